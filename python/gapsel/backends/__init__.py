@@ -1,0 +1,73 @@
+"""The two verbs a backend knows, and the choice among backends.
+
+The solver, the selection and the tests speak to a backend through this protocol alone; a new machine (GPU, cluster)
+is one more file in this folder.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from gapsel.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gapsel.records import Box, Cost, Sweep, Target
+
+NAMES = ("auto", "cpu", "reference")
+
+
+class Backend(Protocol):
+    """A machine that can read the pool.
+
+    The pool is a sequence of shards, each an (n_s, d) C-contiguous array, float16 or float32 (the reference takes
+    float64 too); together they are n rows, numbered across the shards. How the rows are cut into shards changes no bit
+    of any result.
+    """
+
+    name: str
+
+    def sweep(
+        self,
+        shards: Sequence[NDArray[np.floating]],
+        target: Target,
+        g: NDArray[np.float64],
+        box: Box,
+        *,
+        eps: float,
+        cost: Cost,
+        gram: bool = False,
+        k: int = 0,
+        f: NDArray[np.float32] | None = None,
+        hard: NDArray[np.float32] | None = None,
+        nearest: NDArray[np.int32] | None = None,
+    ) -> Sweep:
+        """Read the pool once at g (m,) and return what records.Sweep lists.
+
+        ``f``, ``hard`` and ``nearest`` are optional (n,) outputs, written in place: the soft minimum f_i, the hard
+        minimum h_i = min_j (c_ij - g_j), and its lowest argument j. Columns with b_j = 0 take part in nothing.
+        Raises DataError for shapes or values that do not fit, naming the first bad row.
+        """
+        ...
+
+    def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """Return the rows of the k lowest values, in order of (value, row)."""
+        ...
+
+
+def choose(name: str = "auto", threads: int = 0) -> Backend:
+    """Return the backend of that name; ``threads`` 0 means all the cores the process may use."""
+    if name in ("auto", "cpu"):
+        from gapsel.backends.cpu import CpuBackend
+
+        return CpuBackend(threads)
+    if name == "reference":
+        from gapsel.backends.reference import ReferenceBackend
+
+        return ReferenceBackend()
+    msg = f"backend {name!r} is unknown: choose one of {', '.join(NAMES)}"
+    raise UsageError(msg)

@@ -1,0 +1,120 @@
+"""The judge: NumPy, float64, dense and obvious. Every other backend is tested against this file.
+
+It holds the whole n x m matrix, so keep it to small problems.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapsel.errors import DataError
+from gapsel.records import Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gapsel.records import Box, Cost, Target
+
+
+def cost_matrix(x: NDArray[np.floating], y: NDArray[np.floating], cost: Cost) -> NDArray[np.float64]:
+    """Return c (n, m) between the rows of x (n, d) and y (m, d), in float64."""
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    if cost.normalize or cost.kind == "cosine":
+        x, y = _unit_rows(x, "pool"), _unit_rows(y, "target")
+    if cost.kind == "cosine":
+        return 1.0 - x @ y.T
+    squared = np.maximum((x**2).sum(1)[:, None] + (y**2).sum(1) - 2.0 * (x @ y.T), 0.0)
+    return np.sqrt(squared) if cost.kind == "euclidean" else squared
+
+
+class ReferenceBackend:
+    """The two verbs, written as the formulas of docs/method.md stand."""
+
+    name = "reference"
+
+    def sweep(
+        self,
+        shards: Sequence[NDArray[np.floating]],
+        target: Target,
+        g: NDArray[np.float64],
+        box: Box,
+        *,
+        eps: float,
+        cost: Cost,
+        gram: bool = False,
+        k: int = 0,
+        f: NDArray[np.floating] | None = None,
+        hard: NDArray[np.floating] | None = None,
+        nearest: NDArray[np.int32] | None = None,
+    ) -> Sweep:
+        """Read the pool once; see Backend.sweep."""
+        x = np.concatenate([np.asarray(shard, np.float64) for shard in shards])
+        keep = np.flatnonzero(target.b > 0)
+        c = cost_matrix(x, target.y[keep], cost)
+        f_all, p = soft_minimum(c, g[keep], target.b[keep], eps)
+        reduced = c - g[keep]
+        h = reduced.min(axis=1)
+        r, free, value = row_masses(f_all, box)
+        q = np.zeros(len(g))
+        q[keep] = r @ p
+        _write(f, f_all)
+        _write(hard, h)
+        _write(nearest, keep[reduced.argmin(axis=1)])
+        top = self.topk(f_all.astype(np.float32), k) if k else None
+        return Sweep(
+            q=q,
+            value=value,
+            hard=float(np.minimum(box.lo * h, box.hi * h).sum()),
+            gram=_gram(p, r * np.where(free, 1.0 - eps / box.eta, 1.0), keep, len(g)) if gram else None,
+            top=None if top is None else (top, f_all[top].astype(np.float32)),
+        )
+
+    def topk(self, values: NDArray[np.floating], k: int) -> NDArray[np.int64]:
+        """Return the rows of the k lowest values, in order of (value, row)."""
+        return np.argsort(values, kind="stable")[:k].astype(np.int64)
+
+
+def soft_minimum(
+    c: NDArray[np.float64], g: NDArray[np.float64], b: NDArray[np.float64], eps: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return f (n,) = -eps log sum_j b_j exp((g_j - c_ij) / eps) and the plan's rows p (n, m), which sum to 1."""
+    z = (g - c) / eps + np.log(b)
+    top = z.max(axis=1, keepdims=True)
+    e = np.exp(z - top)
+    total = e.sum(axis=1, keepdims=True)
+    return -eps * (top + np.log(total))[:, 0], e / total
+
+
+def row_masses(f: NDArray[np.float64], box: Box) -> tuple[NDArray[np.float64], NDArray[np.bool_], float]:
+    """Return the row masses r (n,), which rows lie strictly inside their box, and the value sum_i phi_i(f_i)."""
+    a, lo, hi = (np.broadcast_to(np.asarray(v, np.float64), f.shape) for v in (box.a, box.lo, box.hi))
+    with np.errstate(over="ignore"):
+        r = np.clip(a * np.exp(-f / box.eta), lo, hi)
+    free = (lo < r) & (r < hi)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        entropy = np.where(r > 0, r * np.log(r / a), 0.0)
+    return r, free, float((r * f + box.eta * (entropy - r + a)).sum())
+
+
+def _gram(p: NDArray[np.float64], w: NDArray[np.float64], keep: NDArray[np.intp], m: int) -> NDArray[np.float64]:
+    out = np.zeros((m, m))
+    out[np.ix_(keep, keep)] = p.T @ (w[:, None] * p)
+    return out
+
+
+def _unit_rows(x: NDArray[np.float64], what: str) -> NDArray[np.float64]:
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    bad = np.flatnonzero(~(norm[:, 0] > 0) | ~np.isfinite(norm[:, 0]))
+    if bad.size:
+        msg = f"{what} row {bad[0]} has norm {norm[bad[0], 0]}: it cannot be scaled to unit length; remove the row"
+        raise DataError(msg)
+    return x / norm
+
+
+def _write(out: NDArray | None, values: NDArray) -> None:
+    if out is not None:
+        out[:] = values

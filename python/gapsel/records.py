@@ -1,0 +1,79 @@
+"""The nouns: small frozen records that the verbs hand to each other.
+
+Letters, everywhere: n pool rows, m target rows, d dimensions, k chosen rows; x pool, y target, a and b their
+weights; f and g the potentials; eps the entropic regularisation and eta the temperature of the rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CostKind = Literal["sqeuclidean", "cosine", "euclidean"]
+COST_KINDS: tuple[CostKind, ...] = ("sqeuclidean", "cosine", "euclidean")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The ground cost c(x, y).
+
+    ``sqeuclidean`` is |x - y|^2, ``euclidean`` its root, ``cosine`` is 1 - <x, y> / (|x| |y|). With ``normalize``
+    both vectors are scaled to unit norm before the cost is taken, so that ``sqeuclidean`` is 2 - 2 cos.
+    """
+
+    kind: CostKind = "sqeuclidean"
+    normalize: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The examples of the task: ``y`` (m, d) float32 C-contiguous, ``b`` (m,) float64, positive, sum 1."""
+
+    y: NDArray[np.float32]
+    b: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The row rule: what mass r_i a pool row carries, given its potential f_i.
+
+        r_i = clip(a_i exp(-f_i / eta), lo_i, hi_i)
+
+    ``a``, ``lo``, ``hi`` are each one number for all rows or an (n,) float64 array with 0 <= lo_i <= hi_i. With
+    lo = hi = a this is plain optimal transport. The threshold tau of the boxed problem lives in the constant of g.
+    """
+
+    a: float | NDArray[np.float64]
+    lo: float | NDArray[np.float64]
+    hi: float | NDArray[np.float64]
+    eta: float
+
+    @classmethod
+    def fixed(cls, a: float | NDArray[np.float64]) -> Box:
+        """Give every row exactly its weight, whatever f is (eta is then without effect)."""
+        return cls(a, a, a, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What one read of the pool gives, at one g.
+
+    ``q`` (m,) float64 is the column marginal sum_i r_i p_ij. ``value`` is sum_i phi_i(f_i) with
+    phi_i(f) = min over lo_i <= r <= hi_i of r f + eta (r log(r / a_i) - r + a_i), so that the dual is
+    D(g) = <b, g> + value (for lo = hi = a: sum_i a_i f_i). ``hard`` is sum_i min(lo_i h_i, hi_i h_i) with
+    h_i = min_j (c_ij - g_j); <b, g> + hard bounds the unregularised optimum from below. ``gram`` (m, m) float64, if
+    asked for, is sum_i w_i p_i p_i' with w_i = r_i on a bound and r_i (1 - eps / eta) strictly between, so that
+    diag(q) - gram is eps times minus the Hessian of D. ``top``, if asked for, holds the k lowest f in order of
+    (f, row): their rows (k,) int64 and the f (k,) float32.
+    """
+
+    q: NDArray[np.float64]
+    value: float
+    hard: float
+    gram: NDArray[np.float64] | None = None
+    top: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
