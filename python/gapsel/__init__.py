@@ -1,0 +1,1 @@
+"""gapsel: choose, out of millions of documents, the few that move a model's data distribution toward a task."""
