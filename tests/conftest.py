@@ -1,0 +1,32 @@
+"""What all tests share: the hypothesis profiles, and a header that says what this run can and cannot see.
+
+Nothing is set behind a test's back: the number of threads is pinned by the Makefile and shown in the header.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+from hypothesis import settings
+
+import gapsel
+from gapsel import _native
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
+OPTIONAL = ("torch", "transformers", "ot", "cupy", "ray")
+
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("dev", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_report_header() -> list[str]:
+    present = [name for name in OPTIONAL if importlib.util.find_spec(name)]
+    missing = [name for name in OPTIONAL if name not in present]
+    threads = " ".join(f"{name}={os.environ.get(name, 'unset')}" for name in THREAD_VARIABLES)
+    return [
+        f"gapsel {gapsel.__version__}, instruction sets: {', '.join(_native.isas())}",
+        f"optional packages: {', '.join(present) or 'none'}; missing: {', '.join(missing) or 'none'}",
+        f"threads: {threads}",
+    ]
