@@ -1,0 +1,147 @@
+"""Rows as batches, and when a corpus is too bad to go on.
+
+A run must not waste an hour on the wrong field: it ends as soon as a file shows no text in its first rows, or more than
+half of at least a thousand rows cannot be used, and at the end of the corpus if more than half of all cannot.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapsel.corpus.csvs import csv_rows, tsv_rows
+from gapsel.corpus.find import kind_of, open_stream, reading, sources
+from gapsel.corpus.jsons import json_rows, jsonl_rows
+from gapsel.corpus.rejects import Rejects
+from gapsel.corpus.rows import Fault, Fields, Row, missing_field, txt_rows
+from gapsel.corpus.tables import table_rows
+from gapsel.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+ENOUGH_ROWS = 1000
+FIRST_ROWS = 100
+_TEXT_FORMATS: dict[str, Callable[..., Iterator[Row | Fault]]] = {
+    "jsonl": jsonl_rows,
+    "json": json_rows,
+    "csv": csv_rows,
+    "tsv": tsv_rows,
+    "txt": txt_rows,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some documents of one source: their ids, their texts, and ``rows`` (r,) int64, 0-based within the source."""
+
+    ids: list[str]
+    texts: list[str]
+    source: str
+    rows: NDArray[np.int64]
+
+
+def read(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    text_field: str = "text",
+    id_field: str = "id",
+    batch_rows: int = 1024,
+    rejects: Rejects | None = None,
+) -> Iterator[Batch]:
+    """Stream the documents of all sources, in order, in batches of at most ``batch_rows`` from one source each.
+
+    A document's id is the value of ``id_field``, where that is a string or a number, and else ``file name:row``. Rows
+    that cannot be used go to ``rejects``, which serves one call. The paths are looked up before the first batch.
+
+    Raises DataError when nothing is there or readable, when the text field is missing, when more than half of the rows
+    cannot be used, and when no document is left; UsageError for a batch size below 1.
+    """
+    if batch_rows < 1:
+        msg = f"batch_rows is {batch_rows}: give at least 1"
+        raise UsageError(msg)
+    fields = Fields(text_field, id_field)
+    return _read(sources(paths), fields, batch_rows, Rejects() if rejects is None else rejects)
+
+
+def source_rows(source: str, fields: Fields, batch_rows: int = 1024) -> Iterator[Row | Fault]:
+    """Yield all rows of one source, good and bad. Raises DataError when the file cannot be read."""
+    form = _TEXT_FORMATS.get(str(kind_of(source)))
+    with reading(source):
+        if form is None:
+            yield from table_rows(source, fields, batch_rows)
+            return
+        with open_stream(source) as stream:
+            yield from form(stream, fields, source)
+
+
+def default_id(source: str, row: int) -> str:
+    """Return the id of a document that has none of its own."""
+    return f"{os.path.basename(source)}:{row}"
+
+
+def _read(files: list[str], fields: Fields, batch_rows: int, rejects: Rejects) -> Iterator[Batch]:
+    """Yield the batches of all files and judge the whole at the end."""
+    for source in files:
+        yield from _read_source(source, fields, batch_rows, rejects)
+    _judge(rejects)
+    if not rejects.seen:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        msg = f"{files[0]}{more}: holds no documents: the input is empty, check the path and what wrote it"
+        raise DataError(msg)
+
+
+def _read_source(source: str, fields: Fields, batch_rows: int, rejects: Rejects) -> Iterator[Batch]:
+    """Yield the batches of one file."""
+    held: list[Row] = []
+    for row in _usable(source, fields, batch_rows, rejects):
+        held.append(row)
+        if len(held) == batch_rows:
+            yield _batch(held, source)
+            held = []
+    if held:
+        yield _batch(held, source)
+
+
+def _usable(source: str, fields: Fields, batch_rows: int, rejects: Rejects) -> Iterator[Row]:
+    """Yield the rows that can be used and set the others aside."""
+    bad_so_far = 0
+    for row in source_rows(source, fields, batch_rows):
+        if isinstance(row, Row):
+            rejects.seen += 1
+            bad_so_far = FIRST_ROWS
+            yield row
+            continue
+        rejects.add(source, row.line, row.reason, row.value)
+        bad_so_far += 1
+        if bad_so_far == FIRST_ROWS and row.reason.startswith("no field"):
+            place = f"{source} line {row.line}"
+            raise missing_field(place, fields.text, row.value.split(", "))
+        if rejects.seen >= ENOUGH_ROWS:
+            _judge(rejects)
+
+
+def _batch(held: list[Row], source: str) -> Batch:
+    """Gather rows into a batch."""
+    numbers = np.array([row.number for row in held], dtype=np.int64)
+    ids = [row.id or default_id(source, row.number) for row in held]
+    return Batch(ids, [row.text for row in held], source, numbers)
+
+
+def _judge(rejects: Rejects) -> None:
+    """Raise if more than half of the rows so far cannot be used."""
+    if 2 * rejects.count <= rejects.seen:
+        return
+    reason, times = rejects.by_reason.most_common(1)[0]
+    file, line, _, value = rejects.example[reason]
+    msg = (
+        f"{rejects.count} of the first {rejects.seen} rows cannot be used; the most frequent reason is: {reason} "
+        f"({times} rows), for example {file} line {line}: {value!r}. Repair the files, or name the field that holds "
+        "the text (text_field, --text-field)"
+    )
+    raise DataError(msg)

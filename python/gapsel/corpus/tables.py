@@ -1,0 +1,171 @@
+"""Parquet and Arrow files as rows.
+
+Both are read record batch by record batch. Arrow files are IPC streams, as Hugging Face `datasets` writes them, or IPC
+files. Strings are taken as bytes and decoded one by one, so that one that is not UTF-8 spoils its own row alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gapsel.corpus.find import kind_of, reading
+from gapsel.corpus.rows import Fault, Fields, Row, id_of, missing_field, text_fault
+from gapsel.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+_ARROW_FILE_MAGIC = b"ARROW1"
+
+
+def schema(source: str) -> pa.Schema:
+    """Return the columns of a file and their types."""
+    with reading(source):
+        if kind_of(source) == "parquet":
+            return pq.read_schema(source)
+        with pa.OSFile(source) as stream:
+            return _arrow_reader(stream).schema
+
+
+def table_rows(source: str, fields: Fields, batch_rows: int) -> Iterator[Row | Fault]:
+    """Yield the rows of a file; ``raw`` is left empty.
+
+    Raises DataError when the text column is missing or holds no strings.
+    """
+    names = _columns(source, fields)
+    number = 0
+    for batch in _batches(source, names, batch_rows):
+        yield from _batch_rows(batch, number, fields)
+        number += batch.num_rows
+
+
+def chosen_rows(source: str, rows: NDArray[np.int64], batch_rows: int) -> Iterator[tuple[pa.RecordBatch, slice]]:
+    """Yield the chosen rows with all their columns: (some of them, where these lie within ``rows``).
+
+    ``rows`` are ascending. Row groups of a Parquet file without a chosen row are not read.
+    """
+    for start, batch in _numbered_batches(source, rows, batch_rows):
+        low, high = np.searchsorted(rows, [start, start + batch.num_rows])
+        if low < high:
+            yield batch.take(pa.array(rows[low:high] - start)), slice(int(low), int(high))
+
+
+def decoded(column: pa.Array) -> list[object]:
+    """Return the values of a column; of strings, those that are not UTF-8 stay bytes."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not _is_text(column.type):
+        return cast("list[object]", column.to_pylist())
+    return [_decode(value) for value in column.cast(pa.large_binary()).to_pylist()]
+
+
+def _columns(source: str, fields: Fields) -> list[str]:
+    """Return the columns to read, once they are known to be there and of the right type."""
+    columns = schema(source)
+    if fields.text not in columns.names:
+        raise missing_field(source, fields.text, columns.names)
+    kind = columns.field(fields.text).type
+    if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
+        strings = [field.name for field in columns if _is_text(field.type)]
+        msg = (
+            f"{source}: column {fields.text!r} is of type {kind} and not a string; columns of strings: "
+            f"{', '.join(strings) or 'none'}: name the right one (text_field, --text-field)"
+        )
+        raise DataError(msg)
+    return [name for name in dict.fromkeys(fields) if name in columns.names]
+
+
+def _batches(source: str, names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the named columns of a file in order."""
+    if kind_of(source) == "parquet":
+        with pq.ParquetFile(source, pre_buffer=False) as file:
+            yield from file.iter_batches(batch_size=batch_rows, columns=names)
+    else:
+        for batch in _arrow_batches(source):
+            yield batch.select(names)
+
+
+def _numbered_batches(source: str, rows: NDArray[np.int64], batch_rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield (number of its first row, batch with all columns) where chosen rows may lie."""
+    if kind_of(source) == "parquet":
+        yield from _parquet_groups(source, rows, batch_rows)
+        return
+    start = 0
+    for batch in _arrow_batches(source):
+        yield start, batch
+        start += batch.num_rows
+
+
+def _parquet_groups(source: str, rows: NDArray[np.int64], batch_rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield the batches of the row groups that hold a chosen row."""
+    with pq.ParquetFile(source, pre_buffer=False) as file:
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        bounds = np.cumsum([0, *sizes])
+        taken = np.diff(np.searchsorted(rows, bounds))
+        for group in np.flatnonzero(taken):
+            start = int(bounds[group])
+            for batch in file.iter_batches(batch_size=batch_rows, row_groups=[int(group)]):
+                yield start, batch
+                start += batch.num_rows
+
+
+def _arrow_batches(source: str) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of an Arrow file, of either kind."""
+    with pa.OSFile(source) as stream:
+        reader = _arrow_reader(stream)
+        if isinstance(reader, pa.RecordBatchFileReader):
+            yield from (reader.get_batch(index) for index in range(reader.num_record_batches))
+        else:
+            yield from reader
+
+
+def _arrow_reader(stream: pa.NativeFile) -> pa.RecordBatchStreamReader | pa.RecordBatchFileReader:
+    """Open an IPC stream or file, told apart by the first bytes."""
+    magic = stream.read(len(_ARROW_FILE_MAGIC))
+    stream.seek(0)
+    return pa.ipc.open_file(stream) if magic == _ARROW_FILE_MAGIC else pa.ipc.open_stream(stream)
+
+
+def _batch_rows(batch: pa.RecordBatch, first: int, fields: Fields) -> Iterator[Row | Fault]:
+    """Yield the rows of one batch."""
+    texts = decoded(batch.column(fields.text))
+    has_id = fields.id in batch.schema.names
+    ids: Sequence[object] = decoded(batch.column(fields.id)) if has_id else [None] * len(texts)
+    for number, (text, own) in enumerate(zip(texts, ids, strict=True), first):
+        fault = "not UTF-8" if isinstance(text, bytes) else text_fault(text)
+        if fault:
+            yield Fault(number + 1, fault, _shown(text))
+        else:
+            yield Row(number, id_of(own), cast("str", text), "")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Tell whether a column holds strings; bytes are let through, since Parquet files often lack the mark of UTF-8."""
+    types = pa.types
+    view = getattr(types, "is_string_view", None)
+    return bool(
+        types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or (view and view(kind))
+    )
+
+
+def _decode(value: bytes | None) -> str | bytes | None:
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _shown(value: object) -> str:
+    return value[:80].decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)[:80]
