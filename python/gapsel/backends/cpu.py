@@ -1,0 +1,100 @@
+"""The Rust core: every row of the pool on the cores of this machine."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapsel import _native
+from gapsel.errors import DataError, UsageError
+from gapsel.records import Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gapsel.records import Box, Cost, Target
+
+
+class CpuBackend:
+    """The two verbs on this machine's cores; ``threads`` 0 means all that the process may use.
+
+    ``isa`` is one of ``gapsel._native.isas()``, or None for the best; the environment variable GAPSEL_ISA stands in
+    for None. On one instruction set, neither the number of threads nor the cut into shards changes a bit of a result.
+    """
+
+    name = "cpu"
+
+    def __init__(self, threads: int = 0, isa: str | None = None) -> None:
+        """Check the settings; threads start with the first sweep."""
+        isa = isa or os.environ.get("GAPSEL_ISA") or None
+        if isa is not None and isa not in _native.isas():
+            msg = f"instruction set {isa!r} is unknown or not available here: choose one of {', '.join(_native.isas())}"
+            raise UsageError(msg)
+        if threads < 0:
+            msg = f"threads is {threads}: give a positive number, or 0 for all cores"
+            raise UsageError(msg)
+        self.threads, self.isa = threads, isa
+
+    def sweep(
+        self,
+        shards: Sequence[NDArray[np.floating]],
+        target: Target,
+        g: NDArray[np.float64],
+        box: Box,
+        *,
+        eps: float,
+        cost: Cost,
+        gram: bool = False,
+        k: int = 0,
+        f: NDArray[np.float32] | None = None,
+        hard: NDArray[np.float32] | None = None,
+        nearest: NDArray[np.int32] | None = None,
+    ) -> Sweep:
+        """Read the pool once; see Backend.sweep."""
+        q, value, hard_value, gram_matrix, top = _native.sweep(
+            [_readable(shard, index) for index, shard in enumerate(shards)],
+            np.ascontiguousarray(target.y, np.float32),
+            np.ascontiguousarray(target.b, np.float64),
+            np.ascontiguousarray(g, np.float64),
+            _masses(box.a),
+            _masses(box.lo),
+            _masses(box.hi),
+            eps=eps,
+            eta=box.eta,
+            cost=cost.kind,
+            normalize=cost.normalize,
+            gram=gram,
+            k=k,
+            f=f,
+            hard=hard,
+            nearest=nearest,
+            threads=self.threads,
+            isa=self.isa,
+        )
+        return Sweep(q=q, value=value, hard=hard_value, gram=gram_matrix, top=top)
+
+    def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """Return the rows of the k lowest values, in order of (value, row)."""
+        return _native.topk(np.ascontiguousarray(values, np.float32), k)
+
+
+def _readable(shard: NDArray[np.floating], index: int) -> NDArray[np.float16] | NDArray[np.float32]:
+    """Return a shard that the core can read where it lies, or say what to do; pools are too large to copy quietly."""
+    if shard.dtype not in (np.float16, np.float32) or shard.ndim != 2:
+        msg = (
+            f"shard {index} is {shard.dtype} with {shard.ndim} axes: give rows x dimensions in float16 or float32,"
+            " for instance shard.astype(numpy.float32)"
+        )
+        raise DataError(msg)
+    if not (shard.flags.c_contiguous and shard.flags.aligned):
+        msg = f"shard {index} does not lie row after row in memory: pass numpy.ascontiguousarray of it"
+        raise DataError(msg)
+    return shard
+
+
+def _masses(value: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
+    return float(value) if np.ndim(value) == 0 else np.ascontiguousarray(value, np.float64)

@@ -1,0 +1,49 @@
+//! AVX2 with FMA: eight numbers a register, 12 of the 16 registers hold the tile.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd, implement_kernel};
+
+/// Proof that the machine has AVX2 and FMA.
+#[derive(Clone, Copy)]
+struct Avx2(());
+
+pub fn detect() -> Option<&'static dyn Kernel> {
+    static KERNEL: Avx2 = Avx2(());
+    let present = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    present.then_some(&KERNEL as &dyn Kernel)
+}
+
+macro_rules! operations {
+    ($($name:ident($($arg:ident: $kind:ty),*) $(-> $out:ty)? = $body:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($arg: $kind),*) $(-> $out)? {
+            // SAFETY: `self` exists, so the instruction set was detected; slices are cut to a register's length first.
+            unsafe { $body }
+        }
+    )*};
+}
+
+impl Simd for Avx2 {
+    type V = __m256;
+    const LANES: usize = 8;
+    operations! {
+        splat(x: f32) -> __m256 = _mm256_set1_ps(x);
+        load(x: &[f32]) -> __m256 = _mm256_loadu_ps(x[..8].as_ptr());
+        store(v: __m256, x: &mut [f32]) = _mm256_storeu_ps(x[..8].as_mut_ptr(), v);
+        add(x: __m256, y: __m256) -> __m256 = _mm256_add_ps(x, y);
+        sub(x: __m256, y: __m256) -> __m256 = _mm256_sub_ps(x, y);
+        mul_add(x: __m256, y: __m256, z: __m256) -> __m256 = _mm256_fmadd_ps(x, y, z);
+        max(x: __m256, y: __m256) -> __m256 = _mm256_max_ps(x, y);
+        sqrt(x: __m256) -> __m256 = _mm256_sqrt_ps(x);
+        select_gt(x: __m256, y: __m256, yes: __m256, no: __m256) -> __m256 =
+            _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_GT_OQ>(x, y));
+        scale_exponent(x: __m256, exponent: __m256) -> __m256 = _mm256_castsi256_ps(_mm256_add_epi32(
+            _mm256_castps_si256(x),
+            _mm256_slli_epi32::<23>(_mm256_castps_si256(exponent)),
+        ));
+    }
+}
+
+implement_kernel!(Avx2, "avx2", 6 x 2, "avx2,fma");

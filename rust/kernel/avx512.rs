@@ -1,0 +1,49 @@
+//! AVX-512: sixteen numbers a register, 28 of the 32 registers hold the tile.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd, implement_kernel};
+
+/// Proof that the machine has AVX-512F and AVX-512DQ.
+#[derive(Clone, Copy)]
+struct Avx512(());
+
+pub fn detect() -> Option<&'static dyn Kernel> {
+    static KERNEL: Avx512 = Avx512(());
+    let present = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq");
+    present.then_some(&KERNEL as &dyn Kernel)
+}
+
+macro_rules! operations {
+    ($($name:ident($($arg:ident: $kind:ty),*) $(-> $out:ty)? = $body:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($arg: $kind),*) $(-> $out)? {
+            // SAFETY: `self` exists, so the instruction set was detected; slices are cut to a register's length first.
+            unsafe { $body }
+        }
+    )*};
+}
+
+impl Simd for Avx512 {
+    type V = __m512;
+    const LANES: usize = 16;
+    operations! {
+        splat(x: f32) -> __m512 = _mm512_set1_ps(x);
+        load(x: &[f32]) -> __m512 = _mm512_loadu_ps(x[..16].as_ptr());
+        store(v: __m512, x: &mut [f32]) = _mm512_storeu_ps(x[..16].as_mut_ptr(), v);
+        add(x: __m512, y: __m512) -> __m512 = _mm512_add_ps(x, y);
+        sub(x: __m512, y: __m512) -> __m512 = _mm512_sub_ps(x, y);
+        mul_add(x: __m512, y: __m512, z: __m512) -> __m512 = _mm512_fmadd_ps(x, y, z);
+        max(x: __m512, y: __m512) -> __m512 = _mm512_max_ps(x, y);
+        sqrt(x: __m512) -> __m512 = _mm512_sqrt_ps(x);
+        select_gt(x: __m512, y: __m512, yes: __m512, no: __m512) -> __m512 =
+            _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, y), no, yes);
+        scale_exponent(x: __m512, exponent: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_add_epi32(
+            _mm512_castps_si512(x),
+            _mm512_slli_epi32::<23>(_mm512_castps_si512(exponent)),
+        ));
+    }
+}
+
+implement_kernel!(Avx512, "avx512", 14 x 2, "avx512f,avx512dq,fma");

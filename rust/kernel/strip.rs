@@ -1,0 +1,134 @@
+//! The strip: a row of dot products becomes logits, then exponentials, then a part of the column sums.
+//!
+//! ```text
+//! z_ij = (g_j - c_ij) / eps log2(e) + log2 b_j     less what is the same for the whole row or all columns
+//!      = scale <x_i, y_j> + bias_j                 squared Euclidean and cosine
+//!      = scale |x_i - y_j| + bias_j                Euclidean (scale < 0)
+//! e_ij = 2^(z_ij - max_j z_ij),   p_ij = e_ij / sum_j e_ij
+//! ```
+//!
+//! A row is short enough to stay in the first cache between the passes over it.
+
+use super::{Columns, Peak, Simd};
+
+/// 2^t on |t| <= 1/2 as a polynomial: the minimax fit of degree 5, relative error 7.5e-8.
+const EXP2: [f32; 6] = [1.000_000_07, 0.693_146_97, 0.240_221_2, 0.055_507_13, 0.009_675_54, 0.001_327_65];
+
+/// Below this power of two an exponential is taken as 0: its exponent would leave the normal numbers.
+const SMALLEST: f32 = -125.0;
+
+/// Adding 1.5 2^23 leaves the nearest integer in a float's low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// See [`super::Kernel::logits`].
+#[inline(always)]
+pub fn logits<S: Simd>(s: S, z: &mut [f32], columns: &Columns, squared: f32, nearest: bool) -> Peak {
+    match (columns.squared.is_empty(), nearest) {
+        (true, false) => peaks::<S, false>(s, z, columns, |dot, _| dot),
+        (true, true) => peaks::<S, true>(s, z, columns, |dot, _| dot),
+        (false, false) => peaks::<S, false>(s, z, columns, |dot, j| distance(s, dot, j, columns, squared)),
+        (false, true) => peaks::<S, true>(s, z, columns, |dot, j| distance(s, dot, j, columns, squared)),
+    }
+}
+
+#[inline(always)]
+fn distance<S: Simd>(s: S, dot: S::V, j: usize, columns: &Columns, squared: f32) -> S::V {
+    let sum = s.add(s.splat(squared), s.load(&columns.squared[j..j + S::LANES]));
+    s.sqrt(s.max(s.mul_add(s.splat(-2.0), dot, sum), s.splat(0.0)))
+}
+
+#[inline(always)]
+fn peaks<S: Simd, const NEAREST: bool>(
+    s: S,
+    z: &mut [f32],
+    columns: &Columns,
+    value: impl Fn(S::V, usize) -> S::V,
+) -> Peak {
+    let scale = s.splat(columns.scale);
+    let (mut soft, mut hard) = (s.splat(f32::NEG_INFINITY), s.splat(f32::NEG_INFINITY));
+    // Columns are counted in float32, exact up to 2^24.
+    let mut best = s.splat(0.0);
+    let mut step = s.splat(0.0);
+    let biases = columns.bias.chunks_exact(S::LANES).zip(columns.hard_bias.chunks_exact(S::LANES));
+    for (j, (z, (bias, hard_bias))) in z.chunks_exact_mut(S::LANES).zip(biases).enumerate() {
+        let value = value(s.load(z), j * S::LANES);
+        let logit = s.mul_add(scale, value, s.load(bias));
+        s.store(logit, z);
+        soft = s.max(soft, logit);
+        let reduced = s.mul_add(scale, value, s.load(hard_bias));
+        if NEAREST {
+            best = s.select_gt(reduced, hard, step, best);
+            step = s.add(step, s.splat(1.0));
+        }
+        hard = s.max(hard, reduced);
+    }
+    let (hard, nearest) = first_peak(s, hard, best);
+    Peak { soft: lanes(s, soft).as_ref().iter().copied().fold(f32::NEG_INFINITY, f32::max), hard, nearest }
+}
+
+/// The highest lane, and the lowest column among the lanes that reach it.
+#[inline(always)]
+fn first_peak<S: Simd>(s: S, hard: S::V, steps: S::V) -> (f32, usize) {
+    let (hard, steps) = (lanes(s, hard), lanes(s, steps));
+    let top = hard.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let columns = hard.iter().zip(&steps).take(S::LANES).enumerate();
+    let nearest = columns
+        .filter(|(_, (value, _))| **value == top)
+        .map(|(lane, (_, step))| *step as usize * S::LANES + lane)
+        .min();
+    (top, nearest.unwrap_or(0))
+}
+
+/// A register's numbers; entries beyond its lanes are -inf, which takes part in no maximum.
+#[inline(always)]
+fn lanes<S: Simd>(s: S, v: S::V) -> [f32; 16] {
+    let mut out = [f32::NEG_INFINITY; 16];
+    s.store(v, &mut out[..S::LANES]);
+    out
+}
+
+/// See [`super::Kernel::exponentials`].
+#[inline(always)]
+pub fn exponentials<S: Simd>(s: S, z: &mut [f32], top: f32) -> f32 {
+    let top = s.splat(top);
+    let mut sum = s.splat(0.0);
+    for z in z.chunks_exact_mut(S::LANES) {
+        let e = exp2(s, s.sub(s.load(z), top));
+        s.store(e, z);
+        sum = s.add(sum, e);
+    }
+    lanes(s, sum)[..S::LANES].iter().sum()
+}
+
+/// 2^t for t <= 0: t = i + rest with |rest| <= 1/2, a polynomial for 2^rest, then i is added to the exponent.
+#[inline(always)]
+fn exp2<S: Simd>(s: S, t: S::V) -> S::V {
+    let rounded = s.add(t, s.splat(ROUND));
+    let rest = s.sub(t, s.sub(rounded, s.splat(ROUND)));
+    let mut power = s.splat(EXP2[5]);
+    for &coefficient in EXP2[..5].iter().rev() {
+        power = s.mul_add(power, rest, s.splat(coefficient));
+    }
+    s.select_gt(t, s.splat(SMALLEST), s.scale_exponent(power, rounded), s.splat(0.0))
+}
+
+/// See [`super::Kernel::add_rows`]; four rows at a time, so that q is read and written a quarter as often.
+#[inline(always)]
+pub fn add_rows<S: Simd>(s: S, q: &mut [f32], strip: &[f32], ld: usize, weights: &[f32]) {
+    let (fours, rest) = weights.as_chunks::<4>();
+    for (w, rows) in fours.iter().zip(strip.chunks(4 * ld)) {
+        let w = w.map(|w| s.splat(w));
+        for (j, q) in q.chunks_exact_mut(S::LANES).enumerate() {
+            let mut sum = s.load(q);
+            for (r, &w) in w.iter().enumerate() {
+                sum = s.mul_add(w, s.load(&rows[r * ld + j * S::LANES..][..S::LANES]), sum);
+            }
+            s.store(sum, q);
+        }
+    }
+    for (&w, row) in rest.iter().zip(strip.chunks(ld).skip(4 * fours.len())) {
+        for (q, e) in q.chunks_exact_mut(S::LANES).zip(row.chunks_exact(S::LANES)) {
+            s.store(s.mul_add(s.splat(w), s.load(e), s.load(q)), q);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The tile: a few rows times a few columns, kept in registers while k runs.
+//!
+//! With R rows and V vectors of columns, each step of k loads V vectors of y, broadcasts R numbers of x and does R V
+//! multiply-adds into R V registers. Rows of x lie one after the other (a broadcast can read from anywhere, so
+//! nothing is transposed in packing); y lies in panels of one tile's columns, k by k.
+
+use super::{PackedRow, STRIDE, Simd};
+
+/// See [`super::Kernel::product`].
+#[inline(always)]
+pub fn product<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    x: &[PackedRow],
+    y: &[f32],
+    out: &mut [f32],
+    ld: usize,
+    accumulate: bool,
+) {
+    let columns = V * S::LANES;
+    for (rows, out) in x.as_chunks::<R>().0.iter().zip(out.chunks_mut(R * ld)) {
+        let mut sums = [[s.splat(0.0); V]; R];
+        for (k, y) in (0..STRIDE).zip(y.chunks_exact(columns)) {
+            step(s, &mut sums, |r| rows[r][k], y);
+        }
+        for (sums, out) in sums.iter().zip(out.chunks_mut(ld)) {
+            for (&sum, out) in sums.iter().zip(out.chunks_exact_mut(S::LANES)) {
+                let sum = if accumulate { s.add(s.load(out), sum) } else { sum };
+                s.store(sum, out);
+            }
+        }
+    }
+}
+
+/// See [`super::Kernel::outer`].
+#[inline(always)]
+pub fn outer<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    blocks: &mut dyn Iterator<Item = (&[f32], &[f32])>,
+    out: &mut [f32],
+) {
+    let mut sums = [[s.splat(0.0); V]; R];
+    for (u, v) in blocks {
+        for (u, v) in u.as_chunks::<R>().0.iter().zip(v.chunks_exact(V * S::LANES)) {
+            step(s, &mut sums, |r| u[r], v);
+        }
+    }
+    for (&sum, out) in sums.as_flattened().iter().zip(out.chunks_exact_mut(S::LANES)) {
+        s.store(sum, out);
+    }
+}
+
+#[inline(always)]
+fn step<S: Simd, const R: usize, const V: usize>(
+    s: S,
+    sums: &mut [[S::V; V]; R],
+    x: impl Fn(usize) -> f32,
+    y: &[f32],
+) {
+    let mut columns = [s.splat(0.0); V];
+    for (column, y) in columns.iter_mut().zip(y.chunks_exact(S::LANES)) {
+        *column = s.load(y);
+    }
+    for (r, sums) in sums.iter_mut().enumerate() {
+        let x = s.splat(x(r));
+        for (sum, &column) in sums.iter_mut().zip(&columns) {
+            *sum = s.mul_add(x, column, *sum);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The row rule: what mass a pool row carries, given its potential.
+//!
+//! ```text
+//! r_i      = clip(a_i exp(-f_i / eta), lo_i, hi_i)                        (a_i = 0 gives r_i = lo_i)
+//! phi_i(f) = min over lo_i <= r <= hi_i of  r f + eta (r log(r / a_i) - r + a_i)
+//! w_i      = r_i on a bound, r_i (1 - eps / eta) strictly between         (the Gram's weight)
+//! ```
+
+use crate::error::Error;
+
+/// Beyond this a mass times a row count may leave float32.
+const LARGEST_MASS: f64 = 1e20;
+
+/// One number for all rows, or one for each.
+#[derive(Clone, Copy, Debug)]
+pub enum Masses<'a> {
+    /// All rows alike.
+    Same(f64),
+    /// (n,)
+    Each(&'a [f64]),
+}
+
+impl Masses<'_> {
+    fn at(&self, row: usize) -> f64 {
+        match self {
+            Self::Same(value) => *value,
+            Self::Each(values) => values[row],
+        }
+    }
+
+    fn check(&self, name: &'static str, n: usize) -> Result<(), Error> {
+        let values = match self {
+            Self::Same(value) => std::slice::from_ref(value),
+            Self::Each(values) if values.len() == n => values,
+            Self::Each(values) => return Err(Error::Length { name, found: values.len(), expected: n }),
+        };
+        match values.iter().position(|value| !(0.0..=LARGEST_MASS).contains(value)) {
+            Some(row) => Err(Error::Entry { name, row, value: values[row], expected: "a mass lies in 0..1e20" }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The box of each row and the temperature eta within it.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'a> {
+    /// Reference mass a.
+    pub a: Masses<'a>,
+    /// Lower bound.
+    pub lo: Masses<'a>,
+    /// Upper bound.
+    pub hi: Masses<'a>,
+    /// Temperature.
+    pub eta: f64,
+}
+
+/// What the rule makes of one row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowMass {
+    /// Its mass r.
+    pub r: f64,
+    /// Its weight w in the Gram.
+    pub w: f64,
+    /// Its part phi of the dual value.
+    pub phi: f64,
+    /// Its part min(lo h, hi h) of the hard bound.
+    pub hard: f64,
+}
+
+impl Rule<'_> {
+    /// Check the rule for n rows.
+    ///
+    /// # Errors
+    /// If a length, a sign or an order is wrong.
+    pub fn check(&self, n: usize) -> Result<(), Error> {
+        if !(self.eta > 0.0 && self.eta.is_finite()) {
+            return Err(Error::Positive { name: "eta", value: self.eta });
+        }
+        self.a.check("a", n)?;
+        self.lo.check("lo", n)?;
+        self.hi.check("hi", n)?;
+        let rows = if matches!((self.lo, self.hi), (Masses::Same(_), Masses::Same(_))) { 1 } else { n };
+        match (0..rows).find(|&row| self.lo.at(row) > self.hi.at(row)) {
+            Some(row) => Err(Error::Entry { name: "lo", row, value: self.lo.at(row), expected: "lo must not exceed hi" }),
+            None => Ok(()),
+        }
+    }
+
+    /// Apply the rule to one row with soft minimum `f` and hard minimum `h`.
+    #[must_use]
+    pub fn apply(&self, row: usize, f: f64, h: f64, eps: f64) -> RowMass {
+        let (a, lo, hi) = (self.a.at(row), self.lo.at(row), self.hi.at(row));
+        let wanted = if a > 0.0 { a * (-f / self.eta).exp() } else { 0.0 };
+        let r = wanted.clamp(lo, hi);
+        let entropy = if r > 0.0 { r * (r / a).ln() } else { 0.0 };
+        let free = lo < r && r < hi;
+        RowMass {
+            r,
+            w: if free { r * (1.0 - eps / self.eta) } else { r },
+            phi: r * f + self.eta * (entropy - r + a),
+            hard: (lo * h).min(hi * h),
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The sweep: one read of the pool, in blocks of rows, that turns g into everything the solver and the selector need.
+//!
+//! A block's dot products with all of y go into a strip (rows, m) that stays in the second-level cache; there they
+//! become logits, exponentials, f_i, the row mass r_i and a part of q. Never are there n x m numbers.
+//!
+//! Block boundaries depend on the row number alone. Blocks run in parallel within a super-block; then their parts are
+//! added in float64 in the order of the rows. So neither the number of threads nor the cut into shards changes a bit.
+
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::error::Error;
+use crate::gram::{Gram, PackedPlan};
+use crate::kernel::{DEPTH, Kernel, PackedRow, STRIDE};
+use crate::pool::Pool;
+use crate::rule::Rule;
+use crate::target::{Aligned, Cost, Target, TargetView};
+use crate::topk::{Entry, TopK};
+
+/// Rows of a block, about; and how many numbers its strip may have where m is large.
+const BLOCK_ROWS: usize = 112;
+const STRIP: usize = 1 << 20;
+
+/// Rows of the Gram summed in float32, about.
+const GROUP_ROWS: usize = 1024;
+
+/// What a sweep reads.
+#[derive(Debug)]
+pub struct Problem<'a> {
+    /// The pool.
+    pub pool: Pool<'a>,
+    /// The target and its potentials.
+    pub target: TargetView<'a>,
+    /// What mass rows carry.
+    pub rule: Rule<'a>,
+    /// Entropic regularisation.
+    pub eps: f64,
+    /// Ground cost.
+    pub cost: Cost,
+}
+
+/// What else is wanted of a sweep; outputs are (n,).
+#[derive(Debug, Default)]
+pub struct Wanted<'a> {
+    /// The Gram matrix.
+    pub gram: bool,
+    /// How many of the lowest f.
+    pub k: usize,
+    /// Soft minima.
+    pub f: Option<&'a mut [f32]>,
+    /// Hard minima.
+    pub hard: Option<&'a mut [f32]>,
+    /// Columns of the hard minima.
+    pub nearest: Option<&'a mut [i32]>,
+}
+
+/// What a sweep gives.
+#[derive(Debug)]
+pub struct Sweep {
+    /// Column marginal (m,).
+    pub q: Vec<f64>,
+    /// sum_i phi_i(f_i)
+    pub value: f64,
+    /// sum_i min(lo_i h_i, hi_i h_i)
+    pub hard: f64,
+    /// (m, m), if wanted.
+    pub gram: Option<Vec<f64>>,
+    /// The k lowest f in order of (f, row).
+    pub top: Vec<Entry>,
+}
+
+/// Read the pool once. Call it within the thread pool that is to do the work.
+///
+/// # Errors
+/// If the problem or an output does not fit; see [`Error`].
+pub fn sweep(problem: &Problem, wanted: &mut Wanted, kernel: &dyn Kernel) -> Result<Sweep, Error> {
+    check(problem, wanted)?;
+    let target = Target::new(&problem.target, problem.cost, problem.eps, kernel.tile().1)?;
+    let work = Work::new(problem, &target, kernel, wanted);
+    let mut gram = wanted.gram.then(|| Gram::new(target.width, kernel.tile()));
+    let mut totals = Totals { q: vec![0.0; target.keep.len()], value: 0.0, hard: 0.0, top: TopK::new(wanted.k) };
+    let group = (GROUP_ROWS / work.block_rows).max(1);
+    let count = problem.pool.n.div_ceil(work.block_rows);
+    let mut parts: Vec<Part> = Vec::new();
+    parts.resize_with((8 * rayon::current_num_threads()).next_multiple_of(group).min(count), Part::default);
+    for first in (0..count).step_by(parts.len()) {
+        let live = parts.len().min(count - first);
+        let parts = &mut parts[..live];
+        let results: Vec<Result<(), Error>> = parts
+            .par_iter_mut()
+            .enumerate()
+            .with_max_len(1)
+            .map(|(index, part)| work.run(first + index, part))
+            .collect();
+        results.into_iter().collect::<Result<(), Error>>()?;
+        if let Some(gram) = &mut gram {
+            let groups: Vec<Vec<&PackedPlan>> =
+                parts.chunks(group).map(|parts| parts.iter().map(|part| &part.plan).collect()).collect();
+            gram.add(&groups, kernel);
+        }
+        for part in parts {
+            totals.add(part, wanted);
+        }
+    }
+    Ok(totals.finish(problem, &target, gram))
+}
+
+fn check(problem: &Problem, wanted: &Wanted) -> Result<(), Error> {
+    let n = problem.pool.n;
+    if !(problem.eps > 0.0 && problem.eps.is_finite()) {
+        return Err(Error::Positive { name: "eps", value: problem.eps });
+    }
+    if wanted.k > n {
+        return Err(Error::TooMany { k: wanted.k, n });
+    }
+    let outputs = [
+        ("f", wanted.f.as_ref().map(|out| out.len())),
+        ("hard", wanted.hard.as_ref().map(|out| out.len())),
+        ("nearest", wanted.nearest.as_ref().map(|out| out.len())),
+    ];
+    for (name, found) in outputs {
+        if let Some(found) = found.filter(|&found| found != n) {
+            return Err(Error::Length { name, found, expected: n });
+        }
+    }
+    problem.rule.check(n)
+}
+
+/// What one block of rows yields.
+#[derive(Debug, Default)]
+struct Part {
+    first_row: usize,
+    q: Vec<f32>,
+    f: Vec<f32>,
+    hard: Vec<f32>,
+    nearest: Vec<i32>,
+    value: f64,
+    hard_value: f64,
+    plan: PackedPlan,
+}
+
+/// One thread's buffers.
+struct Workspace {
+    scratch: Vec<f32>,
+    packed: Vec<PackedRow>,
+    squared: Vec<f32>,
+    strip: Aligned,
+    mass: Vec<f32>,
+    gram_weight: Vec<f32>,
+}
+
+/// Everything that blocks share.
+struct Work<'a> {
+    problem: &'a Problem<'a>,
+    target: &'a Target,
+    kernel: &'a dyn Kernel,
+    block_rows: usize,
+    ld: usize,
+    gram: bool,
+    nearest: bool,
+    idle: Mutex<Vec<Workspace>>,
+}
+
+impl<'a> Work<'a> {
+    fn new(problem: &'a Problem<'a>, target: &'a Target, kernel: &'a dyn Kernel, wanted: &Wanted) -> Self {
+        let height = kernel.tile().0;
+        // One cache line more than the width keeps the rows of a tile out of each other's cache sets.
+        let ld = target.width + 16;
+        let rows = BLOCK_ROWS.min(STRIP / ld);
+        Self {
+            problem,
+            target,
+            kernel,
+            block_rows: (rows / height).max(1) * height,
+            ld,
+            gram: wanted.gram,
+            nearest: wanted.nearest.is_some(),
+            idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    fn run(&self, block: usize, part: &mut Part) -> Result<(), Error> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut space = idle.unwrap_or_else(|| self.workspace());
+        part.first_row = block * self.block_rows;
+        let rows = self.block_rows.min(self.problem.pool.n - part.first_row);
+        let result = self.pack(part.first_row, rows, &mut space);
+        if result.is_ok() {
+            self.multiply(rows, &mut space);
+            self.finish(rows, &mut space, part);
+        }
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(space);
+        result
+    }
+
+    fn workspace(&self) -> Workspace {
+        let depth_blocks = self.problem.pool.d.div_ceil(DEPTH);
+        Workspace {
+            scratch: vec![0.0; self.problem.pool.d],
+            packed: vec![[0.0; STRIDE]; depth_blocks * self.block_rows],
+            squared: Vec::new(),
+            strip: Aligned::zeros(self.block_rows * self.ld),
+            mass: Vec::new(),
+            gram_weight: Vec::new(),
+        }
+    }
+
+    /// Prepare the block's rows and lay them out by blocks of dimensions.
+    fn pack(&self, first_row: usize, rows: usize, space: &mut Workspace) -> Result<(), Error> {
+        let Workspace { scratch, packed, squared, .. } = space;
+        squared.clear();
+        self.problem.pool.for_each_row(first_row..first_row + rows, scratch, |r, x| {
+            let norm = self.target.preparation.apply(x, "pool", first_row + r)?;
+            self.target.check_range(norm, first_row + r)?;
+            squared.push(norm);
+            for (index, x) in x.chunks(DEPTH).enumerate() {
+                packed[index * self.block_rows + r][..x.len()].copy_from_slice(x);
+            }
+            Ok(())
+        })
+    }
+
+    /// Fill the strip with dot products. Rows beyond the last fill up a tile; what they hold is never read.
+    fn multiply(&self, rows: usize, space: &mut Workspace) {
+        let rows = rows.next_multiple_of(self.kernel.tile().0);
+        for (index, packed) in space.packed.chunks_exact(self.block_rows).enumerate() {
+            for (column, y) in self.target.panels(index) {
+                let strip = &mut space.strip.as_mut()[column..];
+                self.kernel.product(&packed[..rows], y, strip, self.ld, index > 0);
+            }
+        }
+    }
+
+    /// From dot products to everything the block yields.
+    fn finish(&self, rows: usize, space: &mut Workspace, part: &mut Part) {
+        let Workspace { squared, strip, mass, gram_weight, .. } = space;
+        let n = self.problem.pool.n as f64;
+        (part.value, part.hard_value) = (0.0, 0.0);
+        for list in [&mut part.f, &mut part.hard, mass, gram_weight] {
+            list.clear();
+        }
+        part.nearest.clear();
+        for (r, z) in strip.as_mut().chunks_mut(self.ld).take(rows).enumerate() {
+            let z = &mut z[..self.target.width];
+            let peak = self.kernel.logits(z, &self.target.columns, squared[r], self.nearest);
+            let sum = self.kernel.exponentials(z, peak.soft);
+            let (f, h) = self.target.minima(squared[r], peak.soft, peak.hard, sum);
+            let row = self.problem.rule.apply(part.first_row + r, f, h, self.problem.eps);
+            part.f.push(f as f32);
+            part.hard.push(h as f32);
+            part.nearest.push(self.target.keep[peak.nearest] as i32);
+            part.value += row.phi;
+            part.hard_value += row.hard;
+            // Times n, so that masses of 1/n sit in the middle of float32's range.
+            mass.push((row.r * n / f64::from(sum)) as f32);
+            gram_weight.push((row.w * n / f64::from(sum).powi(2)) as f32);
+        }
+        part.q.clear();
+        part.q.resize(self.target.width, 0.0);
+        self.kernel.add_rows(&mut part.q, strip.as_ref(), self.ld, mass);
+        if self.gram {
+            part.plan.pack(strip.as_ref(), self.ld, self.target.width, gram_weight, self.kernel.tile());
+        }
+    }
+}
+
+/// The sums so far.
+struct Totals {
+    q: Vec<f64>,
+    value: f64,
+    hard: f64,
+    top: TopK,
+}
+
+impl Totals {
+    fn add(&mut self, part: &Part, wanted: &mut Wanted) {
+        for (q, &part) in self.q.iter_mut().zip(&part.q) {
+            *q += f64::from(part);
+        }
+        self.value += part.value;
+        self.hard += part.hard_value;
+        for (r, &f) in part.f.iter().enumerate() {
+            self.top.push(f, part.first_row + r);
+        }
+        let rows = part.first_row..part.first_row + part.f.len();
+        if let Some(out) = &mut wanted.f {
+            out[rows.clone()].copy_from_slice(&part.f);
+        }
+        if let Some(out) = &mut wanted.hard {
+            out[rows.clone()].copy_from_slice(&part.hard);
+        }
+        if let Some(out) = &mut wanted.nearest {
+            out[rows].copy_from_slice(&part.nearest);
+        }
+    }
+
+    fn finish(self, problem: &Problem, target: &Target, gram: Option<Gram>) -> Sweep {
+        let n = problem.pool.n as f64;
+        let m = problem.target.b.len();
+        let mut q = vec![0.0; m];
+        for (&j, sum) in target.keep.iter().zip(&self.q) {
+            q[j] = sum / n;
+        }
+        Sweep {
+            q,
+            value: self.value,
+            hard: self.hard,
+            gram: gram.map(|gram| gram.finish(&target.keep, m, 1.0 / n)),
+            top: self.top.into_sorted(),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The target, packed once per sweep: y in panels for the tile, and what each column adds to a logit.
+//!
+//! Both sides are prepared alike, and norms are taken from the rounded numbers that are then multiplied. Where the
+//! cost does not change under a shift, the mean of y is taken off both sides first, so that a large common offset
+//! does not eat float32's digits; for unit vectors nothing is gained by that.
+
+use std::f64::consts::LOG2_E;
+use std::str::FromStr;
+
+use crate::error::Error;
+use crate::kernel::{Columns, DEPTH};
+
+/// The bias of a column that only fills up a tile: below every true logit, and finite.
+const ABSENT: f32 = -1e38;
+
+/// Logits stay within this, so that differences of them are finite.
+const LARGEST_LOGIT: f64 = 1e37;
+
+/// The kind of ground cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CostKind {
+    /// |x - y|^2
+    SqEuclidean,
+    /// 1 - cos(x, y)
+    Cosine,
+    /// |x - y|
+    Euclidean,
+}
+
+impl FromStr for CostKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        match name {
+            "sqeuclidean" => Ok(Self::SqEuclidean),
+            "cosine" => Ok(Self::Cosine),
+            "euclidean" => Ok(Self::Euclidean),
+            _ => Err(Error::Unknown {
+                what: "cost",
+                name: name.to_owned(),
+                choices: "sqeuclidean, cosine, euclidean".to_owned(),
+            }),
+        }
+    }
+}
+
+/// The ground cost: its kind, and whether vectors are scaled to unit norm first (always, for the cosine).
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// The kind.
+    pub kind: CostKind,
+    /// Scale both sides to unit norm.
+    pub normalize: bool,
+}
+
+/// The target as the caller holds it.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetView<'a> {
+    /// (m, d)
+    pub y: &'a [f32],
+    /// (m,), not negative, not all zero
+    pub b: &'a [f64],
+    /// (m,)
+    pub g: &'a [f64],
+    /// Dimensions.
+    pub d: usize,
+}
+
+/// What is done to a vector of either side before it is multiplied.
+#[derive(Debug)]
+pub struct Preparation {
+    unit: bool,
+    centre: Vec<f32>,
+}
+
+impl Preparation {
+    fn new(cost: Cost, view: &TargetView, keep: &[usize]) -> Self {
+        let unit = cost.normalize || cost.kind == CostKind::Cosine;
+        let mut mean = vec![0.0; if unit { 0 } else { view.d }];
+        for &j in keep {
+            for (mean, &y) in mean.iter_mut().zip(&view.y[j * view.d..]) {
+                *mean += f64::from(y) / keep.len() as f64;
+            }
+        }
+        Self { unit, centre: mean.into_iter().map(|mean| mean as f32).collect() }
+    }
+
+    /// Centre or scale `x` (d,) in place and return its squared norm; `side` and `row` are for messages.
+    ///
+    /// # Errors
+    /// If a number is not finite, or a vector to be scaled is zero.
+    pub fn apply(&self, x: &mut [f32], side: &'static str, row: usize) -> Result<f32, Error> {
+        for (x, &centre) in x.iter_mut().zip(&self.centre) {
+            *x -= centre;
+        }
+        let squared = squared_norm(x);
+        if !squared.is_finite() {
+            check_finite(x, side, row)?;
+        }
+        if !self.unit {
+            return Ok(squared);
+        }
+        let squared = if (1e-30..1e30).contains(&squared) { squared } else { rescale(x, side, row)? };
+        let factor = 1.0 / squared.sqrt();
+        for x in x.iter_mut() {
+            *x *= factor;
+        }
+        Ok(squared_norm(x))
+    }
+}
+
+/// Sum of squares, in sixteen interleaved partial sums.
+fn squared_norm(x: &[f32]) -> f32 {
+    let (chunks, rest) = x.as_chunks::<16>();
+    let mut sums = [0.0_f32; 16];
+    for chunk in chunks {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += x * x;
+        }
+    }
+    sums.iter().sum::<f32>() + rest.iter().map(|x| x * x).sum::<f32>()
+}
+
+fn check_finite(x: &[f32], side: &'static str, row: usize) -> Result<(), Error> {
+    match x.iter().position(|x| !x.is_finite()) {
+        Some(column) => Err(Error::NotFinite { side, row, column, value: x[column] }),
+        None => Ok(()),
+    }
+}
+
+/// Bring a vector whose squared norm leaves float32 to a largest entry of 1.
+fn rescale(x: &mut [f32], side: &'static str, row: usize) -> Result<f32, Error> {
+    let largest = x.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+    if largest == 0.0 {
+        return Err(Error::ZeroRow { side, row });
+    }
+    for x in x.iter_mut() {
+        *x = (f64::from(*x) / f64::from(largest)) as f32;
+    }
+    Ok(squared_norm(x))
+}
+
+/// The target, ready for the kernel. Columns of zero weight are left out.
+#[derive(Debug)]
+pub struct Target {
+    /// Rows of y that weigh something, in order.
+    pub keep: Vec<usize>,
+    /// Columns, rounded up to whole panels.
+    pub width: usize,
+    /// What columns add to logits.
+    pub columns: Columns,
+    /// What is done to pool rows.
+    pub preparation: Preparation,
+    panels: Aligned,
+    panel: usize,
+    d: usize,
+    kind: CostKind,
+    largest_norm: f64,
+    log2_unit: f64,
+    shift: f64,
+    hard_shift: f64,
+}
+
+impl Target {
+    /// Pack y at potentials g into panels of `panel` columns.
+    ///
+    /// # Errors
+    /// If a length, a weight, a potential or a vector is wrong.
+    pub fn new(view: &TargetView, cost: Cost, eps: f64, panel: usize) -> Result<Self, Error> {
+        let keep = weighty(view)?;
+        let preparation = Preparation::new(cost, view, &keep);
+        let width = keep.len().next_multiple_of(panel);
+        let mut panels = Aligned::zeros(width * view.d);
+        let mut squared = Vec::with_capacity(keep.len());
+        let mut scratch = vec![0.0; view.d];
+        for (column, &j) in keep.iter().enumerate() {
+            scratch.copy_from_slice(&view.y[j * view.d..(j + 1) * view.d]);
+            squared.push(preparation.apply(&mut scratch, "target", j)?);
+            let start = column / panel * panel * view.d + column % panel;
+            for (slot, &y) in panels.as_mut()[start..].iter_mut().step_by(panel).zip(&scratch) {
+                *slot = y;
+            }
+        }
+        let log2_unit = LOG2_E / eps;
+        let largest_norm = squared.iter().fold(0.0_f32, |largest, &s| largest.max(s));
+        let mut target = Self {
+            width,
+            columns: Columns::default(),
+            preparation,
+            panels,
+            panel,
+            d: view.d,
+            kind: cost.kind,
+            largest_norm: f64::from(largest_norm).sqrt(),
+            log2_unit,
+            shift: 0.0,
+            hard_shift: 0.0,
+            keep,
+        };
+        target.set_columns(view, &squared)?;
+        Ok(target)
+    }
+
+    fn set_columns(&mut self, view: &TargetView, squared: &[f32]) -> Result<(), Error> {
+        let of_square = if self.kind == CostKind::SqEuclidean { 1.0 } else { 0.0 };
+        let reduced = |column: usize| {
+            (view.g[self.keep[column]] - of_square * f64::from(squared[column])) * self.log2_unit
+        };
+        let hard: Vec<f64> = (0..self.keep.len()).map(reduced).collect();
+        let soft: Vec<f64> = hard.iter().zip(&self.keep).map(|(hard, &j)| hard + view.b[j].log2()).collect();
+        let scale = self.log2_unit
+            * match self.kind {
+                CostKind::SqEuclidean => 2.0,
+                CostKind::Cosine => 1.0,
+                CostKind::Euclidean => -1.0,
+            };
+        (self.columns.bias, self.shift) = self.shifted(&soft)?;
+        (self.columns.hard_bias, self.hard_shift) = self.shifted(&hard)?;
+        self.columns.scale = scale as f32;
+        if self.kind == CostKind::Euclidean {
+            self.columns.squared = squared.to_vec();
+            self.columns.squared.resize(self.width, 0.0);
+        }
+        Ok(())
+    }
+
+    /// The biases less their maximum, in float32 and filled up to whole panels, and that maximum.
+    fn shifted(&self, bias: &[f64]) -> Result<(Vec<f32>, f64), Error> {
+        let shift = bias.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        if let Some(column) = bias.iter().position(|bias| !(shift - bias <= LARGEST_LOGIT)) {
+            return Err(Error::Range { side: "target", row: self.keep[column], value: shift - bias[column] });
+        }
+        let mut out: Vec<f32> = bias.iter().map(|bias| (bias - shift) as f32).collect();
+        out.resize(self.width, ABSENT);
+        Ok((out, shift))
+    }
+
+    /// Panels of y for each block of dimensions: (first column, the panel's part (depth, panel)).
+    pub fn panels(&self, depth_block: usize) -> impl Iterator<Item = (usize, &[f32])> {
+        let (from, to) = (depth_block * DEPTH, self.d.min((depth_block + 1) * DEPTH));
+        self.panels
+            .as_ref()
+            .chunks_exact(self.panel * self.d)
+            .enumerate()
+            .map(move |(index, y)| (index * self.panel, &y[from * self.panel..to * self.panel]))
+    }
+
+    /// Refuse a pool row whose logits would leave float32.
+    ///
+    /// # Errors
+    /// If they would.
+    pub fn check_range(&self, squared: f32, row: usize) -> Result<(), Error> {
+        let norm = f64::from(squared).sqrt();
+        let value = 2.0 * self.log2_unit * (norm * self.largest_norm).max(norm + self.largest_norm);
+        if value <= LARGEST_LOGIT { Ok(()) } else { Err(Error::Range { side: "pool", row, value }) }
+    }
+
+    /// Soft minimum f_i and hard minimum h_i of a row, from its peaks and the sum of its exponentials.
+    #[must_use]
+    pub fn minima(&self, squared: f32, soft: f32, hard: f32, sum: f32) -> (f64, f64) {
+        let of_row = match self.kind {
+            CostKind::SqEuclidean => f64::from(squared),
+            CostKind::Cosine => 1.0,
+            CostKind::Euclidean => 0.0,
+        };
+        let f = of_row - (f64::from(soft) + f64::from(sum).log2() + self.shift) / self.log2_unit;
+        let h = of_row - (f64::from(hard) + self.hard_shift) / self.log2_unit;
+        (f, h)
+    }
+}
+
+/// The columns of positive weight, after checking b and g.
+fn weighty(view: &TargetView) -> Result<Vec<usize>, Error> {
+    let m = view.b.len();
+    if m == 0 || view.d == 0 {
+        return Err(Error::Empty("target"));
+    }
+    for (name, found, expected) in [("y", view.y.len(), m * view.d), ("g", view.g.len(), m)] {
+        if found != expected {
+            return Err(Error::Length { name, found, expected });
+        }
+    }
+    if let Some(row) = view.b.iter().position(|b| !(*b >= 0.0 && b.is_finite())) {
+        return Err(Error::Entry { name: "b", row, value: view.b[row], expected: "a weight is finite and not negative" });
+    }
+    let keep: Vec<usize> = (0..m).filter(|&j| view.b[j] > 0.0).collect();
+    if keep.is_empty() {
+        return Err(Error::NoWeight);
+    }
+    match keep.iter().find(|&&j| !view.g[j].is_finite()) {
+        Some(&row) => Err(Error::Entry { name: "g", row, value: view.g[row], expected: "a potential is finite" }),
+        None => Ok(keep),
+    }
+}
+
+/// Zeros that start on a cache line, so that no vector of a panel or strip crosses one.
+#[derive(Debug)]
+pub struct Aligned {
+    numbers: Vec<f32>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    /// `len` zeros.
+    #[must_use]
+    pub fn zeros(len: usize) -> Self {
+        let numbers = vec![0.0_f32; len + 16];
+        let start = numbers.as_ptr().align_offset(64).min(16);
+        Self { numbers, start, len }
+    }
+}
+
+impl AsRef<[f32]> for Aligned {
+    fn as_ref(&self) -> &[f32] {
+        &self.numbers[self.start..self.start + self.len]
+    }
+}
+
+impl AsMut<[f32]> for Aligned {
+    fn as_mut(&mut self) -> &mut [f32] {
+        &mut self.numbers[self.start..self.start + self.len]
+    }
+}
+
