@@ -14,7 +14,7 @@ import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
@@ -48,19 +48,19 @@ def sources(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
         paths = [paths]
     found: dict[str, None] = {}
     for path in paths:
-        found.update(dict.fromkeys(_expand(str(Path(path).expanduser()))))
+        found.update(dict.fromkeys(str(file) for file in _expand(Path(path).expanduser())))
     if not found:
         msg = "no input: name a file, a folder, a glob or a Hugging Face datasets folder"
         raise DataError(msg)
     return list(found)
 
 
-def kind_of(path: str) -> Kind | None:
+def kind_of(path: str | Path) -> Kind | None:
     """Return the format of a file by its extension, None if it is unknown."""
-    stem, extension = os.path.splitext(path.lower())
-    if extension not in CODECS:
-        return KINDS.get(extension)
-    kind = KINDS.get(os.path.splitext(stem)[1])
+    path = Path(str(path).lower())
+    if path.suffix not in CODECS:
+        return KINDS.get(path.suffix)
+    kind = KINDS.get(path.with_suffix("").suffix)
     return None if kind in TABLES else kind
 
 
@@ -70,14 +70,14 @@ def fingerprint(paths: Sequence[str | os.PathLike[str]]) -> str:
     Names are relative to the folder that the files share, so that a copy elsewhere has the same fingerprint.
     Raises DataError as `sources` does, and for a file that cannot be read.
     """
-    files = sources(paths)
-    root = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
+    files = [Path(os.path.abspath(file)) for file in sources(paths)]  # noqa: PTH100 - resolve() would follow links
+    root = os.path.commonpath([file.parent for file in files])
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
-        name = Path(os.path.relpath(os.path.abspath(file), root)).as_posix()
-        digest.update(json.dumps([name, _size(file)]).encode())
-        for chunk in _chunks(file):
-            digest.update(chunk)
+        with reading(str(file)):
+            digest.update(json.dumps([file.relative_to(root).as_posix(), file.stat().st_size]).encode())
+            for chunk in _chunks(file):
+                digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -100,84 +100,79 @@ def reading(source: str) -> Iterator[None]:
 @contextmanager
 def open_stream(source: str) -> Iterator[io.BufferedReader]:
     """Open a file for binary reading, decompressed on the way if its name ends in .gz or .zst."""
-    codec = CODECS.get(os.path.splitext(source.lower())[1])
+    codec = CODECS.get(Path(source.lower()).suffix)
     with io.BufferedReader(pa.input_stream(source, compression=codec), CHUNK) as stream:
         yield stream
 
 
-def _expand(path: str) -> Iterable[str]:
+def _expand(path: Path) -> list[Path]:
     """Return the files that one path means."""
-    if os.path.isdir(path):
+    if path.is_dir():
         return _nonempty(_folder(path), path)
-    if os.path.exists(path) or not glob.has_magic(path):
+    if path.exists() or not glob.has_magic(str(path)):
         return [_known(path)]
-    matches = sorted(glob.glob(path, recursive=True))
+    matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not matches:
         msg = f"{path}: nothing matches: check the pattern, and quote it so that the shell does not expand it"
         raise DataError(msg)
-    return _nonempty(_all_of(matches), path)
+    return _nonempty(_all_of(map(Path, matches)), path)
 
 
-def _all_of(paths: Iterable[str]) -> list[str]:
+def _all_of(paths: Iterable[Path]) -> list[Path]:
     """Return the files of known formats among the paths and in the folders among them."""
-    files: list[str] = []
+    files: list[Path] = []
     for path in paths:
-        if os.path.isdir(path):
+        if path.is_dir():
             files += _folder(path)
         elif kind_of(path):
             files.append(path)
     return files
 
 
-def _folder(folder: str) -> list[str]:
+def _folder(folder: Path) -> list[Path]:
     """Return the files of known formats in a folder and below, without hidden ones."""
-    if os.path.isfile(os.path.join(folder, "dataset_dict.json")):
+    if (folder / "dataset_dict.json").is_file():
         return _split_of(folder)
-    if all(os.path.isfile(os.path.join(folder, name)) for name in ("dataset_info.json", "state.json")):
+    if all((folder / name).is_file() for name in ("dataset_info.json", "state.json")):
         return _hugging_face(folder)
-    with reading(folder):
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    return _all_of(os.path.join(folder, name) for name in names)
+    with reading(str(folder)):
+        inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return _all_of(inside)
 
 
-def _hugging_face(folder: str) -> list[str]:
+def _hugging_face(folder: Path) -> list[Path]:
     """Return the Arrow files of a dataset written by ``save_to_disk``, in its own order."""
-    state = _load_object(os.path.join(folder, "state.json"))
-    try:
-        names = [str(entry["filename"]) for entry in state["_data_files"]]  # type: ignore[attr-defined]
-    except (KeyError, TypeError) as error:
+    listed = _load_object(folder / "state.json").get("_data_files")
+    names = [entry.get("filename") for entry in listed] if isinstance(listed, list) else []
+    if not names or not all(isinstance(name, str) for name in names):
         msg = f"{folder}/state.json: lists no _data_files: save the dataset again with save_to_disk"
-        raise DataError(msg) from error
-    return [_known(os.path.join(folder, name)) for name in names]
+        raise DataError(msg)
+    return [_known(folder / name) for name in names]
 
 
-def _split_of(folder: str) -> list[str]:
+def _split_of(folder: Path) -> list[Path]:
     """Return the files of the only split of a saved DatasetDict; which of several is the user's to say."""
-    splits = _load_object(os.path.join(folder, "dataset_dict.json")).get("splits")
-    names = [str(name) for name in splits] if isinstance(splits, list) else []
-    if len(names) == 1:
-        return _folder(os.path.join(folder, names[0]))
-    choices = ", ".join(os.path.join(folder, name) for name in names)
-    msg = f"{folder}: is a DatasetDict of {len(names)} splits: name one of them ({choices})"
+    splits = _load_object(folder / "dataset_dict.json").get("splits")
+    found = [folder / str(name) for name in splits] if isinstance(splits, list) else []
+    if len(found) == 1:
+        return _folder(found[0])
+    msg = f"{folder}: is a DatasetDict of {len(found)} splits: name one of them ({', '.join(map(str, found))})"
     raise DataError(msg)
 
 
-def _load_object(path: str) -> dict[str, object]:
+def _load_object(path: Path) -> dict[str, object]:
     """Load a small JSON file that describes a dataset."""
     try:
-        with reading(path):
-            value = json.loads(Path(path).read_bytes())
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        msg = f"{path}: is not JSON ({error}): save the dataset again with save_to_disk"
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        msg = f"{path}: cannot be read as JSON ({error}): save the dataset again with save_to_disk"
         raise DataError(msg) from error
     return value if isinstance(value, dict) else {}
 
 
-def _known(path: str) -> str:
+def _known(path: Path) -> Path:
     """Return the path of one file if it is there and of a known format."""
-    if not os.path.exists(path):
+    if not path.exists():
         msg = f"{path}: there is no such file or folder: check the path"
         raise DataError(msg)
     if not kind_of(path):
@@ -190,7 +185,7 @@ def _known(path: str) -> str:
     return path
 
 
-def _nonempty(files: list[str], path: str) -> list[str]:
+def _nonempty(files: list[Path], path: Path) -> list[Path]:
     """Return the files, or raise if there is none."""
     if not files:
         msg = f"{path}: holds no file that gapsel reads ({' '.join(KINDS)}, plain, .gz or .zst): check the path"
@@ -198,20 +193,11 @@ def _nonempty(files: list[str], path: str) -> list[str]:
     return files
 
 
-def _size(file: str) -> int:
-    with reading(file):
-        return os.path.getsize(file)
-
-
-def _chunks(file: str) -> Iterator[bytes]:
+def _chunks(file: Path) -> Iterator[bytes]:
     """Yield the bytes of a file as they lie on the disk."""
-    with reading(file), open(file, "rb") as stream:
-        yield from _until_empty(stream)
-
-
-def _until_empty(stream: BinaryIO) -> Iterator[bytes]:
-    while chunk := stream.read(CHUNK):
-        yield chunk
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            yield chunk
 
 
 def _one_line(error: Exception) -> str:

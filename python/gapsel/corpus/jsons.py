@@ -121,18 +121,16 @@ def _elements(stream: io.BufferedReader, source: str) -> Iterator[tuple[str, obj
 def _element(window: _Window, source: str, number: int) -> tuple[str, object, str]:
     """Return text, value and following delimiter of the next element and use them up."""
     window.next_character()
-    problem = "no comma or bracket after it"
     while True:
+        problem = "no comma or bracket after it"
         try:
             value, end = _DECODER.raw_decode(window.text, window.at)
-            after = _AFTER_ELEMENT.match(window.text, end)
+            if after := _AFTER_ELEMENT.match(window.text, end):
+                raw = window.text[window.at : end]
+                window.at = after.end()
+                return raw, value, after.group(1)
         except (ValueError, RecursionError) as error:
             problem = getattr(error, "msg", type(error).__name__)
-            after = None
-        if after:
-            raw = window.text[window.at : end]
-            window.at = after.end()
-            return raw, value, after.group(1)
         if not window.grow():
             raise _broken(source, number, problem)
 

@@ -6,8 +6,8 @@ half of at least a thousand rows cannot be used, and at the end of the corpus if
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ from gapsel.corpus.tables import table_rows
 from gapsel.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
@@ -82,7 +83,7 @@ def source_rows(source: str, fields: Fields, batch_rows: int = 1024) -> Iterator
 
 def default_id(source: str, row: int) -> str:
     """Return the id of a document that has none of its own."""
-    return f"{os.path.basename(source)}:{row}"
+    return f"{Path(source).name}:{row}"
 
 
 def _read(files: list[str], fields: Fields, batch_rows: int, rejects: Rejects) -> Iterator[Batch]:

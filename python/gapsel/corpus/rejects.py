@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,6 +47,7 @@ class Rejects:
         self.by_reason: Counter[str] = Counter()
         self.example: dict[str, Rejected] = {}
         self._spool = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - lives as long as this object
+        weakref.finalize(self, self._spool.close)
 
     @property
     def count(self) -> int:
