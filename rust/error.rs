@@ -9,7 +9,9 @@ pub enum Error {
     #[error("the {0} is empty: give it at least one row")]
     Empty(&'static str),
     /// A shard's width differs from the target's.
-    #[error("shard {shard} has {found} dimensions, the target has {expected}: both must come from one embedder")]
+    #[error(
+        "shard {shard} has {found} dimensions, the target has {expected}: both must come from one embedder"
+    )]
     Width {
         /// Which shard, counted from 0.
         shard: usize,
@@ -29,7 +31,9 @@ pub enum Error {
         expected: usize,
     },
     /// A vector holds NaN or an infinity.
-    #[error("{side} row {row} holds {value} at dimension {column}: remove the row or embed it again")]
+    #[error(
+        "{side} row {row} holds {value} at dimension {column}: remove the row or embed it again"
+    )]
     NotFinite {
         /// `pool` or `target`.
         side: &'static str,
@@ -49,7 +53,9 @@ pub enum Error {
         row: usize,
     },
     /// A cost over eps leaves the range of float32.
-    #[error("{side} row {row}: its costs over eps reach {value:e}, beyond float32; scale the vectors down or raise eps")]
+    #[error(
+        "{side} row {row}: its costs over eps reach {value:e}, beyond float32; scale the vectors down or raise eps"
+    )]
     Range {
         /// `pool` or `target`.
         side: &'static str,
@@ -115,7 +121,10 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Positive { .. } | Self::TooMany { .. } | Self::Unknown { .. } | Self::Threads { .. }
+            Self::Positive { .. }
+                | Self::TooMany { .. }
+                | Self::Unknown { .. }
+                | Self::Threads { .. }
         )
     }
 }

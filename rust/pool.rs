@@ -48,7 +48,11 @@ impl<'a> Pool<'a> {
         let mut n = 0;
         for (index, shard) in shards.iter().enumerate() {
             if shard.d != d {
-                return Err(Error::Width { shard: index, found: shard.d, expected: d });
+                return Err(Error::Width {
+                    shard: index,
+                    found: shard.d,
+                    expected: d,
+                });
             }
             starts.push(n);
             n += shard.rows;
@@ -56,7 +60,12 @@ impl<'a> Pool<'a> {
         if n == 0 {
             return Err(Error::Empty("pool"));
         }
-        Ok(Self { shards, starts, n, d })
+        Ok(Self {
+            shards,
+            starts,
+            n,
+            d,
+        })
     }
 
     /// Hand each row of the range, widened to float32 in `scratch` (d,), to `use_row` with its number in the range.

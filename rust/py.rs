@@ -1,7 +1,10 @@
 //! The only file that names Python: borrow the arrays, release the lock, call, wrap.
 
 use half::f16;
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray1};
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
+    PyReadwriteArray1,
+};
 use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
@@ -16,14 +19,24 @@ use crate::{threads, topk};
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
-        raise(if error.is_usage() { "UsageError" } else { "DataError" }, &error.to_string())
+        raise(
+            if error.is_usage() {
+                "UsageError"
+            } else {
+                "DataError"
+            },
+            &error.to_string(),
+        )
     }
 }
 
 /// An exception of the family in `gapsel.errors`.
 fn raise(class: &str, message: &str) -> PyErr {
     Python::attach(|py| {
-        match py.import("gapsel.errors").and_then(|errors| errors.getattr(class)?.call1((message,))) {
+        match py
+            .import("gapsel.errors")
+            .and_then(|errors| errors.getattr(class)?.call1((message,)))
+        {
             Ok(error) => PyErr::from_value(error),
             Err(error) => error,
         }
@@ -47,7 +60,10 @@ impl<'py> ShardArray<'py> {
             Ok(array) => format!("{} with {} axes", array.dtype(), array.ndim()),
             Err(_) => array.get_type().to_string(),
         };
-        Err(raise("DataError", &format!("shard {index} is {found}: give a float16 or float32 array (rows, d)")))
+        Err(raise(
+            "DataError",
+            &format!("shard {index} is {found}: give a float16 or float32 array (rows, d)"),
+        ))
     }
 
     fn view(&self, index: usize) -> PyResult<Shard<'_>> {
@@ -56,7 +72,11 @@ impl<'py> ShardArray<'py> {
             Self::F32(array) => (array.shape(), array.as_slice().map(Values::F32)),
         };
         let values = values.map_err(|_| contiguous(&format!("shard {index}")))?;
-        Ok(Shard { values, rows: shape[0], d: shape[1] })
+        Ok(Shard {
+            values,
+            rows: shape[0],
+            d: shape[1],
+        })
     }
 }
 
@@ -70,8 +90,17 @@ impl<'py> MassArray<'py> {
         if let Ok(array) = value.extract() {
             return Ok(Self::Each(array));
         }
-        let number = if value.cast::<PyUntypedArray>().is_ok() { None } else { value.extract().ok() };
-        let message = || raise("DataError", &format!("{name} is neither a number nor a float64 array (n,)"));
+        let number = if value.cast::<PyUntypedArray>().is_ok() {
+            None
+        } else {
+            value.extract().ok()
+        };
+        let message = || {
+            raise(
+                "DataError",
+                &format!("{name} is neither a number nor a float64 array (n,)"),
+            )
+        };
         number.map(Self::Same).ok_or_else(message)
     }
 
@@ -84,28 +113,49 @@ impl<'py> MassArray<'py> {
 }
 
 fn contiguous(name: &str) -> PyErr {
-    raise("DataError", &format!("{name} is not C-contiguous: pass numpy.ascontiguousarray of it"))
+    raise(
+        "DataError",
+        &format!("{name} is not C-contiguous: pass numpy.ascontiguousarray of it"),
+    )
 }
 
 type Output<'py, T> = Option<PyReadwriteArray1<'py, T>>;
 
 /// Borrow an output for writing.
-fn output<'py, T: numpy::Element>(name: &str, array: Option<&Bound<'py, PyArray1<T>>>) -> PyResult<Output<'py, T>> {
+fn output<'py, T: numpy::Element>(
+    name: &str,
+    array: Option<&Bound<'py, PyArray1<T>>>,
+) -> PyResult<Output<'py, T>> {
     let borrow = |array: &Bound<'py, PyArray1<T>>| {
-        array
-            .try_readwrite()
-            .map_err(|error| raise("UsageError", &format!("{name} cannot be written ({error}): pass an array of its own")))
+        array.try_readwrite().map_err(|error| {
+            raise(
+                "UsageError",
+                &format!("{name} cannot be written ({error}): pass an array of its own"),
+            )
+        })
     };
     array.map(borrow).transpose()
 }
 
 /// The numbers of an output.
-fn numbers<'a, T: numpy::Element>(name: &str, array: &'a mut Output<'_, T>) -> PyResult<Option<&'a mut [T]>> {
-    array.as_mut().map(|array| array.as_slice_mut().map_err(|_| contiguous(name))).transpose()
+fn numbers<'a, T: numpy::Element>(
+    name: &str,
+    array: &'a mut Output<'_, T>,
+) -> PyResult<Option<&'a mut [T]>> {
+    array
+        .as_mut()
+        .map(|array| array.as_slice_mut().map_err(|_| contiguous(name)))
+        .transpose()
 }
 
 type Top<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>);
-type Swept<'py> = (Bound<'py, PyArray1<f64>>, f64, f64, Option<Bound<'py, PyArray2<f64>>>, Option<Top<'py>>);
+type Swept<'py> = (
+    Bound<'py, PyArray1<f64>>,
+    f64,
+    f64,
+    Option<Bound<'py, PyArray2<f64>>>,
+    Option<Top<'py>>,
+);
 
 #[pyfunction]
 #[pyo3(signature = (
@@ -135,9 +185,20 @@ fn sweep<'py>(
     isa: Option<&str>,
 ) -> PyResult<Swept<'py>> {
     let kernel = kernel::choose(isa)?;
-    let cost = Cost { kind: cost.parse()?, normalize };
-    let shards = shards.iter().enumerate().map(|(i, s)| ShardArray::new(i, s)).collect::<PyResult<Vec<_>>>()?;
-    let views = shards.iter().enumerate().map(|(i, s)| s.view(i)).collect::<PyResult<Vec<_>>>()?;
+    let cost = Cost {
+        kind: cost.parse()?,
+        normalize,
+    };
+    let shards = shards
+        .iter()
+        .enumerate()
+        .map(|(i, s)| ShardArray::new(i, s))
+        .collect::<PyResult<Vec<_>>>()?;
+    let views = shards
+        .iter()
+        .enumerate()
+        .map(|(i, s)| s.view(i))
+        .collect::<PyResult<Vec<_>>>()?;
     let (m, d) = (y.shape()[0], y.shape()[1]);
     let target = TargetView {
         y: y.as_slice().map_err(|_| contiguous("y"))?,
@@ -145,10 +206,29 @@ fn sweep<'py>(
         g: g.as_slice().map_err(|_| contiguous("g"))?,
         d,
     };
-    let (a, lo, hi) = (MassArray::new("a", a)?, MassArray::new("lo", lo)?, MassArray::new("hi", hi)?);
-    let rule = Rule { a: a.view("a")?, lo: lo.view("lo")?, hi: hi.view("hi")?, eta };
-    let problem = Problem { pool: Pool::new(views, d)?, target, rule, eps, cost };
-    let (mut f, mut hard, mut nearest) = (output("f", f)?, output("hard", hard)?, output("nearest", nearest)?);
+    let (a, lo, hi) = (
+        MassArray::new("a", a)?,
+        MassArray::new("lo", lo)?,
+        MassArray::new("hi", hi)?,
+    );
+    let rule = Rule {
+        a: a.view("a")?,
+        lo: lo.view("lo")?,
+        hi: hi.view("hi")?,
+        eta,
+    };
+    let problem = Problem {
+        pool: Pool::new(views, d)?,
+        target,
+        rule,
+        eps,
+        cost,
+    };
+    let (mut f, mut hard, mut nearest) = (
+        output("f", f)?,
+        output("hard", hard)?,
+        output("nearest", nearest)?,
+    );
     let mut wanted = Wanted {
         gram,
         k,
@@ -156,10 +236,20 @@ fn sweep<'py>(
         hard: numbers("hard", &mut hard)?,
         nearest: numbers("nearest", &mut nearest)?,
     };
-    let swept =
-        py.detach(|| threads::with_threads(threads, || crate::sweep::sweep(&problem, &mut wanted, kernel)))??;
-    let gram = swept.gram.map(|gram| gram.into_pyarray(py).reshape([m, m])).transpose()?;
-    let (f, rows): (Vec<f32>, Vec<i64>) = swept.top.into_iter().map(|(f, row)| (f, row as i64)).unzip();
+    let swept = py.detach(|| {
+        threads::with_threads(threads, || {
+            crate::sweep::sweep(&problem, &mut wanted, kernel)
+        })
+    })??;
+    let gram = swept
+        .gram
+        .map(|gram| gram.into_pyarray(py).reshape([m, m]))
+        .transpose()?;
+    let (f, rows): (Vec<f32>, Vec<i64>) = swept
+        .top
+        .into_iter()
+        .map(|(f, row)| (f, row as i64))
+        .unzip();
     let top = (k > 0).then(|| (rows.into_pyarray(py), f.into_pyarray(py)));
     Ok((swept.q.into_pyarray(py), swept.value, swept.hard, gram, top))
 }
@@ -174,12 +264,19 @@ fn py_topk<'py>(
 ) -> PyResult<Bound<'py, PyArray1<i64>>> {
     let values = values.as_slice().map_err(|_| contiguous("values"))?;
     let rows = py.detach(|| threads::with_threads(0, || topk::topk(values, k)))??;
-    Ok(rows.into_iter().map(|row| row as i64).collect::<Vec<_>>().into_pyarray(py))
+    Ok(rows
+        .into_iter()
+        .map(|row| row as i64)
+        .collect::<Vec<_>>()
+        .into_pyarray(py))
 }
 
 #[pyfunction]
 fn isas() -> Vec<&'static str> {
-    kernel::available().iter().map(|kernel| kernel.name()).collect()
+    kernel::available()
+        .iter()
+        .map(|kernel| kernel.name())
+        .collect()
 }
 
 #[pymodule]

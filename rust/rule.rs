@@ -32,10 +32,24 @@ impl Masses<'_> {
         let values = match self {
             Self::Same(value) => std::slice::from_ref(value),
             Self::Each(values) if values.len() == n => values,
-            Self::Each(values) => return Err(Error::Length { name, found: values.len(), expected: n }),
+            Self::Each(values) => {
+                return Err(Error::Length {
+                    name,
+                    found: values.len(),
+                    expected: n,
+                });
+            }
         };
-        match values.iter().position(|value| !(0.0..=LARGEST_MASS).contains(value)) {
-            Some(row) => Err(Error::Entry { name, row, value: values[row], expected: "a mass lies in 0..1e20" }),
+        match values
+            .iter()
+            .position(|value| !(0.0..=LARGEST_MASS).contains(value))
+        {
+            Some(row) => Err(Error::Entry {
+                name,
+                row,
+                value: values[row],
+                expected: "a mass lies in 0..1e20",
+            }),
             None => Ok(()),
         }
     }
@@ -74,14 +88,26 @@ impl Rule<'_> {
     /// If a length, a sign or an order is wrong.
     pub fn check(&self, n: usize) -> Result<(), Error> {
         if !(self.eta > 0.0 && self.eta.is_finite()) {
-            return Err(Error::Positive { name: "eta", value: self.eta });
+            return Err(Error::Positive {
+                name: "eta",
+                value: self.eta,
+            });
         }
         self.a.check("a", n)?;
         self.lo.check("lo", n)?;
         self.hi.check("hi", n)?;
-        let rows = if matches!((self.lo, self.hi), (Masses::Same(_), Masses::Same(_))) { 1 } else { n };
+        let rows = if matches!((self.lo, self.hi), (Masses::Same(_), Masses::Same(_))) {
+            1
+        } else {
+            n
+        };
         match (0..rows).find(|&row| self.lo.at(row) > self.hi.at(row)) {
-            Some(row) => Err(Error::Entry { name: "lo", row, value: self.lo.at(row), expected: "lo must not exceed hi" }),
+            Some(row) => Err(Error::Entry {
+                name: "lo",
+                row,
+                value: self.lo.at(row),
+                expected: "lo must not exceed hi",
+            }),
             None => Ok(()),
         }
     }
@@ -90,7 +116,11 @@ impl Rule<'_> {
     #[must_use]
     pub fn apply(&self, row: usize, f: f64, h: f64, eps: f64) -> RowMass {
         let (a, lo, hi) = (self.a.at(row), self.lo.at(row), self.hi.at(row));
-        let wanted = if a > 0.0 { a * (-f / self.eta).exp() } else { 0.0 };
+        let wanted = if a > 0.0 {
+            a * (-f / self.eta).exp()
+        } else {
+            0.0
+        };
         let r = wanted.clamp(lo, hi);
         let entropy = if r > 0.0 { r * (r / a).ln() } else { 0.0 };
         let free = lo < r && r < hi;

@@ -79,11 +79,21 @@ pub fn sweep(problem: &Problem, wanted: &mut Wanted, kernel: &dyn Kernel) -> Res
     let target = Target::new(&problem.target, problem.cost, problem.eps, kernel.tile().1)?;
     let work = Work::new(problem, &target, kernel, wanted);
     let mut gram = wanted.gram.then(|| Gram::new(target.width, kernel.tile()));
-    let mut totals = Totals { q: vec![0.0; target.keep.len()], value: 0.0, hard: 0.0, top: TopK::new(wanted.k) };
+    let mut totals = Totals {
+        q: vec![0.0; target.keep.len()],
+        value: 0.0,
+        hard: 0.0,
+        top: TopK::new(wanted.k),
+    };
     let group = (GROUP_ROWS / work.block_rows).max(1);
     let count = problem.pool.n.div_ceil(work.block_rows);
     let mut parts: Vec<Part> = Vec::new();
-    parts.resize_with((8 * rayon::current_num_threads()).next_multiple_of(group).min(count), Part::default);
+    parts.resize_with(
+        (8 * rayon::current_num_threads())
+            .next_multiple_of(group)
+            .min(count),
+        Part::default,
+    );
     for first in (0..count).step_by(parts.len()) {
         let live = parts.len().min(count - first);
         let parts = &mut parts[..live];
@@ -95,8 +105,10 @@ pub fn sweep(problem: &Problem, wanted: &mut Wanted, kernel: &dyn Kernel) -> Res
             .collect();
         results.into_iter().collect::<Result<(), Error>>()?;
         if let Some(gram) = &mut gram {
-            let groups: Vec<Vec<&PackedPlan>> =
-                parts.chunks(group).map(|parts| parts.iter().map(|part| &part.plan).collect()).collect();
+            let groups: Vec<Vec<&PackedPlan>> = parts
+                .chunks(group)
+                .map(|parts| parts.iter().map(|part| &part.plan).collect())
+                .collect();
             gram.add(&groups, kernel);
         }
         for part in parts {
@@ -109,7 +121,10 @@ pub fn sweep(problem: &Problem, wanted: &mut Wanted, kernel: &dyn Kernel) -> Res
 fn check(problem: &Problem, wanted: &Wanted) -> Result<(), Error> {
     let n = problem.pool.n;
     if !(problem.eps > 0.0 && problem.eps.is_finite()) {
-        return Err(Error::Positive { name: "eps", value: problem.eps });
+        return Err(Error::Positive {
+            name: "eps",
+            value: problem.eps,
+        });
     }
     if wanted.k > n {
         return Err(Error::TooMany { k: wanted.k, n });
@@ -121,7 +136,11 @@ fn check(problem: &Problem, wanted: &Wanted) -> Result<(), Error> {
     ];
     for (name, found) in outputs {
         if let Some(found) = found.filter(|&found| found != n) {
-            return Err(Error::Length { name, found, expected: n });
+            return Err(Error::Length {
+                name,
+                found,
+                expected: n,
+            });
         }
     }
     problem.rule.check(n)
@@ -163,7 +182,12 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(problem: &'a Problem<'a>, target: &'a Target, kernel: &'a dyn Kernel, wanted: &Wanted) -> Self {
+    fn new(
+        problem: &'a Problem<'a>,
+        target: &'a Target,
+        kernel: &'a dyn Kernel,
+        wanted: &Wanted,
+    ) -> Self {
         let height = kernel.tile().0;
         // One cache line more than the width keeps the rows of a tile out of each other's cache sets.
         let ld = target.width + 16;
@@ -181,7 +205,11 @@ impl<'a> Work<'a> {
     }
 
     fn run(&self, block: usize, part: &mut Part) -> Result<(), Error> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         let mut space = idle.unwrap_or_else(|| self.workspace());
         part.first_row = block * self.block_rows;
         let rows = self.block_rows.min(self.problem.pool.n - part.first_row);
@@ -190,7 +218,10 @@ impl<'a> Work<'a> {
             self.multiply(rows, &mut space);
             self.finish(rows, &mut space, part);
         }
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(space);
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(space);
         result
     }
 
@@ -208,17 +239,24 @@ impl<'a> Work<'a> {
 
     /// Prepare the block's rows and lay them out by blocks of dimensions.
     fn pack(&self, first_row: usize, rows: usize, space: &mut Workspace) -> Result<(), Error> {
-        let Workspace { scratch, packed, squared, .. } = space;
+        let Workspace {
+            scratch,
+            packed,
+            squared,
+            ..
+        } = space;
         squared.clear();
-        self.problem.pool.for_each_row(first_row..first_row + rows, scratch, |r, x| {
-            let norm = self.target.preparation.apply(x, "pool", first_row + r)?;
-            self.target.check_range(norm, first_row + r)?;
-            squared.push(norm);
-            for (index, x) in x.chunks(DEPTH).enumerate() {
-                packed[index * self.block_rows + r][..x.len()].copy_from_slice(x);
-            }
-            Ok(())
-        })
+        self.problem
+            .pool
+            .for_each_row(first_row..first_row + rows, scratch, |r, x| {
+                let norm = self.target.preparation.apply(x, "pool", first_row + r)?;
+                self.target.check_range(norm, first_row + r)?;
+                squared.push(norm);
+                for (index, x) in x.chunks(DEPTH).enumerate() {
+                    packed[index * self.block_rows + r][..x.len()].copy_from_slice(x);
+                }
+                Ok(())
+            })
     }
 
     /// Fill the strip with dot products. Rows beyond the last fill up a tile; what they hold is never read.
@@ -227,14 +265,21 @@ impl<'a> Work<'a> {
         for (index, packed) in space.packed.chunks_exact(self.block_rows).enumerate() {
             for (column, y) in self.target.panels(index) {
                 let strip = &mut space.strip.as_mut()[column..];
-                self.kernel.product(&packed[..rows], y, strip, self.ld, index > 0);
+                self.kernel
+                    .product(&packed[..rows], y, strip, self.ld, index > 0);
             }
         }
     }
 
     /// From dot products to everything the block yields.
     fn finish(&self, rows: usize, space: &mut Workspace, part: &mut Part) {
-        let Workspace { squared, strip, mass, gram_weight, .. } = space;
+        let Workspace {
+            squared,
+            strip,
+            mass,
+            gram_weight,
+            ..
+        } = space;
         let n = self.problem.pool.n as f64;
         (part.value, part.hard_value) = (0.0, 0.0);
         for list in [&mut part.f, &mut part.hard, mass, gram_weight] {
@@ -243,10 +288,15 @@ impl<'a> Work<'a> {
         part.nearest.clear();
         for (r, z) in strip.as_mut().chunks_mut(self.ld).take(rows).enumerate() {
             let z = &mut z[..self.target.width];
-            let peak = self.kernel.logits(z, &self.target.columns, squared[r], self.nearest);
+            let peak = self
+                .kernel
+                .logits(z, &self.target.columns, squared[r], self.nearest);
             let sum = self.kernel.exponentials(z, peak.soft);
             let (f, h) = self.target.minima(squared[r], peak.soft, peak.hard, sum);
-            let row = self.problem.rule.apply(part.first_row + r, f, h, self.problem.eps);
+            let row = self
+                .problem
+                .rule
+                .apply(part.first_row + r, f, h, self.problem.eps);
             part.f.push(f as f32);
             part.hard.push(h as f32);
             part.nearest.push(self.target.keep[peak.nearest] as i32);
@@ -258,9 +308,16 @@ impl<'a> Work<'a> {
         }
         part.q.clear();
         part.q.resize(self.target.width, 0.0);
-        self.kernel.add_rows(&mut part.q, strip.as_ref(), self.ld, mass);
+        self.kernel
+            .add_rows(&mut part.q, strip.as_ref(), self.ld, mass);
         if self.gram {
-            part.plan.pack(strip.as_ref(), self.ld, self.target.width, gram_weight, self.kernel.tile());
+            part.plan.pack(
+                strip.as_ref(),
+                self.ld,
+                self.target.width,
+                gram_weight,
+                self.kernel.tile(),
+            );
         }
     }
 }

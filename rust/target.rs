@@ -82,7 +82,10 @@ impl Preparation {
                 *mean += f64::from(y) / keep.len() as f64;
             }
         }
-        Self { unit, centre: mean.into_iter().map(|mean| mean as f32).collect() }
+        Self {
+            unit,
+            centre: mean.into_iter().map(|mean| mean as f32).collect(),
+        }
     }
 
     /// Centre or scale `x` (d,) in place and return its squared norm; `side` and `row` are for messages.
@@ -100,7 +103,11 @@ impl Preparation {
         if !self.unit {
             return Ok(squared);
         }
-        let squared = if (1e-30..1e30).contains(&squared) { squared } else { rescale(x, side, row)? };
+        let squared = if (1e-30..1e30).contains(&squared) {
+            squared
+        } else {
+            rescale(x, side, row)?
+        };
         let factor = 1.0 / squared.sqrt();
         for x in x.iter_mut() {
             *x *= factor;
@@ -123,7 +130,12 @@ fn squared_norm(x: &[f32]) -> f32 {
 
 fn check_finite(x: &[f32], side: &'static str, row: usize) -> Result<(), Error> {
     match x.iter().position(|x| !x.is_finite()) {
-        Some(column) => Err(Error::NotFinite { side, row, column, value: x[column] }),
+        Some(column) => Err(Error::NotFinite {
+            side,
+            row,
+            column,
+            value: x[column],
+        }),
         None => Ok(()),
     }
 }
@@ -177,7 +189,11 @@ impl Target {
             scratch.copy_from_slice(&view.y[j * view.d..(j + 1) * view.d]);
             squared.push(preparation.apply(&mut scratch, "target", j)?);
             let start = column / panel * panel * view.d + column % panel;
-            for (slot, &y) in panels.as_mut()[start..].iter_mut().step_by(panel).zip(&scratch) {
+            for (slot, &y) in panels.as_mut()[start..]
+                .iter_mut()
+                .step_by(panel)
+                .zip(&scratch)
+            {
                 *slot = y;
             }
         }
@@ -202,12 +218,20 @@ impl Target {
     }
 
     fn set_columns(&mut self, view: &TargetView, squared: &[f32]) -> Result<(), Error> {
-        let of_square = if self.kind == CostKind::SqEuclidean { 1.0 } else { 0.0 };
+        let of_square = if self.kind == CostKind::SqEuclidean {
+            1.0
+        } else {
+            0.0
+        };
         let reduced = |column: usize| {
             (view.g[self.keep[column]] - of_square * f64::from(squared[column])) * self.log2_unit
         };
         let hard: Vec<f64> = (0..self.keep.len()).map(reduced).collect();
-        let soft: Vec<f64> = hard.iter().zip(&self.keep).map(|(hard, &j)| hard + view.b[j].log2()).collect();
+        let soft: Vec<f64> = hard
+            .iter()
+            .zip(&self.keep)
+            .map(|(hard, &j)| hard + view.b[j].log2())
+            .collect();
         let scale = self.log2_unit
             * match self.kind {
                 CostKind::SqEuclidean => 2.0,
@@ -227,8 +251,15 @@ impl Target {
     /// The biases less their maximum, in float32 and filled up to whole panels, and that maximum.
     fn shifted(&self, bias: &[f64]) -> Result<(Vec<f32>, f64), Error> {
         let shift = bias.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        if let Some(column) = bias.iter().position(|bias| !(shift - bias <= LARGEST_LOGIT)) {
-            return Err(Error::Range { side: "target", row: self.keep[column], value: shift - bias[column] });
+        if let Some(column) = bias
+            .iter()
+            .position(|bias| !(0.0..=LARGEST_LOGIT).contains(&(shift - bias)))
+        {
+            return Err(Error::Range {
+                side: "target",
+                row: self.keep[column],
+                value: shift - bias[column],
+            });
         }
         let mut out: Vec<f32> = bias.iter().map(|bias| (bias - shift) as f32).collect();
         out.resize(self.width, ABSENT);
@@ -252,7 +283,15 @@ impl Target {
     pub fn check_range(&self, squared: f32, row: usize) -> Result<(), Error> {
         let norm = f64::from(squared).sqrt();
         let value = 2.0 * self.log2_unit * (norm * self.largest_norm).max(norm + self.largest_norm);
-        if value <= LARGEST_LOGIT { Ok(()) } else { Err(Error::Range { side: "pool", row, value }) }
+        if value <= LARGEST_LOGIT {
+            Ok(())
+        } else {
+            Err(Error::Range {
+                side: "pool",
+                row,
+                value,
+            })
+        }
     }
 
     /// Soft minimum f_i and hard minimum h_i of a row, from its peaks and the sum of its exponentials.
@@ -277,18 +316,32 @@ fn weighty(view: &TargetView) -> Result<Vec<usize>, Error> {
     }
     for (name, found, expected) in [("y", view.y.len(), m * view.d), ("g", view.g.len(), m)] {
         if found != expected {
-            return Err(Error::Length { name, found, expected });
+            return Err(Error::Length {
+                name,
+                found,
+                expected,
+            });
         }
     }
     if let Some(row) = view.b.iter().position(|b| !(*b >= 0.0 && b.is_finite())) {
-        return Err(Error::Entry { name: "b", row, value: view.b[row], expected: "a weight is finite and not negative" });
+        return Err(Error::Entry {
+            name: "b",
+            row,
+            value: view.b[row],
+            expected: "a weight is finite and not negative",
+        });
     }
     let keep: Vec<usize> = (0..m).filter(|&j| view.b[j] > 0.0).collect();
     if keep.is_empty() {
         return Err(Error::NoWeight);
     }
     match keep.iter().find(|&&j| !view.g[j].is_finite()) {
-        Some(&row) => Err(Error::Entry { name: "g", row, value: view.g[row], expected: "a potential is finite" }),
+        Some(&row) => Err(Error::Entry {
+            name: "g",
+            row,
+            value: view.g[row],
+            expected: "a potential is finite",
+        }),
         None => Ok(keep),
     }
 }
@@ -307,7 +360,11 @@ impl Aligned {
     pub fn zeros(len: usize) -> Self {
         let numbers = vec![0.0_f32; len + 16];
         let start = numbers.as_ptr().align_offset(64).min(16);
-        Self { numbers, start, len }
+        Self {
+            numbers,
+            start,
+            len,
+        }
     }
 }
 
@@ -322,4 +379,3 @@ impl AsMut<[f32]> for Aligned {
         &mut self.numbers[self.start..self.start + self.len]
     }
 }
-

@@ -34,6 +34,9 @@ fn pool(count: usize) -> Result<Arc<ThreadPool>, Error> {
         .num_threads(count)
         .thread_name(|index| format!("gapsel-{index}"))
         .build()
-        .map_err(|error| Error::Threads { count, reason: error.to_string() })?;
+        .map_err(|error| Error::Threads {
+            count,
+            reason: error.to_string(),
+        })?;
     Ok(Arc::clone(pools.entry(key).or_insert(Arc::new(pool))))
 }

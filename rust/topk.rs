@@ -25,13 +25,21 @@ impl TopK {
     /// Keep the `k` best.
     #[must_use]
     pub fn new(k: usize) -> Self {
-        Self { k, entries: Vec::new(), bar: None }
+        Self {
+            k,
+            entries: Vec::new(),
+            bar: None,
+        }
     }
 
     /// Offer one entry; the value is not NaN.
     #[inline]
     pub fn push(&mut self, value: f32, row: usize) {
-        if self.k == 0 || self.bar.is_some_and(|bar| order(&(value, row), &bar).is_gt()) {
+        if self.k == 0
+            || self
+                .bar
+                .is_some_and(|bar| order(&(value, row), &bar).is_gt())
+        {
             return;
         }
         self.entries.push((value, row));
@@ -65,7 +73,10 @@ impl TopK {
 }
 
 fn order(left: &Entry, right: &Entry) -> Ordering {
-    left.0.partial_cmp(&right.0).unwrap_or(Ordering::Equal).then(left.1.cmp(&right.1))
+    left.0
+        .partial_cmp(&right.0)
+        .unwrap_or(Ordering::Equal)
+        .then(left.1.cmp(&right.1))
 }
 
 /// The rows of the k lowest of `values` (n,), in order of (value, row).
@@ -78,7 +89,12 @@ pub fn topk(values: &[f32], k: usize) -> Result<Vec<usize>, Error> {
         return Err(Error::TooMany { k, n: values.len() });
     }
     if let Some(row) = values.iter().position(|value| value.is_nan()) {
-        return Err(Error::Entry { name: "values", row, value: f64::NAN, expected: "it must be a number" });
+        return Err(Error::Entry {
+            name: "values",
+            row,
+            value: f64::NAN,
+            expected: "it must be a number",
+        });
     }
     let best = values
         .par_chunks(CHUNK)
@@ -122,9 +138,18 @@ mod tests {
         let values = values(10_000);
         let (mut left, mut right) = (TopK::new(77), TopK::new(77));
         for (row, &value) in values.iter().enumerate().rev() {
-            if row % 3 == 0 { left.push(value, row) } else { right.push(value, row) }
+            if row % 3 == 0 {
+                left.push(value, row);
+            } else {
+                right.push(value, row);
+            }
         }
-        let rows: Vec<usize> = left.merge(&right).into_sorted().into_iter().map(|(_, row)| row).collect();
+        let rows: Vec<usize> = left
+            .merge(&right)
+            .into_sorted()
+            .into_iter()
+            .map(|(_, row)| row)
+            .collect();
         assert_eq!(rows, topk(&values, 77).unwrap());
     }
 
@@ -136,6 +161,9 @@ mod tests {
     #[test]
     fn refuses_too_many_and_nan() {
         assert_eq!(topk(&[1.0], 2), Err(Error::TooMany { k: 2, n: 1 }));
-        assert!(matches!(topk(&[1.0, f32::NAN], 1), Err(Error::Entry { row: 1, .. })));
+        assert!(matches!(
+            topk(&[1.0, f32::NAN], 1),
+            Err(Error::Entry { row: 1, .. })
+        ));
     }
 }

@@ -1,5 +1,5 @@
 //! AVX2 with FMA: eight numbers a register, 12 of the 16 registers hold the tile.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::wildcard_imports)]
 
 use std::arch::x86_64::*;
 

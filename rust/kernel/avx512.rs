@@ -1,5 +1,5 @@
 //! AVX-512: sixteen numbers a register, 28 of the 32 registers hold the tile.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::wildcard_imports)]
 
 use std::arch::x86_64::*;
 

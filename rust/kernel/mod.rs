@@ -186,10 +186,18 @@ pub fn choose(name: Option<&str>) -> Result<&'static dyn Kernel, Error> {
     let kernels = available();
     match name {
         None => Ok(kernels[0]),
-        Some(name) => kernels.iter().copied().find(|kernel| kernel.name() == name).ok_or_else(|| Error::Unknown {
-            what: "instruction set",
-            name: name.to_owned(),
-            choices: kernels.iter().map(|kernel| kernel.name()).collect::<Vec<_>>().join(", "),
-        }),
+        Some(name) => kernels
+            .iter()
+            .copied()
+            .find(|kernel| kernel.name() == name)
+            .ok_or_else(|| Error::Unknown {
+                what: "instruction set",
+                name: name.to_owned(),
+                choices: kernels
+                    .iter()
+                    .map(|kernel| kernel.name())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            }),
     }
 }

@@ -68,12 +68,20 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn select_gt(self, x: Eight, y: Eight, yes: Eight, no: Eight) -> Eight {
-        std::array::from_fn(|lane| if x[lane] > y[lane] { yes[lane] } else { no[lane] })
+        std::array::from_fn(|lane| {
+            if x[lane] > y[lane] {
+                yes[lane]
+            } else {
+                no[lane]
+            }
+        })
     }
 
     #[inline(always)]
     fn scale_exponent(self, x: Eight, exponent: Eight) -> Eight {
-        map(x, exponent, |x, exponent| f32::from_bits(x.to_bits().wrapping_add(exponent.to_bits() << 23)))
+        map(x, exponent, |x, exponent| {
+            f32::from_bits(x.to_bits().wrapping_add(exponent.to_bits() << 23))
+        })
     }
 }
 

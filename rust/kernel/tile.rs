@@ -24,7 +24,11 @@ pub fn product<S: Simd, const R: usize, const V: usize>(
         }
         for (sums, out) in sums.iter().zip(out.chunks_mut(ld)) {
             for (&sum, out) in sums.iter().zip(out.chunks_exact_mut(S::LANES)) {
-                let sum = if accumulate { s.add(s.load(out), sum) } else { sum };
+                let sum = if accumulate {
+                    s.add(s.load(out), sum)
+                } else {
+                    sum
+                };
                 s.store(sum, out);
             }
         }
@@ -40,11 +44,20 @@ pub fn outer<S: Simd, const R: usize, const V: usize>(
 ) {
     let mut sums = [[s.splat(0.0); V]; R];
     for (u, v) in blocks {
-        for (u, v) in u.as_chunks::<R>().0.iter().zip(v.chunks_exact(V * S::LANES)) {
+        for (u, v) in u
+            .as_chunks::<R>()
+            .0
+            .iter()
+            .zip(v.chunks_exact(V * S::LANES))
+        {
             step(s, &mut sums, |r| u[r], v);
         }
     }
-    for (&sum, out) in sums.as_flattened().iter().zip(out.chunks_exact_mut(S::LANES)) {
+    for (&sum, out) in sums
+        .as_flattened()
+        .iter()
+        .zip(out.chunks_exact_mut(S::LANES))
+    {
         s.store(sum, out);
     }
 }

@@ -84,11 +84,8 @@ class CpuBackend:
 
 def _readable(shard: NDArray[np.floating], index: int) -> NDArray[np.float16] | NDArray[np.float32]:
     """Return a shard that the core can read where it lies, or say what to do; pools are too large to copy quietly."""
-    if shard.dtype not in (np.float16, np.float32) or shard.ndim != 2:
-        msg = (
-            f"shard {index} is {shard.dtype} with {shard.ndim} axes: give rows x dimensions in float16 or float32,"
-            " for instance shard.astype(numpy.float32)"
-        )
+    if shard.dtype not in (np.float16, np.float32):
+        msg = f"shard {index} is {shard.dtype}: give float16 or float32, as shard.astype(numpy.float32) does"
         raise DataError(msg)
     if not (shard.flags.c_contiguous and shard.flags.aligned):
         msg = f"shard {index} does not lie row after row in memory: pass numpy.ascontiguousarray of it"

@@ -1,0 +1,489 @@
+"""Every backend and instruction set against the formula, the float64 reference, and itself cut differently."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gapsel import _native
+from gapsel.backends.cpu import CpuBackend
+from gapsel.backends.reference import ReferenceBackend, cost_matrix
+from gapsel.errors import DataError, GapselError, UsageError
+from gapsel.records import COST_KINDS, Box, Cost, CostKind, Sweep, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from gapsel.backends import Backend
+
+ISAS = _native.isas()
+REFERENCE = ReferenceBackend()
+BACKENDS: dict[str, Callable[[], Backend]] = {
+    "reference": ReferenceBackend,
+    **{f"cpu-{isa}": partial(CpuBackend, 1, isa) for isa in ISAS},
+}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return BACKENDS[request.param]()
+
+
+@pytest.fixture(params=ISAS)
+def cpu(request: pytest.FixtureRequest) -> CpuBackend:
+    return CpuBackend(1, request.param)
+
+
+@dataclass
+class Result:
+    """A sweep with its (n,) outputs."""
+
+    swept: Sweep
+    f: NDArray[np.float32]
+    hard: NDArray[np.float32]
+    nearest: NDArray[np.int32]
+
+
+@dataclass
+class Problem:
+    """What a sweep reads, as keyword-free values."""
+
+    x: NDArray[Any]
+    target: Target
+    g: NDArray[np.float64]
+    box: Box
+    eps: float
+    cost: Cost
+
+    def sweep(
+        self, backend: Backend, shards: list[NDArray[Any]] | None = None, *, k: int = 0, gram: bool = True
+    ) -> Result:
+        n = len(self.x)
+        f, hard, nearest = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.int32)
+        swept = backend.sweep(
+            [self.x] if shards is None else shards,
+            self.target,
+            self.g,
+            self.box,
+            eps=self.eps,
+            cost=self.cost,
+            gram=gram,
+            k=k,
+            f=f,
+            hard=hard,
+            nearest=nearest,
+        )
+        return Result(swept, f, hard, nearest)
+
+
+def problem(
+    n: int = 333,
+    m: int = 71,
+    d: int = 19,
+    *,
+    kind: CostKind = "sqeuclidean",
+    normalize: bool = True,
+    dtype: type[np.floating[Any]] = np.float32,
+    rel: float = 0.05,
+    lam: float = 0.5,
+    seed: int = 0,
+) -> Problem:
+    """A clustered problem with a zero target weight and pool weights of zero, at a g near which the box binds."""
+    rng = np.random.default_rng(seed)
+    centres = 3 * rng.standard_normal((3, d))
+    x = (centres[rng.integers(3, size=n)] + rng.standard_normal((n, d))).astype(dtype)
+    y = (centres[rng.integers(3, size=m)] + rng.standard_normal((m, d))).astype(np.float32)
+    b = rng.random(m)
+    b[rng.random(m) < 0.2] = 0
+    b[rng.integers(m)] = 1
+    a = rng.random(n)
+    a[1:][rng.random(n - 1) < 0.1] = 0
+    target, cost = Target(y, b / b.sum()), Cost(kind, normalize)
+    eps = rel * float(cost_matrix(x, y, cost).mean()) + 1e-3
+    g = eps * rng.standard_normal(m)
+    a /= a.sum()
+    f = np.empty(n)
+    REFERENCE.sweep([x], target, g, Box.fixed(a), eps=eps, cost=cost, f=f)
+    lo = (1 - lam) * a
+    box = Box(a, lo, lo + 2 * lam / n, eta=2 * eps) if lam else Box.fixed(a)
+    return Problem(x, target, g - float(np.median(f)), box, eps, cost)
+
+
+def rounding(p: Problem) -> float:
+    """How far a float32 cost may lie from the exact one: a few units in the last place of the largest product."""
+    x, y = np.asarray(p.x, np.float64), np.asarray(p.target.y, np.float64)
+    if p.cost.normalize or p.cost.kind == "cosine":
+        square = 4.0
+    else:
+        centre = y[p.target.b > 0].mean(axis=0)
+        square = float(((x - centre) ** 2).sum(1).max() + ((y - centre) ** 2).sum(1).max())
+    error = 1e-6 * square
+    if p.cost.kind != "euclidean":
+        return error
+    # The root magnifies the error of small squares: d sqrt(t) = dt / (2 sqrt(t)), at most sqrt(dt).
+    smallest = cost_matrix(p.x, p.target.y[p.target.b > 0], p.cost).min()
+    return min(math.sqrt(error), error / max(2 * float(smallest), 1e-300)) + 1e-6 * math.sqrt(square)
+
+
+def assert_agrees(p: Problem, found: Result, exact: Result) -> None:
+    """Hold a result against the reference, to what rounding the cost allows."""
+    dc = rounding(p) + 2e-7 * float(np.abs(exact.f).max() + np.abs(p.g).max())
+    np.testing.assert_allclose(found.f, exact.f, atol=dc, rtol=1e-6)
+    np.testing.assert_allclose(found.hard, exact.hard, atol=dc, rtol=1e-6)
+    reduced = cost_matrix(p.x, p.target.y, p.cost) - p.g
+    chosen = reduced[np.arange(len(p.x)), found.nearest]
+    assert (p.target.b[found.nearest] > 0).all()
+    np.testing.assert_allclose(chosen, exact.hard, atol=2 * dc, rtol=1e-6)
+    relative = math.expm1(min(2 * dc / p.eps + dc / p.box.eta, 3.0)) + 1e-5
+    mass = float(exact.swept.q.sum())
+    assert np.abs(found.swept.q - exact.swept.q).sum() <= relative * mass + 1e-12
+    assert (found.swept.q[p.target.b == 0] == 0).all()
+    scale = dc + 1e-6 * (float(np.abs(exact.f).max()) + p.box.eta)
+    total = float(np.sum(np.broadcast_to(p.box.a, len(p.x))) + np.sum(np.broadcast_to(p.box.hi, len(p.x))))
+    assert abs(found.swept.value - exact.swept.value) <= 4 * scale * total
+    assert abs(found.swept.hard - exact.swept.hard) <= 4 * scale * total
+    assert found.swept.gram is not None
+    assert exact.swept.gram is not None
+    assert np.array_equal(found.swept.gram, found.swept.gram.T)
+    assert np.abs(found.swept.gram - exact.swept.gram).sum() <= 2 * relative * mass + 1e-12
+
+
+# The formula, by hand
+
+
+def by_hand(
+    x: list[list[float]], y: list[list[float]], b: list[float], g: list[float], eps: float
+) -> tuple[list[float], list[list[float]]]:
+    """f and p of squared Euclidean costs, in plain Python."""
+    costs = [[sum((s - t) ** 2 for s, t in zip(xi, yj, strict=True)) for yj in y] for xi in x]
+    terms = [[bj * math.exp((gj - c) / eps) for bj, gj, c in zip(b, g, row, strict=True)] for row in costs]
+    return [-eps * math.log(sum(row)) for row in terms], [[t / sum(row) for t in row] for row in terms]
+
+
+X, Y = [[0.0, 1.0], [1.0, 1.0], [2.0, -1.0]], [[0.5, 0.5], [2.0, 0.0]]
+B, G, EPS = [0.25, 0.75], [0.2, -0.3], 0.7
+
+
+def test_three_rows_two_columns(backend: Backend) -> None:
+    f, p = by_hand(X, Y, B, G, EPS)
+    a = [0.2, 0.3, 0.5]
+    target = Target(np.array(Y, np.float32), np.array(B))
+    spec = Problem(np.array(X, np.float32), target, np.array(G), Box.fixed(np.array(a)), EPS, Cost(normalize=False))
+    result = spec.sweep(backend, k=2)
+    np.testing.assert_allclose(result.f, f, rtol=1e-6)
+    q = [sum(a[i] * p[i][j] for i in range(3)) for j in range(2)]
+    np.testing.assert_allclose(result.swept.q, q, rtol=1e-6)
+    gram = [[sum(a[i] * p[i][j] * p[i][h] for i in range(3)) for h in range(2)] for j in range(2)]
+    assert result.swept.gram is not None
+    np.testing.assert_allclose(result.swept.gram, np.array(gram), rtol=1e-6)
+    assert result.swept.value == pytest.approx(sum(ai * fi for ai, fi in zip(a, f, strict=True)), rel=1e-6)
+    hard = [0.5 - 0.2, 0.5 - 0.2, 1.0 + 0.3]
+    np.testing.assert_allclose(result.hard, hard, rtol=1e-6)
+    assert result.nearest.tolist() == [0, 0, 1]
+    assert result.swept.hard == pytest.approx(sum(ai * hi for ai, hi in zip(a, hard, strict=True)), rel=1e-6)
+    assert result.swept.top is not None
+    assert result.swept.top[0].tolist() == sorted(range(3), key=lambda i: f[i])[:2]
+
+
+def test_rows_in_a_box(backend: Backend) -> None:
+    """One row on its lower bound, one strictly between, one on its upper bound."""
+    f, p = by_hand(X, Y, B, G, EPS)
+    a, eta = 1 / 3, 1.5
+    free = [a * math.exp(-fi / eta) for fi in f]
+    lo = [1.5 * free[0], 0.5 * free[1], 0.2 * free[2]]
+    hi = [2.0 * free[0], 1.5 * free[1], 0.8 * free[2]]
+    r = [lo[0], free[1], hi[2]]
+    target = Target(np.array(Y, np.float32), np.array(B))
+    box = Box(a, np.array(lo), np.array(hi), eta)
+    result = Problem(np.array(X, np.float32), target, np.array(G), box, EPS, Cost(normalize=False)).sweep(backend)
+    np.testing.assert_allclose(result.swept.q, [sum(r[i] * p[i][j] for i in range(3)) for j in range(2)], rtol=1e-6)
+    phi = [ri * fi + eta * (ri * math.log(ri / a) - ri + a) for ri, fi in zip(r, f, strict=True)]
+    assert result.swept.value == pytest.approx(sum(phi), rel=1e-6)
+    w = [r[0], r[1] * (1 - EPS / eta), r[2]]
+    gram = [[sum(w[i] * p[i][j] * p[i][h] for i in range(3)) for h in range(2)] for j in range(2)]
+    assert result.swept.gram is not None
+    np.testing.assert_allclose(result.swept.gram, np.array(gram), rtol=1e-6)
+
+
+# The reference
+
+
+@pytest.mark.parametrize("kind", COST_KINDS)
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_costs_and_types(cpu: CpuBackend, kind: CostKind, normalize: bool, dtype: type[np.floating[Any]]) -> None:  # noqa: FBT001
+    """More dimensions than one packed block holds, more rows than one group, in uneven shards."""
+    p = problem(1500, 71, 777, kind=kind, normalize=normalize, dtype=dtype)
+    shards = [p.x[:5], p.x[5:5], p.x[5:1100], p.x[1100:]]
+    assert_agrees(p, p.sweep(cpu, shards), p.sweep(REFERENCE))
+
+
+@given(
+    n=st.integers(1, 40) | st.sampled_from([111, 112, 113, 225]),
+    m=st.integers(1, 50),
+    d=st.integers(1, 20) | st.sampled_from([383, 385]),
+    kind=st.sampled_from(COST_KINDS),
+    normalize=st.booleans(),
+    dtype=st.sampled_from([np.float16, np.float32]),
+    rel=st.sampled_from([1.0, 0.1, 0.01, 0.001]),
+    lam=st.sampled_from([0.0, 0.5, 1.0]),
+    seed=st.integers(0, 1000),
+    isa=st.sampled_from(ISAS),
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_shape(isa: str, n: int, **spec: Any) -> None:  # noqa: ANN401
+    p = problem(n, **spec)
+    k = n // 2
+    found, exact = p.sweep(CpuBackend(1, isa), k=k), p.sweep(REFERENCE, k=k)
+    assert_agrees(p, found, exact)
+    if k:
+        assert found.swept.top is not None
+        rows, values = found.swept.top
+        assert rows.tolist() == np.argsort(found.f, kind="stable")[:k].tolist()
+        assert np.array_equal(values, found.f[rows])
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("kind", COST_KINDS)
+def test_peaky_rows_stay_finite(cpu: CpuBackend, kind: CostKind, scale: float) -> None:
+    """Logits thousands apart: p is a Dirac at the nearest column, and f the hard minimum."""
+    p = problem(150, 40, 8, kind=kind, normalize=False, lam=0.0)
+    p.x, p.target.y[:] = (scale * p.x).astype(np.float32), scale * p.target.y
+    p.g, p.eps = np.zeros(40), 1e-6 * float(cost_matrix(p.x, p.target.y, p.cost).mean())
+    result = p.sweep(cpu)
+    assert result.swept.gram is not None
+    assert all(np.isfinite(v).all() for v in (result.f, result.hard, result.swept.q, result.swept.gram))
+    assert result.swept.q.sum() == pytest.approx(float(np.sum(p.box.a)), rel=1e-5)
+    exact = p.sweep(REFERENCE)
+    np.testing.assert_allclose(result.hard, exact.hard, atol=3 * rounding(p), rtol=1e-6)
+    assert (result.f >= result.hard - 3 * rounding(p)).all()
+
+
+def test_large_common_offset_keeps_the_digits(cpu: CpuBackend) -> None:
+    p = problem(200, 30, 6, normalize=False, dtype=np.float32)
+    p.x, p.target.y[:] = (p.x + 1000).astype(np.float32), p.target.y + 1000
+    assert_agrees(p, p.sweep(cpu), p.sweep(REFERENCE))
+
+
+def test_ties_go_to_the_lower_index(backend: Backend) -> None:
+    p = problem(60, 20, 5)
+    p.x[30:] = p.x[:30]
+    p.target.y[10:] = p.target.y[:10]
+    p.target.b[:], p.g[10:] = 1 / 20, p.g[:10]
+    result = p.sweep(backend, k=31)
+    assert (result.nearest < 10).all()
+    assert np.array_equal(result.f[30:], result.f[:30])
+    assert result.swept.top is not None
+    place = {int(row): at for at, row in enumerate(result.swept.top[0])}
+    assert all(place[row - 30] < place[row] for row in place if row >= 30)
+
+
+def test_a_shift_of_g_shifts_f(cpu: CpuBackend) -> None:
+    """f(g + t) = f(g) - t, and p does not change at all."""
+    p = problem(lam=0.0)
+    before = p.sweep(cpu)
+    p.g = p.g + 4096.0
+    after = p.sweep(cpu)
+    np.testing.assert_allclose(after.f + 4096.0, before.f, atol=1e-3)
+    np.testing.assert_allclose(after.swept.q, before.swept.q, atol=1e-9)
+
+
+@pytest.mark.parametrize("m", [3000, 20000])
+def test_many_columns(m: int) -> None:
+    """The block shrinks so that its strip stays small."""
+    p = problem(130, m, 3)
+    gram = m < 5000
+    found = p.sweep(CpuBackend(2), gram=gram)
+    exact = p.sweep(REFERENCE, gram=gram)
+    np.testing.assert_allclose(found.f, exact.f, atol=rounding(p), rtol=1e-6)
+    assert np.abs(found.swept.q - exact.swept.q).sum() < 1e-4
+
+
+# The same bits however the work is cut
+
+
+def bits(result: Result) -> list[bytes]:
+    assert result.swept.gram is not None
+    assert result.swept.top is not None
+    arrays: list[NDArray[Any]] = [
+        result.f,
+        result.hard,
+        result.nearest,
+        result.swept.q,
+        result.swept.gram,
+        *result.swept.top,
+    ]
+    return [array.tobytes() for array in arrays] + [str((result.swept.value, result.swept.hard)).encode()]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("kind", COST_KINDS)
+def test_threads_change_no_bit(isa: str, kind: CostKind) -> None:
+    p = problem(5000, 90, 40, kind=kind)
+    assert bits(p.sweep(CpuBackend(1, isa), k=50)) == bits(p.sweep(CpuBackend(2, isa), k=50))
+    assert bits(p.sweep(CpuBackend(3, isa), k=50)) == bits(p.sweep(CpuBackend(0, isa), k=50))
+
+
+@given(
+    cuts=st.lists(st.integers(0, 700), max_size=6),
+    isa=st.sampled_from(ISAS),
+    dtype=st.sampled_from([np.float16, np.float32]),
+)
+@settings(max_examples=30, deadline=None)
+def test_shards_change_no_bit(cuts: list[int], isa: str, dtype: type[np.floating[Any]]) -> None:
+    p = problem(700, 45, 11, dtype=dtype)
+    shards = np.split(p.x, sorted(cuts))
+    assert bits(p.sweep(CpuBackend(2, isa), shards, k=9)) == bits(p.sweep(CpuBackend(1, isa), k=9))
+
+
+def test_a_row_is_the_same_wherever_it_stands(cpu: CpuBackend) -> None:
+    p = problem(260, 45, 11)
+    whole = p.sweep(cpu)
+    for row in (0, 13, 14, 111, 112, 259):
+        p.box = Box.fixed(1.0)
+        x, p.x = p.x, p.x[row : row + 1]
+        alone = p.sweep(cpu)
+        p.x = x
+        assert (alone.f[0], alone.hard[0], alone.nearest[0]) == (whole.f[row], whole.hard[row], whole.nearest[row])
+
+
+def test_half_and_single_shards_mix(cpu: CpuBackend) -> None:
+    p = problem(300, 20, 9, dtype=np.float16)
+    mixed = [p.x[:130], p.x[130:200].astype(np.float32), p.x[200:]]
+    assert bits(p.sweep(cpu, mixed, k=3)) == bits(p.sweep(cpu, k=3))
+
+
+def test_memory_mapped_shards(cpu: CpuBackend, tmp_path: Path) -> None:
+    p = problem(300, 20, 9, dtype=np.float16)
+    np.save(tmp_path / "x.npy", p.x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert bits(p.sweep(cpu, [mapped], k=3)) == bits(p.sweep(cpu, k=3))
+
+
+def test_topk(backend: Backend) -> None:
+    values = np.random.default_rng(0).integers(0, 50, 200_000).astype(np.float32)
+    for k in (0, 1, 1000, len(values)):
+        assert backend.topk(values, k).tolist() == np.argsort(values, kind="stable")[:k].tolist()
+
+
+# What is refused
+
+
+def planted(row: int, value: float) -> Callable[[Problem], None]:
+    def plant(p: Problem) -> None:
+        p.x[row] = value
+
+    return plant
+
+
+def with_target(**changes: Any) -> Callable[[Problem], None]:  # noqa: ANN401
+    def change(p: Problem) -> None:
+        p.target = Target(changes.get("y", p.target.y), changes.get("b", p.target.b))
+        p.g = changes.get("g", p.g)
+
+    return change
+
+
+def with_box(*box: Any) -> Callable[[Problem], None]:  # noqa: ANN401
+    def change(p: Problem) -> None:
+        p.box = Box(*box)
+
+    return change
+
+
+def with_eps(eps: float) -> Callable[[Problem], None]:
+    def change(p: Problem) -> None:
+        p.eps = eps
+
+    return change
+
+
+def with_pool(x: NDArray[Any]) -> Callable[[Problem], None]:
+    def change(p: Problem) -> None:
+        p.x = x
+
+    return change
+
+
+N, M, D = 300, 20, 9
+REFUSALS: list[tuple[str, Callable[[Problem], None], type[GapselError], str]] = [
+    ("nan", planted(257, np.nan), DataError, r"pool row 257 holds NaN at dimension 0"),
+    ("inf", planted(3, -np.inf), DataError, r"pool row 3 holds -inf"),
+    ("zero row", planted(299, 0.0), DataError, r"pool row 299 has norm 0"),
+    ("target nan", with_target(y=np.full((M, D), np.nan, np.float32)), DataError, r"target row \d+ holds NaN"),
+    ("target zero", with_target(y=np.zeros((M, D), np.float32)), DataError, r"target row \d+ has norm 0"),
+    ("width", with_pool(np.ones((N, D + 1), np.float32)), DataError, r"has 10 dimensions, the target has 9"),
+    ("float64", with_pool(np.ones((N, D))), DataError, r"float64.*astype"),
+    ("order", with_pool(np.ones((D, N), np.float32).T), DataError, r"ascontiguousarray"),
+    ("no pool", with_pool(np.ones((0, D), np.float32)), DataError, r"pool is empty"),
+    ("no target", with_target(y=np.ones((0, D), np.float32), b=np.ones(0)), DataError, r"target is empty"),
+    ("g", with_target(g=np.ones(M + 1)), DataError, r"g has 21 entries, expected 20"),
+    ("b", with_target(b=np.ones(M - 1)), DataError, r"expected"),
+    ("g nan", with_target(g=np.full(M, np.nan), b=np.ones(M)), DataError, r"g\[0\] is NaN"),
+    ("b negative", with_target(b=np.r_[np.ones(M - 1), -1.0]), DataError, r"b\[19\] is -1"),
+    ("b zero", with_target(b=np.zeros(M)), DataError, r"all weights b are zero"),
+    ("a", with_box(np.ones(N - 1), 0.0, 1.0, 1.0), DataError, r"a has 299 entries, expected 300"),
+    ("lo", with_box(1.0, np.ones(2), 1.0, 1.0), DataError, r"lo has 2 entries"),
+    ("a negative", with_box(-1.0, 0.0, 1.0, 1.0), DataError, r"a\[0\] is -1"),
+    ("hi infinite", with_box(1.0, 0.0, np.inf, 1.0), DataError, r"hi\[0\] is inf"),
+    ("lo above hi", with_box(1.0, np.r_[np.zeros(N - 1), 2.0], 1.0, 1.0), DataError, r"lo\[299\] is 2"),
+    ("eta", with_box(1.0, 1.0, 1.0, 0.0), UsageError, r"eta is 0"),
+    ("eps", with_eps(0.0), UsageError, r"eps is 0"),
+    ("eps nan", with_eps(math.nan), UsageError, r"eps is NaN"),
+    ("eps tiny", with_eps(1e-44), DataError, r"beyond float32"),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "message"), [r[1:] for r in REFUSALS], ids=[r[0] for r in REFUSALS])
+def test_refusals(change: Callable[[Problem], None], error: type[GapselError], message: str) -> None:
+    p = problem(N, M, D)
+    change(p)
+    with pytest.raises(error, match=message):
+        p.sweep(CpuBackend(1), np.split(p.x, [100, 250]) if p.x.flags.c_contiguous else [p.x])
+
+
+def test_refused_settings_and_outputs() -> None:
+    p = problem(10, 4, 3)
+    with pytest.raises(UsageError, match="instruction set 'mmx' is unknown"):
+        CpuBackend(isa="mmx")
+    with pytest.raises(UsageError, match="threads is -1"):
+        CpuBackend(-1)
+    with pytest.raises(UsageError, match="k is 11 but there are only 10 rows"):
+        p.sweep(CpuBackend(1), k=11)
+    with pytest.raises(DataError, match=r"values\[1\] is NaN"):
+        CpuBackend(1).topk(np.array([0, np.nan], np.float32), 1)
+    p.cost = Cost("manhattan")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match='cost "manhattan" is unknown'):
+        p.sweep(CpuBackend(1))
+
+
+def test_refused_outputs() -> None:
+    p = problem(10, 4, 3)
+    out = np.empty(10, np.float32)
+
+    def sweep(**outputs: Any) -> None:  # noqa: ANN401
+        CpuBackend(1).sweep([p.x], p.target, p.g, p.box, eps=p.eps, cost=p.cost, **outputs)
+
+    with pytest.raises(UsageError, match="cannot be written"):
+        sweep(f=out, hard=out)
+    with pytest.raises(DataError, match="f has 9 entries, expected 10"):
+        sweep(f=out[:9])
+    out.flags.writeable = False
+    with pytest.raises(UsageError, match="f cannot be written"):
+        sweep(f=out)
+
+
+def test_isa_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAPSEL_ISA", "portable")
+    assert CpuBackend().isa == "portable"
+    assert CpuBackend(isa=ISAS[0]).isa == ISAS[0]
