@@ -1,0 +1,17 @@
+"""Vectors on disk, with the provenance of every row.
+
+A store is a folder of shards. Shard ``00000.npy`` holds vectors (rows, d), C-contiguous, so that it opens as a memory
+map; ``00000.parquet`` holds id, source, row, text_hash and tokens of the same rows; ``store.json`` lists the shards
+with their content hashes and what made them. It is rewritten after each shard: whatever it lists is complete.
+
+    shards.py   the noun, and `open`          writer.py   shards written, resumed and checked against the texts
+    vectors.py  ready-made vectors as a store, and the check of all vectors before they are used
+"""
+
+from __future__ import annotations
+
+from gapsel.store.shards import Store, open  # noqa: A004 - store.open is what it does
+from gapsel.store.vectors import check, from_vectors
+from gapsel.store.writer import Writer
+
+__all__ = ["Store", "Writer", "check", "from_vectors", "open"]

@@ -1,0 +1,265 @@
+"""The store: memory maps of the vectors, and their provenance looked up when it is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gapsel.errors import DataError
+from gapsel.files import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+FORMAT = 1
+INDEX = "store.json"
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("row", pa.int64()),
+        ("text_hash", pa.binary(16)),
+        ("tokens", pa.int32()),
+    ]
+)
+_HASH_ROWS = 16384
+
+
+class Entry(NamedTuple):
+    """What store.json says of one shard: its rows, and the hashes of its vectors' bytes and of its table's file."""
+
+    rows: int
+    vectors: str
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What store.json says: dimensions, type and shards, what made them, and whether the last one is written."""
+
+    d: int
+    dtype: str
+    finished: bool
+    fingerprint: Mapping[str, object]
+    shards: tuple[Entry, ...]
+
+
+class Provenance(Protocol):
+    """Where the rows of one shard come from."""
+
+    def table(self) -> pa.Table:
+        """Return id, source, row, text_hash and tokens of all rows, in the types of SCHEMA."""
+        ...
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one of these columns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """Provenance in a Parquet file."""
+
+    path: Path
+
+    def table(self) -> pa.Table:
+        """Read all columns."""
+        return pq.read_table(self.path)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Read one column."""
+        return pq.read_table(self.path, columns=[name]).column(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Vectors (n, d) in shards, each a read-only (rows, d) array of float16 or float32, rows numbered across shards.
+
+    ``fingerprint`` is what made the vectors (embedder, pooling, length, input); ``folder`` is None for vectors that
+    gapsel did not write. Lookups read the provenance of one shard at a time.
+    """
+
+    shards: tuple[NDArray[np.floating], ...]
+    provenance: tuple[Provenance, ...]
+    fingerprint: Mapping[str, object]
+    content: tuple[str, ...]
+    folder: Path | None = None
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+        return sum(len(shard) for shard in self.shards)
+
+    @property
+    def d(self) -> int:
+        """The number of dimensions."""
+        return int(self.shards[0].shape[1])
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """The first row of each shard, and n: (shards + 1,) int64."""
+        return np.cumsum([0, *(len(shard) for shard in self.shards)], dtype=np.int64)
+
+    @property
+    def fingerprint_hex(self) -> str:
+        """A hash (32 hex digits) of the contents and of what made them. Reads ready-made vectors once."""
+        content = self.content or tuple(vectors_hash(shard) for shard in self.shards)
+        made = json.dumps([self.fingerprint, content], sort_keys=True)
+        return hashlib.blake2b(made.encode(), digest_size=16).hexdigest()
+
+    def table(self, shard: int) -> pa.Table:
+        """Return id, source, row, text_hash and tokens of all rows of one shard."""
+        return self.provenance[shard].table()
+
+    def ids(self, rows: NDArray[np.integer]) -> list[str]:
+        """Return the document ids of some rows, in their order. Raises DataError for a row out of range."""
+        return cast("list[str]", self._lookup("id", rows))
+
+    def sources(self, rows: NDArray[np.integer]) -> list[str]:
+        """Return the files that some rows came from."""
+        return cast("list[str]", self._lookup("source", rows))
+
+    def row_numbers(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return the 0-based rows within their sources, int64."""
+        return np.array(self._lookup("row", rows), dtype=np.int64)
+
+    def text_hashes(self, rows: NDArray[np.integer]) -> list[bytes]:
+        """Return the 16-byte text hashes of some rows; zeros for ready-made vectors."""
+        return cast("list[bytes]", self._lookup("text_hash", rows))
+
+    def tokens(self) -> NDArray[np.int32]:
+        """Return the token counts of all rows (n,) int32; zeros for ready-made vectors."""
+        return np.concatenate([one.column("tokens").to_numpy() for one in self.provenance]).astype(np.int32)
+
+    def _lookup(self, name: str, rows: NDArray[np.integer]) -> list[object]:
+        """Return the values of one column at some rows, in their order."""
+        rows = np.asarray(rows, dtype=np.int64)
+        starts = self.starts
+        outside = np.flatnonzero((rows < 0) | (rows >= starts[-1]))
+        if len(outside):
+            msg = f"row {rows[outside[0]]} is out of range: the store has {starts[-1]} rows"
+            raise DataError(msg)
+        found: list[object] = [None] * len(rows)
+        shard_of = np.searchsorted(starts, rows, side="right") - 1
+        for shard in np.unique(shard_of):
+            places = np.flatnonzero(shard_of == shard)
+            column = self.provenance[shard].column(name)
+            values = column.take(pa.array(rows[places] - starts[shard])).to_pylist()
+            for place, value in zip(places, values, strict=True):
+                found[place] = value
+        return found
+
+
+def open(folder: Path | str, *, verify: bool = False) -> Store:  # noqa: A001 - store.open is what it does
+    """Open a finished store; ``verify`` reads all of it and compares the content hashes.
+
+    Raises DataError, with the file's name, for a folder that is no store or not finished, another format version, a
+    missing, truncated or altered shard.
+    """
+    folder = Path(folder)
+    index = load_index(folder)
+    if not index.finished:
+        msg = f"{folder}: the store is not finished: run the command that was interrupted again, and it goes on"
+        raise DataError(msg)
+    shards = tuple(open_shard(folder, at, index) for at in range(len(index.shards)))
+    if verify:
+        for at, (entry, shard) in enumerate(zip(index.shards, shards, strict=True)):
+            _verify(folder, at, entry, shard)
+    tables = tuple(TableFile(table_path(folder, at)) for at in range(len(shards)))
+    content = tuple(entry.vectors for entry in index.shards)
+    return Store(shards, tables, index.fingerprint, content, folder)
+
+
+def vectors_path(folder: Path, shard: int) -> Path:
+    """Return the file of a shard's vectors."""
+    return folder / f"{shard:05d}.npy"
+
+
+def table_path(folder: Path, shard: int) -> Path:
+    """Return the file of a shard's provenance."""
+    return folder / f"{shard:05d}.parquet"
+
+
+def load_index(folder: Path) -> Index:
+    """Return what store.json says. Raises DataError when it is not there, damaged, or of another version."""
+    path = folder / INDEX
+    if not path.is_file():
+        msg = f"{folder}: is not a store of vectors (it has no {INDEX}): check the path"
+        raise DataError(msg)
+    try:
+        stored = json.loads(path.read_bytes())
+        version = stored.pop("format")
+        entries = tuple(Entry(**entry) for entry in stored.pop("shards"))
+        index = Index(shards=entries, **stored) if version == FORMAT else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"{path}: is damaged ({error}): delete the folder and embed again"
+        raise DataError(msg) from error
+    if index is None:
+        msg = f"{path}: is of format version {version}, this gapsel reads {FORMAT}: embed again, or change gapsel"
+        raise DataError(msg)
+    return index
+
+
+def save_index(folder: Path, index: Index) -> None:
+    """Write store.json, whole or not at all."""
+    shards = [entry._asdict() for entry in index.shards]
+    write_json(folder / INDEX, {"format": FORMAT, **asdict(index), "shards": shards})
+
+
+def open_shard(folder: Path, at: int, index: Index) -> NDArray[np.floating]:
+    """Return the memory map of one shard. Raises DataError unless both files are there and of the right size."""
+    path, rows = vectors_path(folder, at), index.shards[at].rows
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        size = vectors.offset + vectors.nbytes
+        found = (str(vectors.dtype), vectors.shape, path.stat().st_size)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, str(error)) from error
+    if found != (index.dtype, (rows, index.d), size):
+        raise _damaged(path, f"{found[0]} {found[1]} in {found[2]} bytes, not {index.dtype} ({rows}, {index.d})")
+    _check_table(table_path(folder, at), rows)
+    return cast("NDArray[np.floating]", vectors)
+
+
+def _check_table(path: Path, rows: int) -> None:
+    """Raise DataError unless a shard's table is there and of the right size."""
+    try:
+        metadata = pq.read_metadata(path)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, str(error)) from error
+    if metadata.num_rows != rows or metadata.schema.names != SCHEMA.names:
+        raise _damaged(path, f"{metadata.num_rows} rows of {', '.join(metadata.schema.names)}, not {rows}")
+
+
+def _verify(folder: Path, at: int, entry: Entry, vectors: NDArray[np.floating]) -> None:
+    """Raise DataError if the contents of a shard are not those that were written."""
+    if vectors_hash(vectors) != entry.vectors:
+        raise _damaged(vectors_path(folder, at), "its contents do not match their hash")
+    if file_hash(table_path(folder, at)) != entry.table:
+        raise _damaged(table_path(folder, at), "its contents do not match their hash")
+
+
+def _damaged(path: Path, problem: str) -> DataError:
+    return DataError(f"{path}: is damaged or missing ({problem}): delete it and run the command that embeds again")
+
+
+def vectors_hash(vectors: NDArray[np.floating]) -> str:
+    """Return the BLAKE2b hash (64 hex digits) of the bytes of an array in C order."""
+    digest = hashlib.blake2b(digest_size=32)
+    for start in range(0, len(vectors), _HASH_ROWS):
+        digest.update(np.ascontiguousarray(vectors[start : start + _HASH_ROWS]).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Return the BLAKE2b hash (64 hex digits) of a file, small enough to be held in memory."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=32).hexdigest()

@@ -1,0 +1,295 @@
+"""Ready-made vectors as a store, without a copy where their form allows it, and the check of all vectors before use.
+
+What has to be converted (float64, Fortran order, Parquet) goes block by block into a temporary memory map, so that
+memory does not grow with the file.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from gapsel.errors import DataError
+from gapsel.store.shards import SCHEMA, Provenance, Store
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    Vectors = str | os.PathLike[str] | NDArray[np.floating]
+
+BLOCK_ROWS = 8192
+MATRIX = 2
+_READY = (np.dtype(np.float16), np.dtype(np.float32))
+_NOT_FINITE = "NaN or infinite values"
+_ZERO = "all zeros, which is no direction"
+_REMEDY = {
+    _NOT_FINITE: "remove these rows or make their vectors again",
+    _ZERO: "remove these rows, or choose a cost that does not normalize",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """Provenance of ready-made vectors: a file or array, ids given or else the numbers from ``first`` on."""
+
+    source: str
+    first: int
+    rows: int
+    given: pa.Array | None = None
+
+    def table(self) -> pa.Table:
+        """Return all columns."""
+        return pa.table([self.column(name) for name in SCHEMA.names], schema=SCHEMA)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """Return one column; text hashes and tokens are zeros."""
+        kind = SCHEMA.field(name).type
+        if name == "id" and self.given is not None:
+            return pa.chunked_array([self.given], kind)
+        numbers = np.arange(self.rows)
+        same = {"source": self.source, "text_hash": bytes(16), "tokens": 0}
+        values = {"id": map(str, numbers + self.first), "row": numbers}.get(name, repeat(same.get(name), self.rows))
+        return pa.chunked_array([pa.array(values, kind)])
+
+
+def from_vectors(
+    vectors: Vectors | Sequence[Vectors], ids: Sequence[str] | None = None, *, column: str | None = None
+) -> Store:
+    """Return ready-made vectors as a store: .npy or .parquet files or arrays, one or several, each a shard.
+
+    float16 and float32 in C order are used where they lie; other floats and layouts are converted to float32. A Parquet
+    file gives its column of lists of floats (``column`` says which of several) and its column ``id``, if it has one.
+    ``ids``, one for each row of all shards, default to that and else to the row number.
+
+    Raises DataError for a file that cannot be read, another number of ids than rows, and arrays as in `check`.
+    """
+    several = list(vectors) if isinstance(vectors, list | tuple) else [cast("Vectors", vectors)]
+    if not several:
+        msg = "no vectors: name a .npy or .parquet file, or give an array"
+        raise DataError(msg)
+    shards, provenance, first = [], [], 0
+    for at, one in enumerate(several):
+        source = f"array {at}" if isinstance(one, np.ndarray) else str(one)
+        shard, own = _load(one, source, column)
+        shards.append(shard)
+        provenance.append(Numbered(source, first, len(shard), own))
+        first += len(shard)
+    _check_d(shards, "vectors")
+    return Store(tuple(shards), _with_ids(provenance, ids), {"vectors": "ready-made"}, ())
+
+
+def check(shards: Sequence[NDArray[np.floating]], *, name: str, normalize: bool) -> None:
+    """Read all vectors once, block by block, and raise DataError if they cannot be used.
+
+    Faults are: no rows, arrays that are not (rows, d), types other than float, another d than in the shards before,
+    rows with NaN or infinite values, and with ``normalize`` rows of zeros, which have no direction. The message names
+    the array (its file, if it is a memory map), the first bad row, counted across shards, and the number of bad rows.
+    """
+    for at, shard in enumerate(shards):
+        _check_form(shard, _name_of(shard, name, at, len(shards)))
+    _check_d(shards, name)
+    found: dict[str, tuple[str, int, int]] = {}
+    for at, start, block in _numbered_blocks(shards):
+        for fault, flags in _faults(block, normalize=normalize):
+            bad = np.flatnonzero(flags)
+            if len(bad):
+                here = (_name_of(shards[at], name, at, len(shards)), start + int(bad[0]), 0)
+                where, first, count = found.get(fault, here)
+                found[fault] = (where, first, count + len(bad))
+    for fault, (where, first, count) in found.items():
+        msg = f"{where} row {first}: {fault} ({count} such rows in all): {_REMEDY[fault]}"
+        raise DataError(msg)
+
+
+# ---- loading
+
+
+def _load(one: Vectors, source: str, column: str | None) -> tuple[NDArray[np.floating], pa.Array | None]:
+    """Return one shard and its own ids."""
+    if isinstance(one, np.ndarray):
+        return _ready(one, source), None
+    path = Path(one)
+    try:
+        if path.suffix.lower() == ".parquet":
+            return _from_parquet(path, column)
+        if path.suffix.lower() == ".npy":
+            return _ready(np.load(path, mmap_mode="r", allow_pickle=False), source), None
+    except FileNotFoundError as error:
+        msg = f"{path}: there is no such file: check the path"
+        raise DataError(msg) from error
+    except (OSError, EOFError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        msg = f"{path}: cannot be read ({error}): the file is damaged, cut short or not numeric; write it again"
+        raise DataError(msg) from error
+    msg = f"{path}: the extension is unknown: ready-made vectors come as .npy or .parquet"
+    raise DataError(msg)
+
+
+def _ready(vectors: NDArray[np.floating], source: str) -> NDArray[np.floating]:
+    """Return the vectors as they are, if float16 or float32 in C order, and else converted to float32."""
+    _check_form(vectors, source)
+    if vectors.dtype in _READY and vectors.flags.c_contiguous:
+        view = vectors.view()
+        view.flags.writeable = False
+        return view
+    return _copied(_row_blocks(vectors), vectors.shape)
+
+
+def _copied(blocks: Iterator[NDArray[np.floating]], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the blocks one after the other in a temporary float32 memory map, which is gone when it is let go."""
+    with tempfile.TemporaryFile() as file:
+        copy = np.memmap(file, np.float32, "w+", shape=shape)
+    start = 0
+    for block in blocks:
+        copy[start : start + len(block)] = block
+        start += len(block)
+    copy.flags.writeable = False
+    return copy
+
+
+def _from_parquet(path: Path, column: str | None) -> tuple[NDArray[np.floating], pa.Array | None]:
+    """Return the vectors of a Parquet file and its ids."""
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        name = _vector_column(path, file.schema_arrow, column)
+        blocks = _blocks(path, file, name)
+        first = next(blocks, None)
+        if first is None:
+            raise _empty(str(path))
+        shape = (file.metadata.num_rows, first.shape[1])
+        vectors = _copied(_chain(first, blocks, path), shape)
+        if "id" not in file.schema_arrow.names:
+            return vectors, None
+        ids = file.read(columns=["id"]).column("id")
+        if ids.null_count:
+            msg = f"{path}: {ids.null_count} ids in column 'id' are null: fill or drop the column, or give ids"
+            raise DataError(msg)
+        return vectors, ids.cast(pa.string()).combine_chunks()
+
+
+def _vector_column(path: Path, schema: pa.Schema, column: str | None) -> str:
+    """Return the name of the column of lists of floats."""
+    lists = [field.name for field in schema if _is_vector(field.type)]
+    if column in lists or (column is None and len(lists) == 1):
+        return column or lists[0]
+    wanted = "one column of lists of floats" if column is None else f"such a column {column!r}"
+    msg = f"{path}: has not {wanted}; its columns of lists of floats: {', '.join(lists) or 'none'}: name one (column)"
+    raise DataError(msg)
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    types = pa.types
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return bool(is_list and types.is_floating(kind.value_type))
+
+
+def _blocks(path: Path, file: pq.ParquetFile, name: str) -> Iterator[NDArray[np.floating]]:
+    """Yield the vectors (r, d) of successive batches."""
+    start = 0
+    for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=[name]):
+        column = batch.column(0)
+        lengths = pc.list_value_length(column).fill_null(-1).to_numpy()
+        odd = np.flatnonzero((lengths != lengths[0]) | (lengths < 1))
+        if len(odd):
+            msg = f"{path} row {start + odd[0]}: the vector is missing or of another length: remove or repair the row"
+            raise DataError(msg)
+        values = column.flatten().to_numpy(zero_copy_only=False)
+        yield values.reshape(len(column), -1)
+        start += len(column)
+
+
+def _chain(
+    first: NDArray[np.floating], blocks: Iterator[NDArray[np.floating]], path: Path
+) -> Iterator[NDArray[np.floating]]:
+    """Yield the first block and then the others, all of one d."""
+    yield first
+    start = len(first)
+    for block in blocks:
+        if block.shape[1] != first.shape[1]:
+            msg = f"{path} row {start}: the vector has {block.shape[1]} dimensions, those before {first.shape[1]}"
+            raise DataError(msg)
+        yield block
+        start += len(block)
+
+
+def _with_ids(provenance: list[Numbered], ids: Sequence[str] | None) -> tuple[Provenance, ...]:
+    """Return the provenance with the ids that the caller gives."""
+    if ids is None:
+        return tuple(provenance)
+    rows = sum(one.rows for one in provenance)
+    if len(ids) != rows:
+        msg = f"{len(ids)} ids for {rows} vectors: give one for each row"
+        raise DataError(msg)
+    given = pa.array(ids, pa.string())
+    return tuple(replace(one, given=given.slice(one.first, one.rows)) for one in provenance)
+
+
+# ---- checking
+
+
+def _name_of(shard: NDArray[np.floating], name: str, at: int, count: int) -> str:
+    """Return what a shard is called in messages."""
+    file = getattr(shard, "filename", None)
+    if file:
+        return str(file)
+    return f"{name}, array {at}" if count > 1 else name
+
+
+def _check_form(shard: NDArray[np.floating], name: str) -> None:
+    """Raise DataError unless an array is (rows, d), of floats, and not empty."""
+    if shard.dtype.kind != "f":
+        msg = f"{name}: is of type {shard.dtype}: vectors are float16, float32 or float64"
+        raise DataError(msg)
+    if shard.ndim != MATRIX:
+        msg = f"{name}: is of shape {shard.shape}: vectors are two-dimensional, (rows, d)"
+        raise DataError(msg)
+    if not shard.size:
+        raise _empty(name)
+
+
+def _empty(name: str) -> DataError:
+    return DataError(f"{name}: is empty: give at least one vector of at least one dimension")
+
+
+def _check_d(shards: Sequence[NDArray[np.floating]], name: str) -> None:
+    """Raise DataError unless there are shards and all have the same d."""
+    if not shards:
+        raise _empty(name)
+    d = shards[0].shape[1]
+    for at, shard in enumerate(shards):
+        if shard.shape[1] != d:
+            where = _name_of(shard, name, at, len(shards))
+            msg = f"{where}: has {shard.shape[1]} dimensions, the shards before it {d}: use vectors of one embedder"
+            raise DataError(msg)
+
+
+def _numbered_blocks(shards: Sequence[NDArray[np.floating]]) -> Iterator[tuple[int, int, NDArray[np.floating]]]:
+    """Yield (shard, first row counted across shards, block of rows)."""
+    start = 0
+    for at, shard in enumerate(shards):
+        for block in _row_blocks(shard):
+            yield at, start, block
+            start += len(block)
+
+
+def _row_blocks(vectors: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        yield vectors[start : start + BLOCK_ROWS]
+
+
+def _faults(block: NDArray[np.floating], *, normalize: bool) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield (fault, flags (r,) of the rows that have it)."""
+    yield _NOT_FINITE, np.logical_not(np.isfinite(block).all(axis=1))
+    if normalize:
+        yield _ZERO, np.logical_not(block.any(axis=1))
