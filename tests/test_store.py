@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-from gapsel import store
+from gapsel import files, store
 from gapsel.corpus import text_hash
 from gapsel.errors import DataError, UsageError
 
@@ -204,6 +206,18 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     writer = store.Writer(tmp_path / "file" / "store", fingerprint=MADE, shard_rows=1)
     with pytest.raises(DataError, match="cannot be written"):
         append(writer, 0, 1)
+
+
+def test_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    files.write_json(path, {"old": 1})
+    with (
+        pytest.raises(DataError, match=r"x.json: cannot be written \(No space left on device\)"),
+        files.whole(path) as out,
+    ):
+        out.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert contents(tmp_path) == {"x.json": b'{\n  "old": 1\n}\n'}
 
 
 # ---- damaged stores

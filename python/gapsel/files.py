@@ -6,6 +6,7 @@ the same command run again after a crash, meets the old file or the new one and 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from contextlib import contextmanager, suppress
@@ -17,12 +18,14 @@ from gapsel.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 @contextmanager
 def whole(path: Path | str) -> Iterator[BinaryIO]:
     """Open a binary file that takes the name ``path`` only if the block ends without an error.
 
-    Missing folders are made. Raises DataError when the folder cannot be written.
+    Missing folders are made. Raises DataError when the folder cannot be written or the disk is full.
     """
     final = Path(path)
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
@@ -34,6 +37,11 @@ def whole(path: Path | str) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
         temporary.replace(final)
         _sync_folder(final.parent)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        msg = f"{final}: cannot be written ({error.strerror}): free some space or choose another folder"
+        raise DataError(msg) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -81,8 +81,10 @@ def write_selected(
 
     JSON becomes selected.jsonl, CSV and TSV with one header become selected.csv or .tsv, Parquet and Hugging Face
     datasets become selected.parquet with all columns and types. Plain text becomes selected.jsonl with id and text, and
-    so do formats that are mixed. The sources are read again; a row whose text differs from the one that was scored, or
-    is gone, raises DataError, and so does a source in ``chosen`` that the paths do not hold.
+    so do formats that are mixed, headers that differ and columns whose types do not agree.
+
+    The sources are read again; a row whose text differs from the one that was scored, or is gone, raises DataError, and
+    so does a source in ``chosen`` that the paths do not hold.
     """
     files = sources(paths)
     unknown = [source for source in chosen if source not in files]
@@ -92,8 +94,9 @@ def write_selected(
     fields = Fields(text_field, id_field)
     picked = {source: chosen[source] for source in files if source in chosen and len(chosen[source].rows)}
     kinds = {kind_of(source) for source in files}
-    if kinds <= set(TABLES):
-        return _write_table(Path(folder) / "selected.parquet", files, picked, fields)
+    schema = _one_schema(files) if kinds <= set(TABLES) else None
+    if schema:
+        return _write_table(Path(folder) / "selected.parquet", schema, picked, fields)
     kind = str(kinds.pop()) if len(kinds) == 1 else "mixed"
     header = _one_header(files, kind) if kind in ("csv", "tsv") else None
     if header:
@@ -223,24 +226,23 @@ def _picked_rows(source: str, chosen: Chosen, fields: Fields) -> Iterator[tuple[
 # ---- tables
 
 
-def _write_table(path: Path, files: Sequence[str], picked: Mapping[str, Chosen], fields: Fields) -> Path:
+def _write_table(path: Path, own: pa.Schema, picked: Mapping[str, Chosen], fields: Fields) -> Path:
     """Write Parquet with all columns of all files, gapsel's last."""
     scores = {chosen.score.dtype for chosen in picked.values()} or {np.dtype(np.float32)}
-    schema = _with_added(_one_schema(files), max(scores))
+    schema = _with_added(own, max(scores))
     with whole(path) as out, pq.ParquetWriter(out, schema) as writer:
         for group in _groups(_added_batches(picked, schema, fields)):
             writer.write_table(pa.Table.from_batches(group, schema))
     return path
 
 
-def _one_schema(files: Sequence[str]) -> pa.Schema:
-    """Return the columns of all files together."""
+def _one_schema(files: Sequence[str]) -> pa.Schema | None:
+    """Return the columns of all files together, None if their types do not agree."""
     schemas = [tables.schema(file) for file in files]
     try:
         return pa.unify_schemas(schemas)
-    except pa.ArrowException as error:
-        msg = f"{files[0]} and {len(files) - 1} more: their columns do not agree ({error}): give them the same types"
-        raise DataError(msg) from error
+    except pa.ArrowException:
+        return None
 
 
 def _with_added(schema: pa.Schema, score: np.dtype[np.floating]) -> pa.Schema:
