@@ -211,12 +211,14 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     files.write_json(path, {"old": 1})
-    with (
-        pytest.raises(DataError, match=r"x.json: cannot be written \(No space left on device\)"),
-        files.whole(path) as out,
-    ):
-        out.write(b"half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def write_half() -> None:
+        with files.whole(path) as out:
+            out.write(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(DataError, match=r"x.json: cannot be written \(No space left on device\)"):
+        write_half()
     assert contents(tmp_path) == {"x.json": b'{\n  "old": 1\n}\n'}
 
 
