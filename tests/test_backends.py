@@ -115,7 +115,7 @@ def problem(
     g = eps * rng.standard_normal(m)
     a /= a.sum()
     f = np.empty(n)
-    REFERENCE.sweep([x], target, g, Box.fixed(a), eps=eps, cost=cost, f=f)
+    REFERENCE.sweep([x], target, g, Box.fixed(1 / n), eps=eps, cost=cost, f=f)
     lo = (1 - lam) * a
     box = Box(a, lo, lo + 2 * lam / n if lam else a, eta=2 * eps)
     return Problem(x, target, g - float(np.median(f)), box, eps, cost)
