@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 CostKind = Literal["sqeuclidean", "cosine", "euclidean"]
@@ -28,6 +27,19 @@ class Cost:
 
     kind: CostKind = "sqeuclidean"
     normalize: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CostScale:
+    """Mean of the sampled cost and the standard deviation within a row, in units of the cost."""
+
+    mean: float
+    row_std: float
+
+    def eps(self, relative: float) -> float:
+        """Return the absolute eps for a multiple of row_std (of the mean, where all targets cost the same)."""
+        unit = self.row_std if self.row_std > 1e-6 * self.mean else self.mean
+        return relative * (unit if unit > 0 else 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,11 @@ class Box:
         """Give every row exactly its weight, whatever f is (eta is then without effect)."""
         return cls(a, a, a, 1.0)
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every row carries its weight whatever f is, so that the constant of g is without effect."""
+        return self.lo is self.hi or (isinstance(self.lo, float) and self.lo == self.hi)
+
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
@@ -77,3 +94,49 @@ class Sweep:
     hard: float
     gram: NDArray[np.float64] | None = None
     top: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
+    entropy: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One sweep of the solver: over what ("sample", "shortlist" or "pool") and how many rows, and what it showed."""
+
+    name: str
+    rows: int
+    eps: float
+    mass: float
+    marginal_error: float
+    dual_value: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How the solver ended.
+
+    ``marginal_error`` is sum_j |q_j - b_j| on the whole pool; ``dual_value`` D(g) bounds the regularised optimum from
+    below, ``hard_bound`` the unregularised one; ``perplexity`` is how many targets a document really sees
+    (exp of the mean entropy of the plan's rows); ``trace`` has every sweep.
+    """
+
+    converged: bool
+    tolerance: float
+    marginal_error: float
+    dual_value: float
+    hard_bound: float
+    full_sweeps: int
+    perplexity: float
+    trace: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Potentials:
+    """The fitted state: g (m,) over a target, at an absolute eps, a cost and a mass. f of any document follows."""
+
+    target: Target
+    g: NDArray[np.float64]
+    eps: float
+    mass: float
+    cost: Cost
+    scale: CostScale
+    evidence: Evidence

@@ -1,0 +1,143 @@
+"""What one run found, as plain records: the report draws them, the demo prints them, findings.json keeps them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The unregularised transport cost between two weighted sets lies between these two numbers."""
+
+    lower: float
+    upper: float
+
+    @property
+    def middle(self) -> float:
+        """The middle of the interval, to compare by where intervals are narrow."""
+        return 0.5 * (self.lower + self.upper)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """How far, at most, the selection is from the best one of its size at its mass.
+
+    ``before`` and ``after`` are the regularised distance to the target of the pool and of the mixture with the
+    selection; ``gap`` bounds what any other choice of k could still gain (Frank-Wolfe gap at the re-solved mixture);
+    ``percent`` is the gap in per cent of the attainable gain before - after + gap.
+    """
+
+    before: float
+    after: float
+    gap: float
+    percent: float
+    marginal_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class MethodResult:
+    """One way of choosing k rows, measured like all the others.
+
+    ``distance`` is between the chosen alone and the target; ``overlap`` the share of the rows that gapsel chose too;
+    ``precision`` the share of rows whose label is one of the target's labels, None without labels.
+    """
+
+    name: str
+    distance: Interval
+    overlap: float
+    precision: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One label (a source file or a domain): its share of the pool, of the chosen and, where known, of the target."""
+
+    label: str
+    pool: float
+    chosen: float
+    target: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """Where the documents come from, by one field ("source" or the label field), largest share of the chosen first."""
+
+    field: str
+    shares: tuple[Share, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One document as the report shows it; rank 1 is the lowest score."""
+
+    id: str
+    source: str
+    row: int
+    rank: int
+    score: float
+    label: str | None
+    text: str | None
+    nearest_id: str
+    nearest_text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts of the pool's scores between ``edges`` (one more than counts), and of the chosen among them."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    chosen: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One sweep of the solver, for the picture of its convergence."""
+
+    name: str
+    rows: int
+    eps: float
+    mass: float
+    marginal_error: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything the report says. ``cut`` is the score of the last document chosen; costs are in units of the cost."""
+
+    version: str
+    pool: tuple[str, ...]
+    target: tuple[str, ...]
+    embedder: str
+    n: int
+    m: int
+    k: int
+    rejected_rows: int
+    mass: float
+    cost: str
+    eps: float
+    eps_of_row_std: float
+    eps_of_mean: float
+    perplexity: float
+    converged: bool
+    marginal_error: float
+    tolerance: float
+    full_sweeps: int
+    pool_distance: Interval
+    methods: tuple[MethodResult, ...]
+    certificate: Certificate
+    histogram: Histogram
+    cut: float
+    compositions: tuple[Composition, ...]
+    chosen: tuple[Example, ...]
+    barely_rejected: tuple[Example, ...]
+    steps: tuple[Step, ...]
+    seconds: dict[str, float]
+    peak_memory_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values."""
+        return dataclasses.asdict(self)

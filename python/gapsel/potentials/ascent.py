@@ -1,0 +1,150 @@
+"""The loop that maximises the dual on one set of rows, written once for samples, shortlists and the whole pool.
+
+Each pass is one sweep at a trial g. A step is taken when D rises; a rejected one still teaches a secant. After two
+rejections in a row comes Sinkhorn's step, which cannot lower D. The loop ends at the tolerance, at the limit of sweeps,
+or when float32 can no longer tell a rise from noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapsel.potentials.curvature import LONGEST_STEP, Curvature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from gapsel.potentials.dual import Dual, Point
+
+# D is a mean of float32 costs: differences below this share of it say nothing.
+_NOISE = 3e-8
+# A slower fall of the error than this asks for a fresh Gram, where each costs more than the sweep itself.
+_SLOW = 0.3
+# Sinkhorn's steps go on while some column holds less than exp(-this) of its mass: Newton's would be far too long.
+_STARVED = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ascent:
+    """Where a run of the loop ended: the best point, the curvature it leaves, the sweeps it took."""
+
+    point: Point
+    curvature: Curvature | None
+    sweeps: int
+
+
+def ascend(
+    dual: Dual,
+    g: NDArray[np.float64],
+    *,
+    tolerance: float,
+    max_sweeps: int,
+    curvature: Curvature | None = None,
+    fresh: bool = True,
+    scaling_steps: int = 0,
+    want_f: bool = False,
+    watch: Callable[[Point], None] | None = None,
+) -> Ascent:
+    """Raise D from g (m,) until the marginal error is at most ``tolerance`` or ``max_sweeps`` sweeps are made.
+
+    ``fresh`` allows sweeps to carry their own Gram; otherwise ``curvature`` is kept and corrected by secants alone.
+    ``scaling_steps`` is how many of Sinkhorn's steps may come first. ``watch`` is called with every point looked at.
+    """
+    loop = _Loop(dual, curvature, fresh=fresh, want_f=want_f, watch=watch)
+    here = loop.look(g, gram=fresh)
+    for _ in range(scaling_steps):
+        if here.error <= tolerance or not _starved(dual, here) or loop.sweeps >= max_sweeps:
+            break
+        here = loop.look(here.g + dual.scaling_step(here))
+    while here.error > tolerance and loop.sweeps < max_sweeps and not loop.stuck:
+        here = loop.advance(here)
+    loop.absorb(here)
+    return Ascent(here, loop.curvature, loop.sweeps)
+
+
+def _starved(dual: Dual, point: Point) -> bool:
+    return bool((point.sweep.q < dual.target.b * np.exp(-_STARVED)).any())
+
+
+class _Loop:
+    """The state of one ascent between two sweeps."""
+
+    def __init__(
+        self,
+        dual: Dual,
+        curvature: Curvature | None,
+        *,
+        fresh: bool,
+        want_f: bool,
+        watch: Callable[[Point], None] | None,
+    ) -> None:
+        self.dual = dual
+        self.curvature = curvature
+        self.sweeps = 0
+        self._fresh = fresh
+        # A Gram costs n m^2, a sweep 2 n m d: where it is the dearer of the two, it is renewed only when progress is slow.
+        self._cheap_gram = len(dual.target.b) <= 2 * dual.rows.d
+        self._contraction = 1.0
+        self._rejected = 0
+        self._want_f = want_f
+        self._watch = watch
+
+    @property
+    def stuck(self) -> bool:
+        """Whether steps are refused again and again: the value has met float32's noise."""
+        return self._rejected > 6
+
+    def look(self, g: NDArray[np.float64], *, gram: bool = False) -> Point:
+        point = self.dual.at(g, gram=gram, want_f=self._want_f)
+        self.sweeps += 1
+        if self._watch is not None:
+            self._watch(point)
+        return point
+
+    def advance(self, here: Point) -> Point:
+        """Try one step from here; return where the loop stands after it."""
+        if self._fresh and self.curvature is None and here.sweep.gram is None:
+            here = self.look(here.g, gram=True)
+        self.absorb(here)
+        newton = self.curvature is not None and self._rejected not in (3, 5)
+        step = self._newton_step(here) if newton else self.dual.scaling_step(here)
+        gram = self._fresh and (self._cheap_gram or self._contraction > _SLOW)
+        there = self.look(here.g + step, gram=gram)
+        return self._judge(here, there, step, newton=newton)
+
+    def absorb(self, here: Point) -> None:
+        """Take over the Gram that an accepted point carries."""
+        if here.sweep.gram is None or self._rejected:
+            return
+        if self.curvature is None:
+            self.curvature = Curvature.of(self.dual, here, damping=1e-6 if self.dual.box.is_fixed else 1e-2)
+        else:
+            self.curvature.renew(self.dual, here)
+
+    def _newton_step(self, here: Point) -> NDArray[np.float64]:
+        assert self.curvature is not None
+        step = self.dual.centred(self.curvature.step(here.gradient))
+        longest = float(np.abs(step).max()) / (LONGEST_STEP * self.dual.eps)
+        return step / longest if longest > 1.0 else step
+
+    def _judge(self, here: Point, there: Point, step: NDArray[np.float64], *, newton: bool) -> Point:
+        slope = float(here.gradient @ step)
+        rise, noise = there.value - here.value, _NOISE * (1.0 + abs(here.value))
+        if self.curvature is not None:
+            if there.sweep.gram is None:
+                self.curvature.learn(step, there.sweep.q - here.sweep.q)
+            if newton and slope > noise:
+                self.curvature.trust(rise / (0.5 * slope))
+        better = there.error < here.error
+        if rise > max(1e-4 * slope, noise) or (better and rise > -noise):
+            self._contraction = there.error / here.error
+            self._rejected = 0
+            return there
+        self._contraction = 1.0
+        self._rejected += 1
+        return here

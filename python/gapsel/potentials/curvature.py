@@ -1,0 +1,80 @@
+"""What the solver believes about the Hessian of the dual, and the steps that follow from it.
+
+    H_mu = (1/eps) [(1 + mu) diag(q) - G],    G = sum_i w_i p_i p_i'          (m x m, from some sweep's Gram)
+
+mu = 0 is Newton's step, a large mu a shortened Sinkhorn step. When the Gram comes from other rows or an older g, the
+secants seen since then correct it (L-BFGS around H_mu).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gapsel.potentials.dual import Dual, Point
+
+# Below this the two nearly equal terms of H_mu cannot be told apart after float32 products.
+LEAST_DAMPING = 1e-6
+# Longer steps leave the region in which the quadratic model means anything.
+LONGEST_STEP = 8.0
+_SECANTS = 20
+
+
+@dataclass(slots=True)
+class Curvature:
+    """A model of -D'' with damping mu and secant pairs (step, change of q)."""
+
+    eps: float
+    q: NDArray[np.float64]
+    gram: NDArray[np.float64]
+    damping: float = LEAST_DAMPING
+    secants: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, dual: Dual, point: Point, damping: float = LEAST_DAMPING) -> Curvature:
+        """Take the Gram of a sweep; q and Gram must be the same rows', so that constants stay in the null space."""
+        if point.sweep.gram is None:
+            msg = "the sweep carries no Gram matrix"
+            raise ValueError(msg)
+        # A column without mass must not divide by zero; it is the scaling step's to fill.
+        return cls(dual.eps, np.maximum(point.sweep.q, 1e-3 * dual.target.b), point.sweep.gram, damping)
+
+    def renew(self, dual: Dual, point: Point) -> None:
+        """Replace Gram and q by those of this point; what the secants said is in them."""
+        fresh = Curvature.of(dual, point)
+        self.q, self.gram = fresh.q, fresh.gram
+        self.secants.clear()
+
+    def step(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return H^-1 gradient by the two-loop recursion around H_mu."""
+        rest, shares = gradient.copy(), []
+        for s, y in reversed(self.secants):
+            shares.append((s @ rest) / (s @ y))
+            rest -= shares[-1] * y
+        step = self._solve(rest)
+        for (s, y), share in zip(self.secants, reversed(shares), strict=True):
+            step += s * (share - (y @ step) / (s @ y))
+        return step
+
+    def learn(self, step: NDArray[np.float64], change_of_q: NDArray[np.float64]) -> None:
+        """Keep a secant pair, where it shows the concavity that D has."""
+        if step @ change_of_q > 1e-12 * np.linalg.norm(step) * np.linalg.norm(change_of_q):
+            self.secants.append((step, change_of_q))
+            del self.secants[:-_SECANTS]
+
+    def trust(self, ratio: float) -> None:
+        """Adapt mu to the ratio of the rise of D to the predicted one (Levenberg-Marquardt)."""
+        if ratio < 0.2:
+            self.damping = max(4.0 * self.damping, 1e-3)
+        elif ratio > 0.4:
+            self.damping = max(self.damping * (0.2 if ratio > 0.75 else 0.5), LEAST_DAMPING)
+
+    def _solve(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        matrix = -self.gram
+        matrix[np.diag_indices_from(matrix)] += (1.0 + self.damping) * self.q
+        return np.asarray(self.eps * np.linalg.solve(matrix, v))

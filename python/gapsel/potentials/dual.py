@@ -1,0 +1,64 @@
+"""The dual function on one set of rows: one sweep a look.
+
+    D(g) = <b, g> + sum_i phi_i(f_i(g)),     dD/dg = b - q,     marginal error = sum_j |q_j - b_j|
+
+D is concave; with fixed row masses it does not change when a constant is added to g, with a box it does, and the
+constant is then the threshold of the selection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gapsel.backends import Backend
+    from gapsel.potentials.rows import Rows
+    from gapsel.records import Box, Cost, Sweep, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The dual at one g (m,): its value, its gradient b - q (m,), the marginal error, and f (n,) where asked for."""
+
+    g: NDArray[np.float64]
+    value: float
+    gradient: NDArray[np.float64]
+    error: float
+    sweep: Sweep
+    f: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dual:
+    """The function to be maximised: these rows, this target, this row rule, this eps (absolute) and cost."""
+
+    backend: Backend
+    rows: Rows
+    target: Target
+    box: Box
+    eps: float
+    cost: Cost
+
+    def at(self, g: NDArray[np.float64], *, gram: bool = False, want_f: bool = False) -> Point:
+        """Read the rows once at g (m,)."""
+        f = np.empty(self.rows.n, np.float32) if want_f else None
+        sweep = self.backend.sweep(
+            self.rows.shards, self.target, g, self.box, eps=self.eps, cost=self.cost, gram=gram, f=f
+        )
+        gradient = self.target.b - sweep.q
+        value = float(self.target.b @ g) + sweep.value
+        return Point(g, value, gradient, float(np.abs(gradient).sum()), sweep, f)
+
+    def centred(self, step: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take from a step what does not change D: its weighted mean, where the row masses are fixed."""
+        return step - self.target.b @ step if self.box.is_fixed else step
+
+    def scaling_step(self, point: Point) -> NDArray[np.float64]:
+        """Return Sinkhorn's step eps log(b / q), which never lowers D; clipped where a column has lost all mass."""
+        floor = self.target.b * np.exp(-30.0)
+        return self.centred(self.eps * np.log(self.target.b / np.maximum(point.sweep.q, floor)))

@@ -1,0 +1,104 @@
+"""Sets of pool rows for the solver: the whole pool, a random sample of it, a weighted shortlist.
+
+Whatever the set, it stands for the whole pool: its base weights a sum to 1, and a row that stands for v rows of the
+pool carries v times their weight and v times their capacity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapsel.records import Box
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Pool rows with their weights.
+
+    ``shards``: arrays (n_s, d), together n rows. ``a``: base weights, one number or (n,), sum 1. ``capacity``: the
+    largest share of the selection that a row may be, 1/k for each row of the whole pool; one number or (n,).
+    """
+
+    shards: tuple[NDArray[np.floating], ...]
+    a: float | NDArray[np.float64]
+    capacity: float | NDArray[np.float64]
+
+    @classmethod
+    def whole(cls, shards: Sequence[NDArray[np.floating]], k: int, a: NDArray[np.float64] | None = None) -> Rows:
+        """Return all rows of the pool, equally weighted or by a (n,), which is scaled to sum 1."""
+        n = sum(len(shard) for shard in shards)
+        return cls(tuple(shards), 1.0 / n if a is None else a / a.sum(), 1.0 / k)
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+        return sum(len(shard) for shard in self.shards)
+
+    @property
+    def d(self) -> int:
+        """The number of dimensions."""
+        return int(self.shards[0].shape[1])
+
+    def box(self, mass: float, eta: float) -> Box:
+        """Return the row rule that gives the selection the share ``mass`` of the whole: (1-mass) a + [0, mass capacity]."""
+        if mass == 0:
+            return Box.fixed(self.a)
+        lo = (1.0 - mass) * self.a
+        return Box(self.a, lo, lo + mass * self.capacity, eta)
+
+    def sample(self, count: int, rng: np.random.Generator) -> Rows:
+        """Return ``count`` random rows in random order, so that each prefix is a random sample too."""
+        picked = rng.choice(self.n, size=count, replace=False)
+        order = np.argsort(picked)
+        vectors = np.empty((count, self.d), self.shards[0].dtype)
+        vectors[order] = gather(self.shards, picked[order])
+        a = 1.0 / count if isinstance(self.a, float) else self.a[picked] / self.a[picked].sum()
+        return Rows((vectors,), a, _of(self.capacity, picked) * (self.n / count))
+
+    def prefix(self, count: int) -> Rows:
+        """Return the first ``count`` rows of a set that lies in one shard, standing for the whole again."""
+        a = 1.0 / count if isinstance(self.a, float) else self.a[:count] / self.a[:count].sum()
+        return Rows((self.shards[0][:count],), a, _of(self.capacity, slice(count)) * (self.n / count))
+
+    def shortlist(self, f: NDArray[np.float32], exact: int, extra: int, rng: np.random.Generator) -> Shortlist:
+        """Return the ``exact`` rows of lowest f (n,) as they are and ``extra`` random rows that stand for the rest."""
+        order = np.argpartition(f, exact - 1)
+        top, rest = order[:exact], order[exact:]
+        picked = np.concatenate([top, rng.choice(rest, size=extra, replace=False)])
+        stands_for = np.concatenate([np.ones(exact), np.full(extra, len(rest) / extra)])
+        ascending = np.argsort(picked)
+        picked, stands_for = picked[ascending], stands_for[ascending]
+        a = _of(self.a, picked) * stands_for
+        rows = Rows((gather(self.shards, picked),), a / a.sum(), _of(self.capacity, picked) * stands_for)
+        return Shortlist(rows, picked)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortlist:
+    """A weighted part of the pool and the pool's row numbers (s,) of its rows."""
+
+    rows: Rows
+    index: NDArray[np.int64]
+
+
+def gather(shards: Sequence[NDArray[np.floating]], rows: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Return the vectors (s, d) of the rows, which are numbered across the shards and ascend."""
+    out = np.empty((len(rows), shards[0].shape[1]), np.result_type(*{shard.dtype for shard in shards}))
+    start = 0
+    for shard in shards:
+        first, last = np.searchsorted(rows, (start, start + len(shard)))
+        out[first:last] = shard[rows[first:last] - start]
+        start += len(shard)
+    return out
+
+
+def _of(weights: float | NDArray[np.float64], rows: NDArray[np.int64] | slice) -> float | NDArray[np.float64]:
+    return weights if isinstance(weights, float) else weights[rows]
