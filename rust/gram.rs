@@ -2,19 +2,23 @@
 //!
 //! While a block of rows is at hand its p are packed twice: v = p in panels of a tile's columns, u = w p in panels of a
 //! tile's rows. When a super-block is complete, each panel of columns of G belongs to one thread, which computes the
-//! tiles on and below the diagonal. Sums run in float32 within a group of about a thousand rows and in float64 from
+//! tiles on and below the diagonal. Sums run in float32 within a group of about five hundred rows and in float64 from
 //! group to group, always in the order of the rows.
 
 use rayon::prelude::*;
 
 use crate::kernel::Kernel;
+use crate::target::Aligned;
+
+/// Panels that one thread takes at a time: a tile's rows of u come from afar once for all of them.
+const SHARE: usize = 2;
 
 /// The packed p of one block of rows.
 #[derive(Debug, Default)]
 pub struct PackedPlan {
     rows: usize,
     u: Vec<f32>,
-    v: Vec<f32>,
+    v: Aligned,
 }
 
 impl PackedPlan {
@@ -31,11 +35,11 @@ impl PackedPlan {
         self.rows = weights.len();
         self.u
             .resize(width.next_multiple_of(height) * self.rows, 0.0);
-        self.v.resize(width * self.rows, 0.0);
+        self.v.fit(width * self.rows);
         for (i, (row, &w)) in strip.chunks(ld).zip(weights).enumerate() {
             let (u_parts, v_parts) = (
                 self.u.chunks_mut(self.rows * height),
-                self.v.chunks_mut(self.rows * panel),
+                self.v.as_mut().chunks_mut(self.rows * panel),
             );
             // The strip's stride leaves room for the last part to read beyond the width.
             for (u, p) in u_parts.zip(row.chunks(height)) {
@@ -53,7 +57,7 @@ impl PackedPlan {
         let (u, v) = (self.rows * tile.0, self.rows * tile.1);
         (
             &self.u[tile_row * u..][..u],
-            &self.v[panel_index * v..][..v],
+            &self.v.as_ref()[panel_index * v..][..v],
         )
     }
 }
@@ -71,7 +75,7 @@ impl Gram {
     #[must_use]
     pub fn new(width: usize, tile: (usize, usize)) -> Self {
         let tile_rows = width.div_ceil(tile.0);
-        let rows_from = |panel: usize| (tile_rows - panel * tile.1 / tile.0) * tile.0;
+        let rows_from = |panel| (tile_rows - first_tile(panel, tile)) * tile.0;
         let panels = (0..width / tile.1)
             .map(|panel| vec![0.0; rows_from(panel) * tile.1])
             .collect();
@@ -85,43 +89,56 @@ impl Gram {
     /// Add groups of blocks; each group is summed in float32.
     pub fn add(&mut self, groups: &[Vec<&PackedPlan>], kernel: &dyn Kernel) {
         let (tile, tile_rows) = (self.tile, self.tile_rows);
-        self.panels
-            .par_iter_mut()
-            .enumerate()
-            .with_max_len(1)
-            .for_each(|(panel, sums)| {
-                let mut out = vec![0.0; tile.0 * tile.1];
-                let first = panel * tile.1 / tile.0;
-                for group in groups {
-                    for (row, sums) in
-                        (first..tile_rows).zip(sums.chunks_exact_mut(tile.0 * tile.1))
-                    {
-                        kernel.outer(
-                            &mut group.iter().map(|plan| plan.part(row, panel, tile)),
-                            &mut out,
-                        );
-                        for (sum, &part) in sums.iter_mut().zip(&out) {
+        let size = tile.0 * tile.1;
+        let shares = self.panels.par_chunks_mut(SHARE).enumerate();
+        shares.with_max_len(1).for_each(|(share, panels)| {
+            let mut out = vec![0.0; size];
+            for group in groups {
+                for row in first_tile(share * SHARE, tile)..tile_rows {
+                    for (panel, sums) in (share * SHARE..).zip(panels.iter_mut()) {
+                        let Some(at) = row.checked_sub(first_tile(panel, tile)) else {
+                            continue;
+                        };
+                        let mut parts = group.iter().map(|plan| plan.part(row, panel, tile));
+                        kernel.outer(&mut parts, &mut out);
+                        for (sum, &part) in sums[at * size..][..size].iter_mut().zip(&out) {
                             *sum += f64::from(part);
                         }
                     }
                 }
-            });
+            }
+        });
     }
 
     /// G times `scale` as (m, m), both halves, where column c stands for `keep[c]`.
     #[must_use]
-    pub fn finish(self, keep: &[usize], m: usize, scale: f64) -> Vec<f64> {
-        let (height, width) = self.tile;
+    pub fn finish(&self, keep: &[usize], m: usize, scale: f64) -> Vec<f64> {
         let mut out = vec![0.0; m * m];
-        for (panel, sums) in self.panels.into_iter().enumerate() {
-            let first = panel * width / height * height;
-            for (row, sums) in (first..keep.len()).zip(sums.chunks_exact(width)) {
-                for (column, sum) in (panel * width..=row).zip(sums) {
-                    out[keep[row] * m + keep[column]] = sum * scale;
-                    out[keep[column] * m + keep[row]] = sum * scale;
+        out.par_chunks_mut(m).enumerate().for_each(|(j, out)| {
+            if let Ok(row) = keep.binary_search(&j) {
+                for (&column, sum) in keep.iter().zip(self.row(row)) {
+                    out[column] = sum * scale;
                 }
             }
-        }
+        });
         out
     }
+
+    /// A whole row of G: along the row up to the diagonal, then down the column of the same number.
+    fn row(&self, row: usize) -> impl Iterator<Item = f64> {
+        let (height, width) = self.tile;
+        let (own, offset) = (row / width, row % width);
+        let start = move |panel| (row - first_tile(panel, (height, width)) * height) * width;
+        let left = (0..own).flat_map(move |panel| &self.panels[panel][start(panel)..][..width]);
+        let diagonal = &self.panels[own][start(own)..][..offset];
+        let down = self.panels[own][start(own) + offset..]
+            .iter()
+            .step_by(width);
+        left.chain(diagonal).chain(down).copied()
+    }
+}
+
+/// The first tile of rows that reaches the diagonal in a panel of columns.
+fn first_tile(panel: usize, tile: (usize, usize)) -> usize {
+    panel * tile.1 / tile.0
 }

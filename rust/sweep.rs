@@ -19,11 +19,14 @@ use crate::target::{Aligned, Cost, Target, TargetView};
 use crate::topk::{Entry, TopK};
 
 /// Rows of a block, about; and how many numbers its strip may have where m is large.
+///
+/// A strip beyond the second-level cache costs less than reading y more often: at m = 20,000 a quarter of this bound is
+/// 14 % slower. 168 rows are no faster than 112.
 const BLOCK_ROWS: usize = 112;
-const STRIP: usize = 1 << 20;
+const STRIP: usize = 1 << 21;
 
 /// Rows of the Gram summed in float32, about.
-const GROUP_ROWS: usize = 1024;
+const GROUP_ROWS: usize = 512;
 
 /// What a sweep reads.
 #[derive(Debug)]

@@ -347,7 +347,7 @@ fn weighty(view: &TargetView) -> Result<Vec<usize>, Error> {
 }
 
 /// Zeros that start on a cache line, so that no vector of a panel or strip crosses one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Aligned {
     numbers: Vec<f32>,
     start: usize,
@@ -364,6 +364,13 @@ impl Aligned {
             numbers,
             start,
             len,
+        }
+    }
+
+    /// Make room for `len` numbers; what they are is then left open.
+    pub fn fit(&mut self, len: usize) {
+        if self.len != len {
+            *self = Self::zeros(len);
         }
     }
 }

@@ -46,4 +46,5 @@ impl Simd for Avx512 {
     }
 }
 
+// Tried on Zen 4: 12 x 2 is 5 % slower; 8 x 3 and 6 x 4 differ by less than the noise (2 %) and pad narrow targets more.
 implement_kernel!(Avx512, "avx512", 14 x 2, "avx512f,avx512dq,fma");

@@ -20,6 +20,8 @@ mod tile;
 use crate::error::Error;
 
 /// How many dimensions of a row one packed block holds: a tile of rows then stays near the first cache.
+///
+/// Tried: 256 costs 3 to 6 % above 1000 dimensions (the strip is read and written more often), 512 changes nothing.
 pub const DEPTH: usize = 384;
 
 /// The packed row's stride: an odd number of cache lines, so that the rows of a tile spread over all cache sets.
