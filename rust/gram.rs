@@ -7,8 +7,8 @@
 
 use rayon::prelude::*;
 
+use crate::aligned::Aligned;
 use crate::kernel::Kernel;
-use crate::target::Aligned;
 
 /// Panels that one thread takes at a time: a tile's rows of u come from afar once for all of them.
 const SHARE: usize = 2;

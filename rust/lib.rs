@@ -7,6 +7,7 @@
 //! The way through the files: `pool` reads rows, `target` packs y, `sweep` drives blocks of rows through the `kernel`,
 //! `rule` gives rows their masses, `gram` and `topk` gather what else was asked for.
 
+pub mod aligned;
 pub mod error;
 pub mod gram;
 pub mod kernel;

@@ -10,12 +10,13 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use crate::aligned::Aligned;
 use crate::error::Error;
 use crate::gram::{Gram, PackedPlan};
 use crate::kernel::{DEPTH, Kernel, PackedRow, STRIDE};
 use crate::pool::Pool;
 use crate::rule::Rule;
-use crate::target::{Aligned, Cost, Target, TargetView};
+use crate::target::{Cost, Target, TargetView};
 use crate::topk::{Entry, TopK};
 
 /// Rows of a block, about; and how many numbers its strip may have where m is large.
