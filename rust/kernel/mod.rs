@@ -1,6 +1,6 @@
 //! The tile and the strip: everything that touches n x m numbers.
 //!
-//! The algorithm stands once, in `tile` and `strip`, over the small vector trait [`Simd`]; `avx512`, `avx2` and
+//! The algorithm stands once, in `tile` and `strip`, over the small vector trait `Simd`; `avx512`, `avx2` and
 //! `portable` give the trait its instructions and the tile its size. A [`Kernel`] is one of the three, behind a
 //! pointer, so that the sweep is compiled once and the choice is made at run time.
 //!
