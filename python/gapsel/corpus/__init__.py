@@ -7,12 +7,14 @@ in silence. ``write_selected`` writes the chosen rows back in the user's own for
     find.py     which files a path means, how they are opened, their fingerprint
     rows.py     what a row is; plain text as rows; jsons.py, csvs.py, tables.py: the other formats
     read.py     rows as batches; rejects.py: the rows that cannot be used
+    labels.py   one more field of the same rows
     write.py    the chosen rows, in the user's own format
 """
 
 from __future__ import annotations
 
 from gapsel.corpus.find import fingerprint, sources
+from gapsel.corpus.labels import MissingLabelError, labels
 from gapsel.corpus.read import Batch, read
 from gapsel.corpus.rejects import Rejects
 from gapsel.corpus.rows import text_hash
@@ -21,9 +23,11 @@ from gapsel.corpus.write import Chosen, by_source, write_selected, write_selecte
 __all__ = [
     "Batch",
     "Chosen",
+    "MissingLabelError",
     "Rejects",
     "by_source",
     "fingerprint",
+    "labels",
     "read",
     "sources",
     "text_hash",

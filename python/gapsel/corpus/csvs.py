@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
-from gapsel.corpus.rows import MAX_ROW, Fault, Fields, Row, id_of, lines, missing_field, text_fault
+from gapsel.corpus.rows import MAX_ROW, NO_FIELD, Fault, Fields, Row, id_of, lines, missing_field, text_fault
 from gapsel.errors import DataError
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def _record_row(number: int, line: int, record: list[str], header: list[str], fi
     if fault:
         return Fault(line, fault, _shown(record))
     own = record[header.index(fields.id)] if fields.id in header else None
-    return Row(number, id_of(own), text, record)
+    label = record[header.index(fields.label)] if fields.label in header else NO_FIELD
+    return Row(number, id_of(own), text, record, label)
 
 
 def _shown(record: list[str]) -> str:

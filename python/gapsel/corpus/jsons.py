@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from gapsel.corpus.find import CHUNK
-from gapsel.corpus.rows import BOM, MAX_ROW, Fault, Fields, Row, id_of, lines, not_utf8, text_fault, too_long
+from gapsel.corpus.rows import BOM, MAX_ROW, NO_FIELD, Fault, Fields, Row, id_of, lines, not_utf8, text_fault, too_long
 from gapsel.errors import DataError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _object_row(number: int, value: object, raw: str, fields: Fields) -> Row | F
     fault = text_fault(text)
     if fault:
         return Fault(number + 1, fault, raw)
-    return Row(number, id_of(value.get(fields.id)), text, raw)
+    return Row(number, id_of(value.get(fields.id)), text, raw, value.get(fields.label, NO_FIELD))
 
 
 class _Window:

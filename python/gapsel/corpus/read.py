@@ -63,11 +63,18 @@ def read(
     Raises DataError when nothing is there or readable, when the text field is missing, when more than half of the rows
     cannot be used, and when no document is left; UsageError for a batch size below 1.
     """
+    held = usable_rows(paths, Fields(text_field, id_field), batch_rows, Rejects() if rejects is None else rejects)
+    return (_batch(rows, source) for source, rows in held)
+
+
+def usable_rows(
+    paths: Sequence[str | os.PathLike[str]], fields: Fields, batch_rows: int, rejects: Rejects
+) -> Iterator[tuple[str, list[Row]]]:
+    """Yield (source, at most ``batch_rows`` of its usable rows); looks up, sets aside and raises as `read`."""
     if batch_rows < 1:
         msg = f"batch_rows is {batch_rows}: give at least 1"
         raise UsageError(msg)
-    fields = Fields(text_field, id_field)
-    return _read(sources(paths), fields, batch_rows, Rejects() if rejects is None else rejects)
+    return _read(sources(paths), fields, batch_rows, rejects)
 
 
 def source_rows(source: str, fields: Fields, batch_rows: int = 1024) -> Iterator[Row | Fault]:
@@ -86,10 +93,11 @@ def default_id(source: str, row: int) -> str:
     return f"{Path(source).name}:{row}"
 
 
-def _read(files: list[str], fields: Fields, batch_rows: int, rejects: Rejects) -> Iterator[Batch]:
-    """Yield the batches of all files and judge the whole at the end."""
+def _read(files: list[str], fields: Fields, batch_rows: int, rejects: Rejects) -> Iterator[tuple[str, list[Row]]]:
+    """Yield the rows of all files and judge the whole at the end."""
     for source in files:
-        yield from _read_source(source, fields, batch_rows, rejects)
+        for rows in _read_source(source, fields, batch_rows, rejects):
+            yield source, rows
     _judge(rejects)
     if not rejects.seen:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
@@ -97,16 +105,16 @@ def _read(files: list[str], fields: Fields, batch_rows: int, rejects: Rejects) -
         raise DataError(msg)
 
 
-def _read_source(source: str, fields: Fields, batch_rows: int, rejects: Rejects) -> Iterator[Batch]:
-    """Yield the batches of one file."""
+def _read_source(source: str, fields: Fields, batch_rows: int, rejects: Rejects) -> Iterator[list[Row]]:
+    """Yield the rows of one file, ``batch_rows`` at a time."""
     held: list[Row] = []
     for row in _usable(source, fields, batch_rows, rejects):
         held.append(row)
         if len(held) == batch_rows:
-            yield _batch(held, source)
+            yield held
             held = []
     if held:
-        yield _batch(held, source)
+        yield held
 
 
 def _usable(source: str, fields: Fields, batch_rows: int, rejects: Rejects) -> Iterator[Row]:

@@ -23,25 +23,30 @@ if TYPE_CHECKING:
 
 MAX_ROW = 64 << 20
 BOM = b"\xef\xbb\xbf"
+# A field that is not there, as against one that holds null.
+NO_FIELD = object()
 
 
 class Fields(NamedTuple):
-    """The names of the fields that hold the text and the id."""
+    """The names of the fields that hold the text, the id and, if they are asked for, the labels."""
 
     text: str
     id: str
+    label: str | None = None
 
 
 class Row(NamedTuple):
     """A document: 0-based number of the row, its own id or None, its text, and the row in the user's own form.
 
-    ``raw`` is the JSON object as text, the list of fields of a CSV record, or the line of plain text.
+    ``raw`` is the JSON object as text, the list of fields of a CSV record, or the line of plain text. ``label`` is the
+    value of the label field, NO_FIELD if the row has none or it is not asked for.
     """
 
     number: int
     id: str | None
     text: str
     raw: str | list[str]
+    label: object = NO_FIELD
 
 
 class Fault(NamedTuple):

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gapsel.corpus.find import kind_of, reading
-from gapsel.corpus.rows import Fault, Fields, Row, id_of, missing_field, text_fault
+from gapsel.corpus.rows import NO_FIELD, Fault, Fields, Row, id_of, missing_field, text_fault
 from gapsel.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -78,7 +78,7 @@ def _columns(source: str, fields: Fields) -> list[str]:
             f"{', '.join(strings) or 'none'}: name the right one (text_field, --text-field)"
         )
         raise DataError(msg)
-    return [name for name in dict.fromkeys(fields) if name in columns.names]
+    return [name for name in dict.fromkeys(fields) if name is not None and name in columns.names]
 
 
 def _batches(source: str, names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -135,14 +135,19 @@ def _arrow_reader(stream: pa.NativeFile) -> pa.RecordBatchStreamReader | pa.Reco
 def _batch_rows(batch: pa.RecordBatch, first: int, fields: Fields) -> Iterator[Row | Fault]:
     """Yield the rows of one batch."""
     texts = decoded(batch.column(fields.text))
-    has_id = fields.id in batch.schema.names
-    ids: Sequence[object] = decoded(batch.column(fields.id)) if has_id else [None] * len(texts)
-    for number, (text, own) in enumerate(zip(texts, ids, strict=True), first):
+    ids = _column_or(batch, fields.id, None)
+    labels = _column_or(batch, fields.label, NO_FIELD)
+    for number, (text, own, label) in enumerate(zip(texts, ids, labels, strict=True), first):
         fault = "not UTF-8" if isinstance(text, bytes) else text_fault(text)
         if fault:
             yield Fault(number + 1, fault, _shown(text))
         else:
-            yield Row(number, id_of(own), cast("str", text), "")
+            yield Row(number, id_of(own), cast("str", text), "", label)
+
+
+def _column_or(batch: pa.RecordBatch, name: str | None, otherwise: object) -> list[object]:
+    """Return the values of a column, ``otherwise`` for every row if there is none of that name."""
+    return decoded(batch.column(name)) if name in batch.schema.names else [otherwise] * batch.num_rows
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -1,0 +1,49 @@
+"""Nearest neighbours: the k rows with the smallest cost to any target, min_j c_ij.
+
+One sweep at g = 0 and its hard minimum. On a target of several topics the densest topic of the pool takes all, since
+nothing discounts what has been chosen already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapsel.baselines.pool import size
+from gapsel.records import Box
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gapsel.backends import Backend
+    from gapsel.records import Cost, Target
+
+# The hard minimum does not know eps; any positive number will do.
+_EPS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The k rows nearest to any target, in order of (cost, row)."""
+
+    name = "nearest neighbours"
+
+    def choose(
+        self,
+        shards: Sequence[NDArray[np.floating]],
+        target: Target,
+        cost: Cost,
+        k: int,
+        *,
+        backend: Backend,
+        seed: int = 0,  # noqa: ARG002 - nothing is drawn
+    ) -> NDArray[np.int64]:
+        """Return k rows (k,); see Baseline.choose."""
+        n = size(shards, target, k)
+        smallest = np.empty(n, np.float32)
+        backend.sweep(shards, target, np.zeros(len(target.b)), Box.fixed(1 / n), eps=_EPS, cost=cost, hard=smallest)
+        return backend.topk(smallest, k)

@@ -1,0 +1,148 @@
+"""Round-robin neighbours: targets take turns, each takes its nearest row that is still free, until k are chosen.
+
+Every target gets its share, whatever the pool is dense in; weights play no part. Of each target only a running list of
+its L nearest free rows is held, from one read of the pool. When a target finds its list used up, the pool is read again
+without the rows taken so far, and with lists twice as long. A list of as many rows as are still to be chosen cannot be
+used up, and each read yields at least L rows, so that the reading ends.
+
+Within one target the order of the costs is that of |x|^2 / 2 - <x, y>, and of -<x, y> on unit vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapsel.baselines.pool import size, tiles
+from gapsel.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gapsel.backends import Backend
+    from gapsel.records import Cost, Target
+
+# Lists are longer than their share of k, since targets have neighbours in common; a longer list costs little.
+_SLACK, _SPARE = 4, 64
+# What bounds the memory: numbers in a tile of products, and in the lists of all targets (8 bytes each, a few copies).
+_TILE_ROWS, _TILE_NUMBERS = 4096, 1 << 22
+_LIST_NUMBERS = 1 << 23
+_ROW_BITS = 32
+_LARGEST_NORM = float(np.sqrt(np.finfo(np.float32).max))
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRobin:
+    """Targets take turns in their order, those of weight 0 left out; equal costs go to the lower row."""
+
+    name = "round-robin neighbours"
+
+    def choose(
+        self,
+        shards: Sequence[NDArray[np.floating]],
+        target: Target,
+        cost: Cost,
+        k: int,
+        *,
+        backend: Backend,  # noqa: ARG002 - the verbs give a row's best target, and here each target's best rows count
+        seed: int = 0,  # noqa: ARG002 - nothing is drawn
+    ) -> NDArray[np.int64]:
+        """Return k rows (k,); see Baseline.choose. Weights are ignored."""
+        n = size(shards, target, k)
+        if n > 1 << _ROW_BITS:
+            msg = f"the pool has {n} rows: round-robin neighbours takes up to {1 << _ROW_BITS}, give it a sample"
+            raise UsageError(msg)
+        y = target.y[target.b > 0]
+        longest = max(_LIST_NUMBERS // len(y), 1)
+        length = _SLACK * -(-k // len(y)) + _SPARE
+        taken = np.zeros(n, np.bool_)
+        chosen: list[int] = []
+        while len(chosen) < k:
+            length = min(length, longest, k - len(chosen))
+            _take_turns(_nearest_free(shards, y, cost, taken, length), taken, chosen, k)
+            length *= 2
+        return np.array(chosen, np.int64)
+
+
+def _take_turns(lists: NDArray[np.int64], taken: NDArray[np.bool_], chosen: list[int], k: int) -> None:
+    """Let the targets take rows from their lists (m, L), nearest first, until k are chosen or a list is used up."""
+    # Memory views hand out single numbers much faster than arrays do.
+    queues, marks = [iter(own.data) for own in lists], taken.data
+    while len(chosen) < k:
+        turn = queues[len(chosen) % len(queues)]
+        row = next((row for row in turn if not marks[row]), None)
+        if row is None:
+            return
+        marks[row] = True
+        chosen.append(row)
+
+
+def _nearest_free(
+    shards: Sequence[NDArray[np.floating]],
+    y: NDArray[np.floating],
+    cost: Cost,
+    taken: NDArray[np.bool_],
+    length: int,
+) -> NDArray[np.int64]:
+    """Return the nearest rows of each target y (m, d) that are not taken: (m, length) of them, nearest first."""
+    # Distances do not change with the origin, and near the targets norms are small and float32 is precise. A target
+    # serves better than their mean, which has more digits than the coordinates and would part costs that are equal.
+    origin = y[0].astype(np.float32)
+    y, _ = _placed(y, origin, cost, "target", 0)
+    held: list[NDArray[np.uint64]] = []
+    for start, rows, tile in tiles(shards, _tile_height(len(y))):
+        tile[:rows], half = _placed(tile[:rows], origin, cost, "pool", start)
+        free = np.flatnonzero(~taken[start : start + rows])
+        product = y @ tile.T
+        held.append(_keys(half[free] - product[:, free], start + free))
+        # Cutting back only when as much is new as is old keeps the work per row constant, however long the lists are.
+        if sum(keys.shape[1] for keys in held) >= 2 * length:
+            held = [_lowest(held, length)]
+    keys = np.sort(_lowest(held, length), axis=1)
+    return (keys & np.uint64((1 << _ROW_BITS) - 1)).astype(np.int64)
+
+
+def _tile_height(m: int) -> int:
+    """Return the rows of a tile: the same for every read, and fewer where there are very many targets."""
+    height = _TILE_ROWS
+    while height > 1 and height * m > _TILE_NUMBERS:
+        height //= 2
+    return height
+
+
+def _placed(
+    x: NDArray[np.floating], origin: NDArray[np.float32], cost: Cost, what: str, first: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return x as the cost takes it, unit rows or relative to the origin, and half the squared norms that count."""
+    unit = cost.normalize or cost.kind == "cosine"
+    x = x.astype(np.float32) if unit else x.astype(np.float32) - origin
+    norm = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
+    usable = (norm > 0) & np.isfinite(norm) if unit else norm < _LARGEST_NORM
+    bad = np.flatnonzero(~usable)
+    if bad.size:
+        fault = "it cannot be scaled to unit length" if unit else "it has no cost that float32 can hold"
+        msg = f"{what} row {first + bad[0]} has norm {norm[bad[0]]}: {fault}; remove the row"
+        raise DataError(msg)
+    if unit:
+        return (x / norm[:, None]).astype(np.float32), np.zeros(len(x), np.float32)
+    return x, (norm**2 / 2).astype(np.float32)
+
+
+def _keys(values: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.uint64]:
+    """Return numbers (m, r) in the order of (value, row): the bits of the float32 above those of the row.
+
+    Bits of floats that are not negative are in order as they are; those of negative ones are in reverse.
+    """
+    bits = (values + np.float32(0)).view(np.int32)  # adding 0 makes -0.0 equal to 0.0
+    ordered = (bits ^ (bits >> 31 | np.int32(-(1 << 31)))).view(np.uint32)
+    return ordered.astype(np.uint64) << np.uint64(_ROW_BITS) | rows.astype(np.uint64)
+
+
+def _lowest(held: list[NDArray[np.uint64]], length: int) -> NDArray[np.uint64]:
+    """Return the lowest keys of each target, in any order: (m, length), or all if there are fewer."""
+    keys = np.concatenate(held, axis=1)
+    return keys if keys.shape[1] <= length else np.partition(keys, length - 1, axis=1)[:, :length].copy()
