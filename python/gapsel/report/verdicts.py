@@ -1,0 +1,241 @@
+"""What the findings say, in words: every judgement the report makes is made here, from intervals and never past them.
+
+A distance is known only between two bounds, so a fall is what remains at the worst ends of both intervals, and two
+methods whose intervals overlap are not told apart.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gapsel.report.numbers import (
+    MINUS,
+    NARROW,
+    UNKNOWN,
+    at_most,
+    basename,
+    error,
+    integer,
+    known,
+    names,
+    number,
+    plural,
+    setting,
+    share,
+)
+
+if TYPE_CHECKING:
+    from gapsel.findings import Composition, Findings, Interval, MethodResult
+
+OURS = "gapsel"
+_SHORTFALL = 0.05  # of the target's share: below this a label the selection lacks is not worth a sentence
+_ALL = 100  # per cent
+_FINEST = 0.1  # per cent: a certificate below this would claim more than the solver's tolerance can carry
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the answer: a figure that can be read across a room, and the sentence that makes it precise."""
+
+    figure: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The report in three lines, and the warning to read first where the solver did not converge."""
+
+    lines: tuple[Line, ...]
+    warning: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """By how many per cent a distance differs from the pool's, at least and at most; negative is nearer."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        low, high = math.floor(self.low), math.ceil(self.high)
+        if high - low <= 1:
+            return f"{_signed(round(0.5 * (self.low + self.high)))}{NARROW}%"
+        return f"{_signed(low)} to {_signed(high)}{NARROW}%"
+
+
+def answer(findings: Findings) -> Answer:
+    """Return what was chosen, what it gains and how sure that is."""
+    lines = (_what(findings), _gain(findings), _sure(findings))
+    return Answer(lines, None if findings.converged else _not_converged(findings))
+
+
+def change(distance: Interval, pool: Interval) -> Change | None:
+    """Return how a distance differs from the pool's at the worst and best ends of both intervals, None if unknown."""
+    if not (measured(distance) and measured(pool)) or pool.lower <= 0:
+        return None
+    return Change(_ALL * (distance.lower / pool.upper - 1), _ALL * (distance.upper / pool.lower - 1))
+
+
+def measured(interval: Interval) -> bool:
+    """Return whether both bounds are numbers."""
+    return known(interval.lower) and known(interval.upper)
+
+
+def comparison(findings: Findings) -> str:
+    """Return, in words, how gapsel compares with the other methods by distance, against itself where that is so."""
+    ours = _ours(findings)
+    others = [method for method in findings.methods if method.name != OURS and measured(method.distance)]
+    if ours is None or not measured(ours.distance):
+        return "gapsel's own distance was not measured, so nothing can be compared."
+    if not others:
+        return "No other method was measured beside gapsel."
+    best = min(others, key=lambda method: method.distance.middle)
+    level = [method.name for method in others if _overlap(method.distance, ours.distance)]
+    if best.distance.middle < ours.distance.middle:
+        return _beaten(ours, best, level, findings.mass)
+    if best.distance.middle == ours.distance.middle:
+        return f"gapsel and {best.name} come equally near to the target."
+    if level:
+        return (
+            f"The middle of gapsel's interval is the lowest, but the interval overlaps with that of {names(level, 4)}: "
+            "this measurement does not tell them apart."
+        )
+    return "gapsel's choice lies nearest to the target, and its interval overlaps with no other method's."
+
+
+def shift(composition: Composition) -> list[str]:
+    """Return what the selection changed most in a composition, and what of the target it lacks most."""
+    shares = [entry for entry in composition.shares if known(entry.pool) and known(entry.chosen)]
+    if not shares:
+        return []
+    up = max(shares, key=lambda entry: entry.chosen - entry.pool)
+    found = []
+    if up.chosen > up.pool:
+        found.append(f"{up.label} grows most: from {share(up.pool)} of the pool to {share(up.chosen)} of the chosen.")
+    lacking = [(entry.target - entry.chosen, entry) for entry in shares if entry.target is not None]
+    missing, entry = max(lacking, key=lambda pair: pair[0], default=(0.0, up))
+    if missing > _SHORTFALL:
+        text = f"{entry.label} is {share(entry.target)} of the target but only {share(entry.chosen)} of the chosen."
+        found.append(text)
+    return found
+
+
+def certificate(findings: Findings) -> str:
+    """Return what is proven about every other choice of k documents."""
+    if findings.k >= findings.n:
+        return "Every document was chosen, so there is no other choice to compare with."
+    if findings.mass == 0:
+        return (
+            "At mass 0 the chosen are by definition the lowest scores: one step of the gradient, with nothing to bound."
+        )
+    percent = findings.certificate.percent
+    if not known(percent):
+        return "How far this is from the best choice of its size was not measured."
+    if percent >= _ALL:
+        return "How far this is from the best choice of its size is not bounded: the certificate came out empty."
+    return (
+        f"No other choice of {integer(findings.k)} could gain more than {at_most(max(percent, _FINEST))} of what is "
+        f"attainable at mass {setting(findings.mass)}{_reservation(findings)}."
+    )
+
+
+def is_certified(findings: Findings) -> bool:
+    """Return whether the certificate says anything."""
+    percent = findings.certificate.percent
+    return findings.k < findings.n and findings.mass > 0 and known(percent) and percent < _ALL
+
+
+def _what(findings: Findings) -> Line:
+    target = f"{names([basename(path) for path in findings.target])} ({plural(findings.m, 'example')})"
+    if findings.k >= findings.n:
+        return Line(integer(findings.k), f"All {plural(findings.n, 'document')} were chosen for the target {target}.")
+    verb = "was" if findings.k == 1 else "were"
+    return Line(
+        integer(findings.k),
+        f"of {plural(findings.n, 'document')} {verb} chosen for the target {target}.",
+    )
+
+
+def _gain(findings: Findings) -> Line:
+    ours = _ours(findings)
+    found = change(ours.distance, findings.pool_distance) if ours else None
+    if findings.k >= findings.n:
+        return Line(f"0{NARROW}%", "The chosen are the whole pool, so the OT distance to the target stays what it is.")
+    if ours is None or found is None:
+        return Line(UNKNOWN, "The OT distance of the chosen to the target was not measured against the pool's.")
+    figures = f"{number(findings.pool_distance.middle)} for the pool, {number(ours.distance.middle)} for the chosen"
+    if math.floor(-found.high) > 0:
+        least, most = math.floor(-found.high), math.ceil(-found.low)
+        text = (
+            f"The OT distance to the target falls by at least {least}{NARROW}% and at most {most}{NARROW}%: {figures}"
+        )
+        return Line(f"{MINUS}{least}{NARROW}%", f"{text} alone. {_beside(findings)}")
+    if math.floor(found.low) > 0:
+        text = f"The OT distance to the target does not fall, it rises: {figures} alone."
+        return Line(str(found), f"{text} {_beside(findings)}")
+    text = f"It is not settled that the OT distance to the target falls: {figures} alone, with intervals about as wide"
+    return Line(UNKNOWN, f"{text} as the difference. {_beside(findings)}")
+
+
+def _beside(findings: Findings) -> str:
+    found = [(m.name, change(m.distance, findings.pool_distance)) for m in findings.methods if m.name != OURS]
+    listed = [f"{name} {moved}" for name, moved in found if moved]
+    return f"Beside it: {', '.join(listed)}." if listed else ""
+
+
+def _sure(findings: Findings) -> Line:
+    errors = f"marginal error {error(findings.marginal_error)}, tolerance {setting(findings.tolerance)}"
+    solver = f"The solver {'converged' if findings.converged else 'did not converge'} ({errors})."
+    return Line(_certified(findings) if findings.converged else "unsure", f"{solver} {certificate(findings)}")
+
+
+def _certified(findings: Findings) -> str:
+    if not is_certified(findings):
+        return "converged"
+    sign = "≈" if _reservation(findings) else "≤"
+    return f"{sign}{NARROW}{at_most(max(findings.certificate.percent, _FINEST))}"
+
+
+def _reservation(findings: Findings) -> str:
+    """Return the doubt to add to the certificate when the mixture it was taken at was not solved to tolerance."""
+    found = findings.certificate.marginal_error
+    if known(found) and found <= findings.tolerance:
+        return ""
+    return f" - an estimate only, since the mixture was solved to a marginal error of {error(found)}"
+
+
+def _not_converged(findings: Findings) -> str:
+    return (
+        f"The marginal error is {error(findings.marginal_error)} after {plural(findings.full_sweeps, 'full sweep')}, "
+        f"the tolerance {setting(findings.tolerance)}. Take scores and selection as provisional: "
+        "allow more sweeps, or take a larger eps."
+    )
+
+
+def _beaten(ours: MethodResult, best: MethodResult, level: list[str], mass: float) -> str:
+    text = f"The choice of {best.name} lies nearer to the target than gapsel's: {number(best.distance.middle)} against "
+    text += f"{number(ours.distance.middle)} by the middle of the intervals. "
+    if best.name in level:
+        text += "The two intervals overlap, so the difference is not settled."
+    else:
+        text += "The intervals do not overlap: the difference is real in this measure."
+    if mass < 1:
+        text += (
+            f" gapsel minimised the distance of the mixture at mass {setting(mass)}, not of the chosen alone; "
+            "a larger mass often brings the chosen alone nearer."
+        )
+    return text
+
+
+def _ours(findings: Findings) -> MethodResult | None:
+    return next((method for method in findings.methods if method.name == OURS), None)
+
+
+def _overlap(one: Interval, other: Interval) -> bool:
+    return one.lower <= other.upper and other.lower <= one.upper
+
+
+def _signed(value: int) -> str:
+    return "0" if value == 0 else f"{'+' if value > 0 else MINUS}{abs(value)}"
