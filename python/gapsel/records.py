@@ -112,7 +112,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """How the solver ended.
+    """How the solver ended. ``plain_value`` is the dual value at mass 0: the distance of the pool itself.
 
     ``marginal_error`` is sum_j |q_j - b_j| on the whole pool; ``dual_value`` D(g) bounds the regularised optimum from
     below, ``hard_bound`` the unregularised one; ``perplexity`` is how many targets a document really sees
@@ -124,6 +124,7 @@ class Evidence:
     marginal_error: float
     dual_value: float
     hard_bound: float
+    plain_value: float
     full_sweeps: int
     perplexity: float
     trace: tuple[Stage, ...]

@@ -1,6 +1,19 @@
 """The solver: a pool and a target in, potentials out. Written once, over a backend that knows two verbs."""
 
-from gapsel.potentials.recipe import Solution, Task, solve
+from gapsel.potentials.ascent import ascend
+from gapsel.potentials.dual import Dual, Point
+from gapsel.potentials.recipe import Solution, Task, annealed_potentials, shortlist_sizes, solve
 from gapsel.potentials.rows import Rows, gather
 
-__all__ = ["Rows", "Solution", "Task", "gather", "solve"]
+__all__ = [
+    "Dual",
+    "Point",
+    "Rows",
+    "Solution",
+    "Task",
+    "annealed_potentials",
+    "ascend",
+    "gather",
+    "shortlist_sizes",
+    "solve",
+]

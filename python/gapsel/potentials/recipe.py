@@ -107,22 +107,22 @@ class _Recipe:
         task = self.task
         sizes = sample_sizes(task.rows.n, len(task.target.b))
         if not sizes:
-            return self._annealed(task.rows, task.tolerance, whole=True)
+            return self.annealed(task.rows, task.tolerance, whole=True)
         drawn = task.rows.sample(sizes[-1], rng)
-        reached = self._annealed(drawn.prefix(sizes[0]), self._noise(sizes[0]), whole=False)
+        reached = self.annealed(drawn.prefix(sizes[0]), self._noise(sizes[0]), whole=False)
         for size in sizes[1:]:
             dual = self._dual(drawn.prefix(size), 0.0, task.eps)
             reached = self._ascend("sample", dual, reached.point.g, self._noise(size), _SAMPLE_SWEEPS)
         tolerance = task.tolerance if task.mass == 0 else max(task.tolerance, _ON_THE_WAY)
         return self._full(reached.point.g, reached.curvature, 0.0, tolerance)
 
-    def _annealed(self, rows: Rows, tolerance: float, *, whole: bool) -> Ascent:
+    def annealed(self, rows: Rows, tolerance: float, *, whole: bool) -> Ascent:
         """Solve from g = 0 while eps falls to its value; an annealed eps only hands its g on."""
         g = np.zeros(len(self.task.target.b))
         for eps in annealed_eps(self.task.scale.mean, self.task.eps):
             last = eps == self.task.eps
             dual = self._dual(rows, 0.0, eps)
-            limit = self._sweeps_left() if whole and last else 8
+            limit = self._sweeps_left() if last else 8
             reached = self._ascend(
                 "pool" if whole else "sample", dual, g, tolerance if last else 1e-2, limit, scaling=3, want_f=whole
             )
@@ -199,6 +199,7 @@ class _Recipe:
             marginal_error=point.error,
             dual_value=point.value,
             hard_bound=float(task.target.b @ point.g) + point.sweep.hard,
+            plain_value=max((s.dual_value for s in self.trace if _is_plain(s, task)), default=float("nan")),
             full_sweeps=self.full_sweeps,
             perplexity=float(np.exp(point.sweep.entropy)),
             trace=tuple(self.trace),
@@ -210,6 +211,18 @@ class _Recipe:
             ),
             point.f,
         )  # fmt: skip
+
+
+def _is_plain(stage: Stage, task: Task) -> bool:
+    return stage.name == "pool" and stage.mass == 0 and stage.eps == task.eps
+
+
+def annealed_potentials(
+    rows: Rows, target: Target, cost: Cost, scale: CostScale, eps: float, backend: Backend, tolerance: float = 1e-2
+) -> NDArray[np.float64]:
+    """Return the g (m,) of plain transport on these rows alone, to a marginal error of ``tolerance`` at best."""
+    task = Task(rows, target, cost, scale, eps, 0.0, tolerance, max_sweeps=_SAMPLE_SWEEPS)
+    return _Recipe(task, backend, None).annealed(rows, tolerance, whole=False).point.g
 
 
 def sample_sizes(n: int, m: int) -> list[int]:

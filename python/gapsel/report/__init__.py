@@ -50,6 +50,7 @@ def render(findings: Findings) -> str:
             "size",
             "excerpt",
             "basename",
+            "names",
         )
     }
     page.filters["place"] = _place

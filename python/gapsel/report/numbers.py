@@ -16,6 +16,7 @@ MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 ELLIPSIS = "…"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_TURNS = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 _FIXED = (1e-3, 1e6)
 _MINUTE, _HOUR = 60, 3600
 
@@ -132,9 +133,14 @@ def excerpt(text: str, limit: int = 300) -> str:
 
 
 def _printable(letter: str) -> str:
-    """Return white space for white space and a replacement for what no page may hold (controls, half characters)."""
+    """Return white space for white space and a replacement for what no page may hold (controls, half characters).
+
+    Marks that turn the direction of writing are dropped: left open, they would turn the words around them as well.
+    """
     if letter.isspace():
         return " "
+    if letter in _TURNS:
+        return ""
     return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in {"Cc", "Cs"} else letter
 
 

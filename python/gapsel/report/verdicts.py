@@ -17,6 +17,7 @@ from gapsel.report.numbers import (
     at_most,
     basename,
     error,
+    excerpt,
     integer,
     known,
     names,
@@ -113,12 +114,13 @@ def shift(composition: Composition) -> list[str]:
     up = max(shares, key=lambda entry: entry.chosen - entry.pool)
     found = []
     if up.chosen > up.pool:
-        found.append(f"{up.label} grows most: from {share(up.pool)} of the pool to {share(up.chosen)} of the chosen.")
+        grown = f"from {share(up.pool)} of the pool to {share(up.chosen)} of the chosen"
+        found.append(f"{excerpt(up.label, 60)} grows most: {grown}.")
     lacking = [(entry.target - entry.chosen, entry) for entry in shares if entry.target is not None]
     missing, entry = max(lacking, key=lambda pair: pair[0], default=(0.0, up))
     if missing > _SHORTFALL:
-        text = f"{entry.label} is {share(entry.target)} of the target but only {share(entry.chosen)} of the chosen."
-        found.append(text)
+        lack = f"{share(entry.target)} of the target but only {share(entry.chosen)} of the chosen."
+        found.append(f"{excerpt(entry.label, 60)} is {lack}")
     return found
 
 
@@ -148,7 +150,7 @@ def is_certified(findings: Findings) -> bool:
 
 
 def _what(findings: Findings) -> Line:
-    target = f"{names([basename(path) for path in findings.target])} ({plural(findings.m, 'example')})"
+    target = f"{names([excerpt(basename(path), 80) for path in findings.target])} ({plural(findings.m, 'example')})"
     if findings.k >= findings.n:
         return Line(integer(findings.k), f"All {plural(findings.n, 'document')} were chosen for the target {target}.")
     verb = "was" if findings.k == 1 else "were"

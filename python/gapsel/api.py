@@ -1,0 +1,164 @@
+"""Arrays in, arrays out: the method without files, in the manners of scikit-learn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gapsel import backends, model, selection, store
+from gapsel.config import Settings, rows_for
+from gapsel.cost import measure_scale
+from gapsel.errors import DataError, UsageError
+from gapsel.pipeline.steps import SCALE_ROWS, check_weights
+from gapsel.potentials import Rows, Task, solve
+from gapsel.records import Cost, Target
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from gapsel.findings import Certificate
+    from gapsel.records import Evidence
+
+
+class Selector:
+    """Choose the rows of a pool that close the gap to a target.
+
+    Takes the settings of `Settings` that concern the choice: k (a number or "5%"), mass, eps, cost, normalize,
+    tolerance, max_sweeps, seed, backend, threads.
+
+    >>> chosen = Selector(k=100).fit(target_vectors, pool_vectors).select()
+    """
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - see Settings
+        if "k" in settings:
+            settings["k"] = str(settings["k"])
+        self.settings = Settings(**settings)
+        self._backend = backends.choose(self.settings.backend, self.settings.threads)
+        self._model: model.Model | None = None
+        self._pool: tuple[Task, NDArray[np.float32]] | None = None
+
+    def fit(
+        self,
+        target: ArrayLike,
+        pool: ArrayLike | Sequence[ArrayLike],
+        *,
+        target_weights: ArrayLike | None = None,
+        pool_weights: ArrayLike | None = None,
+    ) -> Selector:
+        """Solve for the potentials of target (m, d) and pool (n, d), or a list of pool shards; return self.
+
+        Floating vectors of any width; float16 and float32 pools are read where they lie. Weights (m,) and (n,) are
+        scaled to sum 1. Not converging is said in ``evidence``. Raises DataError for arrays that cannot be used,
+        UsageError for a k larger than the pool.
+        """
+        y = _matrix(target, "target")
+        shards = [_matrix(shard, "pool") for shard in (pool if isinstance(pool, list | tuple) else [pool])]
+        self._check(y, shards)
+        weights = _target_weights(target_weights, len(y))
+        a = None if pool_weights is None else check_weights(np.asarray(pool_weights), _n(shards), "pool_weights")
+        rows = Rows.whole(shards, rows_for(self.settings.k, _n(shards)), a)
+        task = self._task(rows, Target(np.ascontiguousarray(y, np.float32), weights))
+        solution = solve(task, self._backend)
+        self._model = model.Model(solution.potentials, model.Calibration.of(solution.f, rows.a))
+        self._pool = (task, solution.f)
+        return self
+
+    @property
+    def evidence(self) -> Evidence:
+        """How the solver ended."""
+        return self._fitted().potentials.evidence
+
+    @property
+    def potentials_(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """The potentials f (n,) of the pool and g (m,) of the target."""
+        return self._fitted_pool()[1], self._fitted().potentials.g
+
+    def score(self, vectors: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Return the scores (n,) of any vectors (n, d), the lower the better; without vectors, of the pool itself."""
+        if vectors is None:
+            task, f = self._fitted_pool()
+            return selection.scores(f, task.rows.a)
+        fitted = self._fitted()
+        x = _matrix(vectors, "vectors")
+        store.check([x], name="vectors", normalize=fitted.potentials.cost.normalize)
+        return fitted.score(fitted.f([x], self._backend))
+
+    def select(self, k: int | str | None = None) -> selection.Selection:
+        """Return the selection of k rows of the pool; at mass > 0 another k than the fitted one is solved for anew."""
+        task, f = self._fitted_pool()
+        fitted = self._fitted()
+        count = rows_for(self.settings.k if k is None else str(k), len(f))
+        if self.settings.mass > 0 and count != rows_for(self.settings.k, len(f)):
+            a = None if isinstance(task.rows.a, float) else task.rows.a
+            solution = solve(self._task(Rows.whole(task.rows.shards, count, a), task.target), self._backend)
+            return selection.select(solution.f, count, task.rows, solution.potentials, self._backend)
+        return selection.select(f, count, task.rows, fitted.potentials, self._backend)
+
+    def certify(self, chosen: selection.Selection) -> Certificate:
+        """Bound how far a selection of the fitted k is from the best one of its size."""
+        task, f = self._fitted_pool()
+        return selection.certify(f, chosen.rows, task, self._fitted().potentials, self._backend)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the potentials, a few MB that score anything later (`gapsel.load`)."""
+        self._fitted().save(path)
+
+    def _task(self, rows: Rows, target: Target) -> Task:
+        s, cost = self.settings, Cost(self.settings.cost, self.settings.normalize)
+        sample = rows.sample(min(SCALE_ROWS, rows.n), np.random.default_rng(s.seed)).shards[0]
+        scale = measure_scale(sample, target, cost)
+        return Task(rows, target, cost, scale, scale.eps(s.eps), s.mass, s.tolerance, s.max_sweeps, s.seed)
+
+    def _check(self, y: NDArray[np.floating], shards: Sequence[NDArray[np.floating]]) -> None:
+        normalize = self.settings.normalize or self.settings.cost == "cosine"
+        store.check([y], name="target", normalize=normalize)
+        store.check(shards, name="pool", normalize=normalize)
+        if y.shape[1] != shards[0].shape[1]:
+            msg = f"the pool has {shards[0].shape[1]} dimensions, the target {y.shape[1]}: embed both alike"
+            raise DataError(msg)
+
+    def _fitted(self) -> model.Model:
+        if self._model is None:
+            msg = "this Selector is not fitted: call fit(target, pool) first, or gapsel.load a model"
+            raise UsageError(msg)
+        return self._model
+
+    def _fitted_pool(self) -> tuple[Task, NDArray[np.float32]]:
+        self._fitted()
+        if self._pool is None:
+            msg = "a loaded model has no pool: score(vectors) works, select() needs fit(target, pool)"
+            raise UsageError(msg)
+        return self._pool
+
+
+def load(path: str | os.PathLike[str], **settings: Any) -> Selector:  # noqa: ANN401 - see Settings
+    """Return a Selector with the saved potentials of a model file or run folder; it scores, it has no pool to select."""
+    selector = Selector(**settings)
+    selector._model = model.load(path)  # noqa: SLF001 - made here
+    return selector
+
+
+def _matrix(vectors: ArrayLike, name: str) -> NDArray[np.floating]:
+    """Return the vectors as one C-ordered array of float16 or float32; what else floats becomes float32."""
+    array = np.asarray(vectors)
+    return store.from_vectors(array).shards[0] if array.ndim == 2 and array.dtype.kind == "f" else _refuse(array, name)  # noqa: PLR2004
+
+
+def _refuse(array: NDArray[Any], name: str) -> NDArray[np.floating]:
+    store.check([array], name=name, normalize=False)
+    return array
+
+
+def _n(shards: Sequence[NDArray[np.floating]]) -> int:
+    return sum(len(shard) for shard in shards)
+
+
+def _target_weights(weights: ArrayLike | None, m: int) -> NDArray[np.float64]:
+    if weights is None:
+        return np.full(m, 1.0 / m)
+    b = check_weights(np.asarray(weights), m, "target_weights")
+    return b / b.sum()

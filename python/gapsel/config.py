@@ -1,0 +1,139 @@
+"""Settings: few, flat, frozen, validated here and nowhere else. Defaults live here alone.
+
+The command line's flags, run.json and the report are made from these fields; `doors` says which commands take a flag.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gapsel.errors import UsageError
+from gapsel.records import COST_KINDS, CostKind
+
+STEPS = ("embed", "fit", "score", "select", "report")
+_EMBED = ("run", "embed")
+_FIT = ("run", "fit")
+_SELECT = ("run", "fit", "select")
+
+
+def _field(default: Any, text: str, doors: tuple[str, ...], **more: Any) -> Any:  # noqa: ANN401 - any type of setting
+    return dataclasses.field(default=default, metadata={"help": text, "doors": doors, **more})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that a run depends on. Raises UsageError, naming the setting, the value and what it may be."""
+
+    pool: tuple[str, ...] = _field((), "candidate documents: files, folders or globs", _EMBED, metavar="PATH")
+    target: tuple[str, ...] = _field((), "examples of the task: files, folders or globs", _EMBED, metavar="PATH")
+    pool_vectors: tuple[str, ...] = _field(
+        (), "ready-made vectors of the pool (.npy, .parquet) instead of embedding it", _EMBED, metavar="PATH"
+    )
+    target_vectors: tuple[str, ...] = _field(
+        (), "ready-made vectors of the target (.npy, .parquet) instead of embedding it", _EMBED, metavar="PATH"
+    )
+    text_field: str = _field("text", "field that holds the text", _EMBED)
+    id_field: str = _field("id", "field that holds the id", _EMBED)
+    label_field: str | None = _field(
+        None, "field with a label (a domain, say), used for the report alone, never for the choice", ("run", "report")
+    )
+    model: str = _field("default", "encoder: a local folder or a hub name (default: all-MiniLM-L6-v2)", _EMBED)
+    pooling: Literal["mean", "cls", "last"] = _field("mean", "how token vectors become one", _EMBED)
+    max_tokens: int = _field(256, "documents are cut after so many tokens", _EMBED)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = _field("auto", "precision of the encoder", _EMBED)
+    device: str = _field("auto", "where the encoder runs: auto, cpu, cuda, cuda:1 ...", _EMBED)
+    cost: CostKind = _field("sqeuclidean", "ground cost", _FIT)
+    normalize: bool = _field(True, "scale vectors to unit norm", _FIT)  # noqa: FBT003 - a field's default
+    pool_weights: str | None = _field(None, "weights of the pool's rows (.npy), default all equal", _FIT, metavar="PATH")
+    target_weights: str | None = _field(
+        None, "weights of the target's rows (.npy), default all equal", _FIT, metavar="PATH"
+    )
+    k: str = _field("1%", "how many documents to choose: a number, or per cent of the pool", _SELECT, short="-k")
+    mass: float = _field(
+        0.5, "share of the training distribution that the selection will make up; 0 is GOT-D's single step", _FIT
+    )
+    eps: float = _field(0.5, "entropic regularisation, in standard deviations of a document's costs", _FIT)
+    tolerance: float = _field(1e-3, "marginal error at which the solver stops", _FIT)
+    max_sweeps: int = _field(60, "sweeps of the whole pool after which the solver gives up", _FIT)
+    seed: int = _field(0, "seed of all sampling", _FIT)
+    backend: Literal["auto", "cpu", "reference"] = _field("auto", "what sweeps the pool", (*_FIT, "score", "select"))
+    threads: int = _field(0, "processor threads; 0: all that the process may use", ("run", *STEPS))
+
+    def __post_init__(self) -> None:
+        for name, kind in typing.get_type_hints(type(self)).items():
+            _check_type(name, getattr(self, name), kind)
+        _check(0.0 <= self.mass <= 1.0, "mass", self.mass, "a number from 0 to 1")
+        _check(self.eps > 0 and math.isfinite(self.eps), "eps", self.eps, "a positive number")
+        _check(0 < self.tolerance < 1, "tolerance", self.tolerance, "a number between 0 and 1")
+        _check(self.max_sweeps > 0, "max_sweeps", self.max_sweeps, "1 or more")
+        _check(self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more")
+        _check(self.threads >= 0, "threads", self.threads, "0 or more")
+        _check(self.seed >= 0, "seed", self.seed, "0 or more")
+        parse_k(self.k)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], where: str = "settings") -> Settings:
+        """Make settings from what to_json wrote; a name that is no setting is refused, with the place named."""
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            msg = f"{where}: {unknown[0]!r} is no setting of this version: remove it"
+            raise UsageError(msg)
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+    def of(self, *doors: str) -> dict[str, Any]:
+        """Return the settings that one of the doors takes, but for those that cannot change a result."""
+        values = self.to_json()
+        wanted = [field.name for field in dataclasses.fields(self) if set(doors) & set(field.metadata["doors"])]
+        return {name: values[name] for name in wanted if name not in ("threads", "device")}
+
+
+def parse_k(k: str) -> tuple[float, bool]:
+    """Return (number, whether it is per cent) of a "1000" or a "5%". Raises UsageError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(%?)", k.strip())
+    number, percent = (float(match[1]), bool(match[2])) if match else (0.0, False)
+    fits = 0 < number <= 100 if percent else number >= 1 and number == int(number)  # noqa: PLR2004 - per cent
+    _check(fits, "k", k, "a whole number from 1, or per cent like 5%")
+    return number, percent
+
+
+def rows_for(k: str, n: int) -> int:
+    """Return how many of n rows a k means. Raises UsageError when that is more than there are."""
+    number, percent = parse_k(k)
+    rows = max(1, round(n * number / 100)) if percent else int(number)
+    if rows > n:
+        msg = f"k is {k}, and the pool has {n} documents: choose at most {n}"
+        raise UsageError(msg)
+    return rows
+
+
+def _check(fits: bool, name: str, value: object, allowed: str) -> None:  # noqa: FBT001 - an assertion with a message
+    if not fits:
+        msg = f"{name} is {value!r}: give {allowed}"
+        raise UsageError(msg)
+
+
+def _check_type(name: str, value: object, kind: Any) -> None:  # noqa: ANN401 - a type hint
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        _check(value in options, name, value, "one of " + ", ".join(map(str, options)))
+    elif origin is tuple:
+        _check(isinstance(value, tuple) and all(isinstance(v, str) for v in value), name, value, "a list of paths")
+    elif isinstance(kind, types.UnionType):
+        _check(value is None or isinstance(value, str), name, value, "text")
+    elif kind is float:
+        _check(isinstance(value, int | float) and not isinstance(value, bool), name, value, "a number")
+    else:
+        _check(isinstance(value, kind) and isinstance(value, bool) == (kind is bool), name, value, f"a {kind.__name__}")
+
+
+assert typing.get_args(CostKind) == COST_KINDS

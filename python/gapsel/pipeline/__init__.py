@@ -1,0 +1,100 @@
+"""The corridor: `run` does everything, each door does one step, and all of them over one run folder.
+
+    embed   texts -> vectors            vectors.py
+    fit     vectors -> potentials       steps.py
+    score   potentials -> scores        steps.py
+    select  scores -> selection         steps.py
+    report  selection -> one HTML file  steps.py, evidence.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gapsel.config import Settings
+from gapsel.errors import UsageError
+from gapsel.pipeline.folder import RunFolder
+from gapsel.pipeline.steps import Run, advance_to, read_selection
+
+if TYPE_CHECKING:
+    import os
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gapsel.findings import Certificate
+
+__all__ = ["Result", "advance", "begin", "reopen", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run chose: ``rows`` (k,) int64 of the pool, best first, their ids and scores, and where it all lies."""
+
+    folder: Path
+    file: Path
+    rows: NDArray[np.int64]
+    ids: list[str]
+    scores: NDArray[np.float64]
+    certificate: Certificate
+    converged: bool
+
+
+def run(out: str | os.PathLike[str], *, quiet: bool = True, **settings: Any) -> Result:  # noqa: ANN401 - see Settings
+    """Do everything that `gapsel run` does, and return the selection.
+
+    ``settings`` are the fields of `Settings`; ``pool`` and ``target`` and their ``_vectors`` may be one path or several.
+    The same call again on the same folder does no finished work twice. Raises the errors of gapsel.errors.
+    """
+    begun = begin(Path(out), make_settings(settings), quiet=quiet)
+    advance(begun, "report")
+    return result(begun)
+
+
+def make_settings(values: dict[str, Any], base: Settings | None = None) -> Settings:
+    """Return settings from loose values over a base: one path counts as a list of one, numbers as a k."""
+    plain = {} if base is None else base.to_json()
+    for name, value in values.items():
+        if name in ("pool", "target", "pool_vectors", "target_vectors"):
+            plain[name] = [str(value)] if isinstance(value, str | Path) else [str(one) for one in value]
+        elif name in ("k", "pool_weights", "target_weights"):
+            plain[name] = None if value is None else str(value)
+        else:
+            plain[name] = value
+    return Settings.from_json(plain)
+
+
+def begin(folder: Path, settings: Settings, *, quiet: bool) -> Run:
+    """Start a run in a new folder, or take the same run up again."""
+    return Run(RunFolder.begin(folder, settings), quiet)
+
+
+def reopen(folder: Path, changes: dict[str, Any], *, quiet: bool) -> Run:
+    """Open a run folder with some settings changed."""
+    opened = RunFolder.open(folder)
+    opened.settings = make_settings(changes, opened.settings)
+    return Run(opened, quiet)
+
+
+def advance(begun: Run, door: str) -> None:
+    """Do the steps up to this door, but for those that are done."""
+    if door not in ("embed", "fit", "score", "select", "report"):
+        msg = f"{door!r} is no step"
+        raise UsageError(msg)
+    advance_to(begun, door)
+
+
+def result(done: Run) -> Result:
+    """Return what a finished selection says."""
+    chosen, certificate = read_selection(done)
+    return Result(
+        folder=done.path,
+        file=done.path / done.folder.facts("select")["file"],
+        rows=chosen.rows,
+        ids=done.pool.ids(chosen.rows),
+        scores=chosen.scores,
+        certificate=certificate,
+        converged=done.model.potentials.evidence.converged,
+    )

@@ -1,0 +1,123 @@
+"""Potentials -> selection: the k rows of lowest f, their calibrated scores, and how good the choice is at most.
+
+    score_i = f_i - sum_{l != i} a_l f_l / (1 - a_i)           the calibrated gradient (GOT-D, eq. 6), same order as f
+
+The certificate is weak duality. With F(r) the regularised distance of row masses r to the target, every g gives
+
+    F(r) >= <b, g> + (1 - mass) <a, f(g)> + mass * (mean of the k lowest f(g))     for every choice r of k rows
+
+so that F at the chosen, solved for once more, is at most its difference to the right side from the best. At the g of
+the chosen themselves that difference is the Frank-Wolfe gap; the g that the choice was made by bounds more tightly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapsel.errors import UsageError
+from gapsel.findings import Certificate
+from gapsel.potentials import Dual, Rows, ascend, gather, shortlist_sizes
+from gapsel.records import Box
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gapsel.backends import Backend
+    from gapsel.potentials import Point, Task
+    from gapsel.records import Potentials
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The chosen rows (k,) int64, best first, ties to the earlier row; their scores (k,) float64; the nearest targets.
+
+    ``nearest`` (k,) int32 is the row of the target with the least cost.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    nearest: NDArray[np.int32]
+
+
+def scores(f: NDArray[np.float32], a: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the calibrated gradients (n,) float64 of f (n,) under the base weights; 0 for a row that is all the mass."""
+    values = f.astype(np.float64)
+    centred = values - np.average(values, weights=None if isinstance(a, float) else a)
+    rest = 1.0 - np.asarray(a)
+    return np.asarray(np.divide(centred, rest, out=np.zeros_like(centred), where=rest > 0))
+
+
+def select(f: NDArray[np.float32], k: int, rows: Rows, potentials: Potentials, backend: Backend) -> Selection:
+    """Choose the k lowest f (n,). Raises UsageError where k is not from 1 to n."""
+    if not 1 <= k <= len(f):
+        msg = f"k is {k}, and the pool has {len(f)} documents: choose from 1 to {len(f)}"
+        raise UsageError(msg)
+    chosen = backend.topk(f, k)
+    ascending = np.argsort(chosen)
+    nearest = np.empty(k, np.int32)
+    nearest[ascending] = nearest_targets((gather(rows.shards, chosen[ascending]),), potentials, backend)
+    return Selection(chosen, scores(f, rows.a)[chosen], nearest)
+
+
+def nearest_targets(
+    shards: Sequence[NDArray[np.floating]], potentials: Potentials, backend: Backend
+) -> NDArray[np.int32]:
+    """Return the row of the target of least cost for each of the shards' rows (n,)."""
+    n = sum(len(shard) for shard in shards)
+    found = np.empty(n, np.int32)
+    backend.sweep(
+        shards, potentials.target, np.zeros(len(potentials.g)), Box.fixed(1.0 / n),
+        eps=potentials.eps, cost=potentials.cost, nearest=found,
+    )  # fmt: skip
+    return found
+
+
+def certify(
+    f: NDArray[np.float32], chosen: NDArray[np.int64], task: Task, potentials: Potentials, backend: Backend
+) -> Certificate:
+    """Bound what any other choice of k could still gain; a mass of 0 is one gradient step, and exact by definition."""
+    before, mass, k = potentials.evidence.plain_value, task.mass, len(chosen)
+    if mass == 0:
+        return Certificate(before, before, 0.0, 0.0, potentials.evidence.marginal_error)
+    r = np.broadcast_to((1.0 - mass) * np.asarray(task.rows.a), (task.rows.n,)).copy()
+    r[chosen] += mass / k
+    point = _solve_mixture(replace(task.rows, a=r), f, task, potentials, backend)
+    assert point.f is not None
+    bound = max(_bound(g, h, task, k, backend) for g, h in ((potentials.g, f), (point.g, point.f)))
+    gap, attainable = max(0.0, point.value - bound), before - bound
+    percent = 100.0 * min(1.0, gap / attainable) if attainable > 0 else 100.0 * (gap > 0)
+    return Certificate(before, point.value, gap, percent, point.error)
+
+
+def _bound(g: NDArray[np.float64], f: NDArray[np.float32], task: Task, k: int, backend: Backend) -> float:
+    """Return what no choice of k can be below, by the dual at g (m,) with f (n,)."""
+    values = f.astype(np.float64)
+    of_pool = np.average(values, weights=None if isinstance(task.rows.a, float) else task.rows.a)
+    of_best = values[backend.topk(f, k)].mean()
+    return float(task.target.b @ g + (1.0 - task.mass) * of_pool + task.mass * of_best)
+
+
+def _solve_mixture(
+    mixture: Rows, f: NDArray[np.float32], task: Task, potentials: Potentials, backend: Backend
+) -> Point:
+    """Solve plain transport at fixed row masses: first on the rows that carry most of them and a sample of the rest."""
+    g, curvature, tolerance = potentials.g, None, task.tolerance
+    exact, extra = shortlist_sizes(mixture.n, len(task.target.b), task.rows.capacity)
+    if exact + extra < mixture.n:
+        part = mixture.shortlist(f, exact, extra, np.random.default_rng(task.seed)).rows
+        reached = ascend(_plain_dual(part, task, backend), g, tolerance=0.3 * tolerance, max_sweeps=60, scaling_steps=5)
+        g, curvature = reached.point.g, reached.curvature
+    dual = _plain_dual(mixture, task, backend)
+    return ascend(
+        dual, g, tolerance=tolerance, max_sweeps=task.max_sweeps, curvature=curvature, fresh=curvature is None,
+        want_f=True,
+    ).point  # fmt: skip
+
+
+def _plain_dual(rows: Rows, task: Task, backend: Backend) -> Dual:
+    return Dual(backend, rows, task.target, Box.fixed(rows.a), task.eps, task.cost)
