@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["render", "write"]
 
+_FILTERS = (
+    *(numbers.integer, numbers.number, numbers.error, numbers.setting, numbers.share, numbers.duration, numbers.size),
+    *(numbers.plural, numbers.names, numbers.basename, numbers.excerpt),
+)
+
 
 def write(findings: Findings, path: Path | str) -> None:
     """Write the report to ``path``, whole or not at all. Raises DataError when it cannot be written."""
     with whole(path) as stream:
-        # Half characters, which some texts hold, have no bytes: they become question marks.
-        stream.write(render(findings).encode("utf-8", "replace"))
+        stream.write(render(findings).encode())
 
 
 def render(findings: Findings) -> str:
@@ -37,24 +41,8 @@ def render(findings: Findings) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page.filters |= {
-        name: getattr(numbers, name)
-        for name in (
-            "integer",
-            "plural",
-            "number",
-            "error",
-            "setting",
-            "share",
-            "duration",
-            "size",
-            "excerpt",
-            "basename",
-            "names",
-        )
-    }
-    page.filters["place"] = _place
-    return page.get_template("report.html.jinja").render(
+    page.filters |= {filter_.__name__.lstrip("_"): filter_ for filter_ in (*_FILTERS, _place)}
+    text = page.get_template("report.html.jinja").render(
         found=findings,
         answer=verdicts.answer(findings),
         comparison=verdicts.comparison(findings),
@@ -67,6 +55,7 @@ def render(findings: Findings) -> str:
         shares=charts.shares,
         UNKNOWN=numbers.UNKNOWN,
     )
+    return numbers.clean(text)
 
 
 def _place(value: float) -> str:

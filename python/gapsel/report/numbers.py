@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from typing import TypeGuard
 
 UNKNOWN = "–"
@@ -16,7 +15,8 @@ MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"
 ELLIPSIS = "…"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_TURNS = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _FIXED = (1e-3, 1e6)
 _MINUTE, _HOUR = 60, 3600
 
@@ -122,9 +122,9 @@ def size(count: int) -> str:
 
 
 def excerpt(text: str, limit: int = 300) -> str:
-    """Return the start of a text on one line, without control characters, cut at a word where one ends nearby."""
+    """Return the start of a text on one line, cut at a word where one ends nearby."""
     head = text[: 4 * limit]
-    line = re.sub(r"\s+", " ", "".join(_printable(letter) for letter in head)).strip()
+    line = re.sub(r"\s+", " ", head).strip()
     if len(line) <= limit and len(head) == len(text):
         return line
     short = line[:limit]
@@ -132,16 +132,12 @@ def excerpt(text: str, limit: int = 300) -> str:
     return (short[:space] if space > 0 else short).rstrip(" ,;:.") + ELLIPSIS
 
 
-def _printable(letter: str) -> str:
-    """Return white space for white space and a replacement for what no page may hold (controls, half characters).
+def clean(page: str) -> str:
+    """Return a page without what no page may hold: controls and half characters are replaced.
 
     Marks that turn the direction of writing are dropped: left open, they would turn the words around them as well.
     """
-    if letter.isspace():
-        return " "
-    if letter in _TURNS:
-        return ""
-    return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(letter) in {"Cc", "Cs"} else letter
+    return _TURNS.sub("", _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", page))
 
 
 def names(items: tuple[str, ...] | list[str], most: int = 3) -> str:
