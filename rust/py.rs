@@ -153,6 +153,7 @@ type Swept<'py> = (
     Bound<'py, PyArray1<f64>>,
     f64,
     f64,
+    f64,
     Option<Bound<'py, PyArray2<f64>>>,
     Option<Top<'py>>,
 );
@@ -251,7 +252,14 @@ fn sweep<'py>(
         .map(|(f, row)| (f, row as i64))
         .unzip();
     let top = (k > 0).then(|| (rows.into_pyarray(py), f.into_pyarray(py)));
-    Ok((swept.q.into_pyarray(py), swept.value, swept.hard, gram, top))
+    Ok((
+        swept.q.into_pyarray(py),
+        swept.value,
+        swept.hard,
+        swept.entropy,
+        gram,
+        top,
+    ))
 }
 
 #[pyfunction]

@@ -68,6 +68,8 @@ pub struct Sweep {
     pub value: f64,
     /// sum_i min(lo_i h_i, hi_i h_i)
     pub hard: f64,
+    /// sum_i r_i (-sum_j p_ij log p_ij), in nats.
+    pub entropy: f64,
     /// (m, m), if wanted.
     pub gram: Option<Vec<f64>>,
     /// The k lowest f in order of (f, row).
@@ -87,6 +89,7 @@ pub fn sweep(problem: &Problem, wanted: &mut Wanted, kernel: &dyn Kernel) -> Res
         q: vec![0.0; target.keep.len()],
         value: 0.0,
         hard: 0.0,
+        entropy: 0.0,
         top: TopK::new(wanted.k),
     };
     let group = (GROUP_ROWS / work.block_rows).max(1);
@@ -160,6 +163,7 @@ struct Part {
     nearest: Vec<i32>,
     value: f64,
     hard_value: f64,
+    entropy: f64,
     plan: PackedPlan,
 }
 
@@ -285,7 +289,7 @@ impl<'a> Work<'a> {
             ..
         } = space;
         let n = self.problem.pool.n as f64;
-        (part.value, part.hard_value) = (0.0, 0.0);
+        (part.value, part.hard_value, part.entropy) = (0.0, 0.0, 0.0);
         for list in [&mut part.f, &mut part.hard, mass, gram_weight] {
             list.clear();
         }
@@ -295,7 +299,7 @@ impl<'a> Work<'a> {
             let peak = self
                 .kernel
                 .logits(z, &self.target.columns, squared[r], self.nearest);
-            let sum = self.kernel.exponentials(z, peak.soft);
+            let (sum, moment) = self.kernel.exponentials(z, peak.soft);
             let (f, h) = self.target.minima(squared[r], peak.soft, peak.hard, sum);
             let row = self
                 .problem
@@ -306,6 +310,9 @@ impl<'a> Work<'a> {
             part.nearest.push(self.target.keep[peak.nearest] as i32);
             part.value += row.phi;
             part.hard_value += row.hard;
+            // -sum_j p_j log p_j with log2 p_j = (z_j - top) - log2 sum
+            let bits = f64::from(sum).log2() - f64::from(moment) / f64::from(sum);
+            part.entropy += row.r * bits * std::f64::consts::LN_2;
             // Times n, so that masses of 1/n sit in the middle of float32's range.
             mass.push((row.r * n / f64::from(sum)) as f32);
             gram_weight.push((row.w * n / f64::from(sum).powi(2)) as f32);
@@ -331,6 +338,7 @@ struct Totals {
     q: Vec<f64>,
     value: f64,
     hard: f64,
+    entropy: f64,
     top: TopK,
 }
 
@@ -341,6 +349,7 @@ impl Totals {
         }
         self.value += part.value;
         self.hard += part.hard_value;
+        self.entropy += part.entropy;
         for (r, &f) in part.f.iter().enumerate() {
             self.top.push(f, part.first_row + r);
         }
@@ -367,6 +376,7 @@ impl Totals {
             q,
             value: self.value,
             hard: self.hard,
+            entropy: self.entropy,
             gram: gram.map(|gram| gram.finish(&target.keep, m, 1.0 / n)),
             top: self.top.into_sorted(),
         }

@@ -35,6 +35,7 @@ def sweep(
     NDArray[np.float64],  # q (m,)
     float,  # value
     float,  # hard
+    float,  # entropy
     NDArray[np.float64] | None,  # gram (m, m)
     tuple[NDArray[np.int64], NDArray[np.float32]] | None,  # top: rows (k,), f (k,)
 ]: ...

@@ -111,7 +111,7 @@ class Selector:
         s, cost = self.settings, Cost(self.settings.cost, self.settings.normalize)
         sample = rows.sample(min(SCALE_ROWS, rows.n), np.random.default_rng(s.seed)).shards[0]
         scale = measure_scale(sample, target, cost)
-        return Task(rows, target, cost, scale, scale.eps(s.eps), s.mass, s.tolerance, s.max_sweeps, s.seed)
+        return Task(rows, target, cost, scale, scale.eps(s.relative_eps), s.mass, s.tolerance, s.max_sweeps, s.seed)
 
     def _check(self, y: NDArray[np.floating], shards: Sequence[NDArray[np.floating]]) -> None:
         normalize = self.settings.normalize or self.settings.cost == "cosine"

@@ -89,7 +89,8 @@ def _form(kind: Any, metavar: str | None) -> dict[str, Any]:  # noqa: ANN401 - a
         return {"choices": typing.get_args(kind)}
     if typing.get_origin(kind) is tuple:
         return {"nargs": "+", "metavar": metavar}
-    return {"type": kind if kind in (int, float) else str, "metavar": metavar}
+    plain = next((one for one in (int, float) if one in (kind, *typing.get_args(kind))), str)
+    return {"type": plain, "metavar": metavar}
 
 
 def _do(door: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,12 @@ class Settings:
     mass: float = _field(
         0.5, "share of the training distribution that the selection will make up; 0 is GOT-D's single step", _FIT
     )
-    eps: float = _field(0.5, "entropic regularisation, in standard deviations of a document's costs", _FIT)
+    eps: float | None = _field(
+        None,
+        "entropic regularisation, in standard deviations of a document's costs (default: 0.5 at mass 0, falling to "
+        "0.1 at mass 1)",
+        _FIT,
+    )
     tolerance: float = _field(1e-3, "marginal error at which the solver stops", _FIT)
     max_sweeps: int = _field(60, "sweeps of the whole pool after which the solver gives up", _FIT)
     seed: int = _field(0, "seed of all sampling", _FIT)
@@ -69,13 +74,18 @@ class Settings:
         for name, kind in typing.get_type_hints(type(self)).items():
             _check_type(name, getattr(self, name), kind)
         _check(0.0 <= self.mass <= 1.0, "mass", self.mass, "a number from 0 to 1")
-        _check(self.eps > 0 and math.isfinite(self.eps), "eps", self.eps, "a positive number")
+        _check(self.eps is None or 0 < self.eps < math.inf, "eps", self.eps, "a positive number")
         _check(0 < self.tolerance < 1, "tolerance", self.tolerance, "a number between 0 and 1")
         _check(self.max_sweeps > 0, "max_sweeps", self.max_sweeps, "1 or more")
         _check(self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more")
         _check(self.threads >= 0, "threads", self.threads, "0 or more")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         parse_k(self.k)
+
+    @property
+    def relative_eps(self) -> float:
+        """The eps in use: a single step ranks more steadily when it is large, a whole mass is shared out by a small one."""
+        return 0.5 * 0.2**self.mass if self.eps is None else self.eps
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
@@ -129,7 +139,8 @@ def _check_type(name: str, value: object, kind: Any) -> None:  # noqa: ANN401 - 
     elif origin is tuple:
         _check(isinstance(value, tuple) and all(isinstance(v, str) for v in value), name, value, "a list of paths")
     elif isinstance(kind, types.UnionType):
-        _check(value is None or isinstance(value, str), name, value, "text")
+        if value is not None:
+            _check_type(name, value, options[0])
     elif kind is float:
         _check(isinstance(value, int | float) and not isinstance(value, bool), name, value, "a number")
     else:

@@ -97,8 +97,8 @@ pub trait Kernel: Sync {
     /// Turn a row of dot products `z` into logits, in place; `squared` is |x_i|^2 (Euclidean cost only).
     fn logits(&self, z: &mut [f32], columns: &Columns, squared: f32, nearest: bool) -> Peak;
 
-    /// Turn logits into 2^(z - top), in place, and return their sum.
-    fn exponentials(&self, z: &mut [f32], top: f32) -> f32;
+    /// Turn logits into e = 2^(z - top), in place; return sum_j e_j and sum_j e_j (z_j - top).
+    fn exponentials(&self, z: &mut [f32], top: f32) -> (f32, f32);
 
     /// `q[j] += sum_i weights[i] strip[i * ld + j]`.
     fn add_rows(&self, q: &mut [f32], strip: &[f32], ld: usize, weights: &[f32]);
@@ -145,9 +145,9 @@ macro_rules! implement_kernel {
                 unsafe { enter(*self, z, columns, squared, nearest) }
             }
 
-            fn exponentials(&self, z: &mut [f32], top: f32) -> f32 {
+            fn exponentials(&self, z: &mut [f32], top: f32) -> (f32, f32) {
                 $(#[target_feature(enable = $features)])?
-                fn enter(s: $isa, z: &mut [f32], top: f32) -> f32 {
+                fn enter(s: $isa, z: &mut [f32], top: f32) -> (f32, f32) {
                     $crate::kernel::strip::exponentials(s, z, top)
                 }
                 // SAFETY: as in `product`.

@@ -119,15 +119,19 @@ fn lanes<S: Simd>(s: S, v: S::V) -> [f32; 16] {
 
 /// See [`super::Kernel::exponentials`].
 #[inline(always)]
-pub fn exponentials<S: Simd>(s: S, z: &mut [f32], top: f32) -> f32 {
+pub fn exponentials<S: Simd>(s: S, z: &mut [f32], top: f32) -> (f32, f32) {
     let top = s.splat(top);
-    let mut sum = s.splat(0.0);
+    let (mut sum, mut moment) = (s.splat(0.0), s.splat(0.0));
     for z in z.chunks_exact_mut(S::LANES) {
-        let e = exp2(s, s.sub(s.load(z), top));
+        let t = s.sub(s.load(z), top);
+        let e = exp2(s, t);
         s.store(e, z);
         sum = s.add(sum, e);
+        // Where e is 0, t may be -inf: their product is 0 all the same.
+        moment = s.mul_add(e, s.max(t, s.splat(SMALLEST)), moment);
     }
-    lanes(s, sum)[..S::LANES].iter().sum()
+    let total = |v| lanes(s, v)[..S::LANES].iter().sum();
+    (total(sum), total(moment))
 }
 
 /// 2^t for t <= 0: t = i + rest with |rest| <= 1/2, a polynomial for 2^rest, then i is added to the exponent.

@@ -165,7 +165,7 @@ fn exponentials_are_within_a_millionth() {
             .map(|j| 900.0 - (j * j) as f32 / (m * m) as f32 * 140.0)
             .collect();
         let mut e = logits.clone();
-        let sum = kernel.exponentials(&mut e, 900.0);
+        let (sum, moment) = kernel.exponentials(&mut e, 900.0);
         for (&e, &z) in e.iter().zip(&logits) {
             let t = f64::from(z) - 900.0;
             if t > -125.0 {
@@ -185,8 +185,18 @@ fn exponentials_are_within_a_millionth() {
             "sum",
             kernel,
         );
-        let mut far = vec![-1e38; kernel.tile().1];
-        assert_eq!(kernel.exponentials(&mut far, 1e37), 0.0);
+        close(
+            moment,
+            e.iter()
+                .zip(&logits)
+                .map(|(&e, &z)| f64::from(e) * (f64::from(z) - 900.0))
+                .sum(),
+            1e-6,
+            "moment",
+            kernel,
+        );
+        let mut far = vec![f32::NEG_INFINITY; kernel.tile().1];
+        assert_eq!(kernel.exponentials(&mut far, 1e37), (0.0, 0.0));
     }
 }
 

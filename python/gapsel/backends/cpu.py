@@ -55,7 +55,7 @@ class CpuBackend:
         nearest: NDArray[np.int32] | None = None,
     ) -> Sweep:
         """Read the pool once; see Backend.sweep."""
-        q, value, hard_value, gram_matrix, top = _native.sweep(
+        q, value, hard_value, entropy, gram_matrix, top = _native.sweep(
             [_readable(shard, index) for index, shard in enumerate(shards)],
             np.ascontiguousarray(target.y, np.float32),
             np.ascontiguousarray(target.b, np.float64),
@@ -75,7 +75,7 @@ class CpuBackend:
             threads=self.threads,
             isa=self.isa,
         )
-        return Sweep(q=q, value=value, hard=hard_value, gram=gram_matrix, top=top)
+        return Sweep(q=q, value=value, hard=hard_value, entropy=entropy, gram=gram_matrix, top=top)
 
     def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Return the rows of the k lowest values, in order of (value, row)."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.errors import DataError
+from gapsel.cost import cost_matrix
 from gapsel.records import Sweep
 
 if TYPE_CHECKING:
@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.records import Box, Cost, Target
-
-
-def cost_matrix(x: NDArray[np.floating], y: NDArray[np.floating], cost: Cost) -> NDArray[np.float64]:
-    """Return c (n, m) between the rows of x (n, d) and y (m, d), in float64."""
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    if cost.normalize or cost.kind == "cosine":
-        x, y = _unit_rows(x, "pool"), _unit_rows(y, "target")
-    if cost.kind == "cosine":
-        return 1.0 - x @ y.T
-    squared = np.maximum((x**2).sum(1)[:, None] + (y**2).sum(1) - 2.0 * (x @ y.T), 0.0)
-    return np.sqrt(squared) if cost.kind == "euclidean" else squared
 
 
 class ReferenceBackend:
@@ -69,6 +58,7 @@ class ReferenceBackend:
             q=q,
             value=value,
             hard=float(np.minimum(box.lo * h, box.hi * h).sum()),
+            entropy=float(-(r @ np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0.0).sum(axis=1))),
             gram=_gram(p, r * np.where(free, 1.0 - eps / box.eta, 1.0), keep, len(g)) if gram else None,
             top=None if top is None else (top, f_all[top].astype(np.float32)),
         )
@@ -92,8 +82,8 @@ def soft_minimum(
 def row_masses(f: NDArray[np.float64], box: Box) -> tuple[NDArray[np.float64], NDArray[np.bool_], float]:
     """Return the row masses r (n,), which rows lie strictly inside their box, and the value sum_i phi_i(f_i)."""
     a, lo, hi = (np.broadcast_to(np.asarray(v, np.float64), f.shape) for v in (box.a, box.lo, box.hi))
-    with np.errstate(over="ignore"):
-        r = np.clip(a * np.exp(-f / box.eta), lo, hi)
+    with np.errstate(over="ignore", invalid="ignore"):
+        r = np.where(a > 0, np.clip(a * np.exp(-f / box.eta), lo, hi), lo)
     free = (lo < r) & (r < hi)
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = np.where(r > 0, r * np.log(r / a), 0.0)
@@ -104,15 +94,6 @@ def _gram(p: NDArray[np.float64], w: NDArray[np.float64], keep: NDArray[np.intp]
     out = np.zeros((m, m))
     out[np.ix_(keep, keep)] = p.T @ (w[:, None] * p)
     return out
-
-
-def _unit_rows(x: NDArray[np.float64], what: str) -> NDArray[np.float64]:
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    bad = np.flatnonzero(~(norm[:, 0] > 0) | ~np.isfinite(norm[:, 0]))
-    if bad.size:
-        msg = f"{what} row {bad[0]} has norm {norm[bad[0], 0]}: it cannot be scaled to unit length; remove the row"
-        raise DataError(msg)
-    return x / norm
 
 
 def _write(out: NDArray | None, values: NDArray) -> None:

@@ -98,7 +98,7 @@ class Run:
         s = self.settings
         sample = self.rows.sample(min(SCALE_ROWS, self.rows.n), np.random.default_rng(s.seed)).shards[0]
         scale = measure_scale(sample, target, cost)
-        return Task(self.rows, target, cost, scale, scale.eps(s.eps), s.mass, s.tolerance, s.max_sweeps, s.seed)
+        return Task(self.rows, target, cost, scale, scale.eps(s.relative_eps), s.mass, s.tolerance, s.max_sweeps, s.seed)
 
     def _side(self, side: str) -> Store:
         opened = open_side(self.settings, self.path, side)

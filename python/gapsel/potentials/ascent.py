@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from gapsel.potentials.dual import Dual, Point
 
-# D is a mean of float32 costs: differences below this share of it say nothing.
-_NOISE = 3e-8
+# D is a mean of float32 costs: differences below this share of it say nothing, and the error decides.
+_NOISE = 3e-7
 # A slower fall of the error than this asks for a fresh Gram, where each costs more than the sweep itself.
 _SLOW = 0.3
 # Sinkhorn's steps go on while some column holds less than exp(-this) of its mass: Newton's would be far too long.
@@ -40,7 +40,7 @@ class Ascent:
 
 def ascend(
     dual: Dual,
-    g: NDArray[np.float64],
+    start: NDArray[np.float64] | Point,
     *,
     tolerance: float,
     max_sweeps: int,
@@ -50,13 +50,13 @@ def ascend(
     want_f: bool = False,
     watch: Callable[[Point], None] | None = None,
 ) -> Ascent:
-    """Raise D from g (m,) until the marginal error is at most ``tolerance`` or ``max_sweeps`` sweeps are made.
+    """Raise D from ``start``, a g (m,) or a point already looked at, until the marginal error is at most ``tolerance`` or ``max_sweeps`` sweeps are made.
 
     ``fresh`` allows sweeps to carry their own Gram; otherwise ``curvature`` is kept and corrected by secants alone.
     ``scaling_steps`` is how many of Sinkhorn's steps may come first. ``watch`` is called with every point looked at.
     """
     loop = _Loop(dual, curvature, fresh=fresh, want_f=want_f, watch=watch)
-    here = loop.look(g, gram=fresh)
+    here = loop.look(start, gram=fresh) if isinstance(start, np.ndarray) else start
     for _ in range(scaling_steps):
         if here.error <= tolerance or not _starved(dual, here) or loop.sweeps >= max_sweeps:
             break
@@ -141,7 +141,7 @@ class _Loop:
             if newton and slope > noise:
                 self.curvature.trust(rise / (0.5 * slope))
         better = there.error < here.error
-        if rise > max(1e-4 * slope, noise) or (better and rise > -noise):
+        if rise > max(1e-4 * slope, noise) or (better and abs(rise) <= noise):
             self._contraction = there.error / here.error
             self._rejected = 0
             return there

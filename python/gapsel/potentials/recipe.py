@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from gapsel.backends import Backend
     from gapsel.potentials.dual import Point
-    from gapsel.potentials.rows import Rows
+    from gapsel.potentials.rows import Rows, Shortlist
     from gapsel.records import Cost, CostScale, Target
 
 # Sample sizes in units of m; a sample of more than a third of the pool is not worth its sweeps.
@@ -43,6 +43,8 @@ _SAMPLING_NOISE = 0.05
 _SHORTLIST_DEPTH = 10
 _SHORTLIST_EXTRA = 16
 _SAMPLE_SWEEPS = 60
+# A full sweep may find that rows off the list take part in the selection: the list is then made anew by the f it saw.
+_ROUNDS = 4
 # Plain transport is only the way to the shortlist when mass > 0: this error settles who is on it.
 _ON_THE_WAY = 1e-2
 
@@ -141,23 +143,32 @@ class _Recipe:
                 "pool", self._dual(task.rows, task.mass, task.eps), g, task.tolerance, self._sweeps_left(),
                 scaling=5, want_f=True,
             )  # fmt: skip
-        short = task.rows.shortlist(f, exact, extra, rng)
-        g = plain.point.g + threshold(f[short.index], short.rows, task.mass, task.eps)
-        dual = self._dual(short.rows, task.mass, task.eps)
-        reached = self._ascend("shortlist", dual, g, max(0.3 * task.tolerance, 1e-4), _SAMPLE_SWEEPS, scaling=5)
-        return self._full(reached.point.g, reached.curvature, task.mass, task.tolerance)
+        g = plain.point.g
+        for round_ in range(_ROUNDS):
+            short = task.rows.shortlist(f, exact, extra, rng)
+            if round_ == 0:
+                g = g + threshold(f[short.index], short.rows, task.mass, task.eps)
+            dual = self._dual(short.rows, task.mass, task.eps)
+            reached = self._ascend("shortlist", dual, g, max(0.3 * task.tolerance, 1e-4), _SAMPLE_SWEEPS, scaling=5)
+            seen = self._full(reached.point.g, reached.curvature, task.mass, task.tolerance, limit=1)
+            assert seen.point.f is not None
+            if missed_mass(seen.point.f, short, task) <= max(0.3 * seen.point.error, task.tolerance):
+                break
+            g, f = seen.point.g, seen.point.f
+        return self._full(seen.point, reached.curvature, task.mass, task.tolerance)
 
-    def _full(self, g: NDArray[np.float64], kept: Curvature | None, mass: float, tolerance: float) -> Ascent:
+    def _full(
+        self, start: NDArray[np.float64] | Point, kept: Curvature | None, mass: float, tolerance: float, limit: int = 0
+    ) -> Ascent:
         dual = self._dual(self.task.rows, mass, self.task.eps)
-        return self._ascend(
-            "pool", dual, g, tolerance, self._sweeps_left(), kept=kept, fresh=kept is None, want_f=True
-        )
+        limit = limit or self._sweeps_left()
+        return self._ascend("pool", dual, start, tolerance, limit, kept=kept, fresh=kept is None, want_f=True)
 
     def _ascend(
         self,
         stage: str,
         dual: Dual,
-        g: NDArray[np.float64],
+        start: NDArray[np.float64] | Point,
         tolerance: float,
         max_sweeps: int,
         *,
@@ -166,11 +177,10 @@ class _Recipe:
         scaling: int = 0,
         want_f: bool = False,
     ) -> Ascent:
-        reached = ascend(
-            dual, g, tolerance=tolerance, max_sweeps=max_sweeps, curvature=kept, fresh=fresh,
+        return ascend(
+            dual, start, tolerance=tolerance, max_sweeps=max_sweeps, curvature=kept, fresh=fresh,
             scaling_steps=scaling, want_f=want_f, watch=lambda point: self._note(stage, dual, point),
         )  # fmt: skip
-        return reached
 
     def _note(self, stage: str, dual: Dual, point: Point) -> None:
         if stage == "pool":
@@ -246,8 +256,16 @@ def annealed_eps(mean: float, eps: float) -> list[float]:
 def shortlist_sizes(n: int, m: int, capacity: float | NDArray[np.float64]) -> tuple[int, int]:
     """Return how many rows the shortlist keeps exactly, and how many stand for the rest."""
     k = 1.0 / float(np.max(capacity))
-    exact = min(n, int(_SHORTLIST_DEPTH * k) + 1)
+    exact = min(n, int(max(_SHORTLIST_DEPTH * k, _SHORTLIST_EXTRA * m)) + 1)
     return exact, max(_SHORTLIST_EXTRA * m, _SMALLEST_SAMPLE)
+
+
+def missed_mass(f: NDArray[np.float32], short: Shortlist, task: Task) -> float:
+    """Return the selection's mass on rows that the shortlist did not keep exactly, at the f (n,) of a full sweep."""
+    box = task.rows.box(task.mass, task.eps)
+    with np.errstate(over="ignore"):
+        taken = np.clip(box.a * np.exp(-f.astype(np.float64) / task.eps), box.lo, box.hi) - box.lo
+    return float(taken.sum() - taken[short.exact].sum())
 
 
 def threshold(f: NDArray[np.float32], rows: Rows, mass: float, eta: float) -> float:

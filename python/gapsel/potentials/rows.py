@@ -78,15 +78,16 @@ class Rows:
         picked, stands_for = picked[ascending], stands_for[ascending]
         a = _of(self.a, picked) * stands_for
         rows = Rows((gather(self.shards, picked),), a / a.sum(), _of(self.capacity, picked) * stands_for)
-        return Shortlist(rows, picked)
+        return Shortlist(rows, picked, top)
 
 
 @dataclass(frozen=True, slots=True)
 class Shortlist:
-    """A weighted part of the pool and the pool's row numbers (s,) of its rows."""
+    """A weighted part of the pool, the pool's row numbers (s,) of its rows, and of those among them kept as they are."""
 
     rows: Rows
     index: NDArray[np.int64]
+    exact: NDArray[np.int64]
 
 
 def gather(shards: Sequence[NDArray[np.floating]], rows: NDArray[np.int64]) -> NDArray[np.floating]:
