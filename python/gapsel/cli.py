@@ -159,12 +159,13 @@ def _answer(found: dict[str, Any]) -> list[str]:
         f"Chose {found['k']:,} of {found['n']:,} documents for {found['m']:,} examples of the task, at mass "
         f"{found['mass']:g}.",
         "",
-        f"  {'':26}{'OT distance to the target':>27}{'precision':>12}{'overlap':>10}",
-        f"  {'the pool itself':26}{_interval(found['pool_distance']):>27}",
+        f"  {'OT distance to the target':26}{'mixture':>18}{'alone':>18}{'precision':>12}{'overlap':>10}",
+        f"  {'the pool itself':26}{_interval(found['pool_distance']):>18}",
     ]
     for one in found["methods"]:
         precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
-        lines.append(f"  {one['name']:26}{_interval(one['distance']):>27}{precision:>12}{one['overlap']:>10.0%}")
+        distances = f"{_interval(one['mixture']):>18}{_interval(one['alone']):>18}"
+        lines.append(f"  {one['name']:26}{distances}{precision:>12}{one['overlap']:>10.0%}")
     lines += ["", "  " + _certainty(found["certificate"])]
     state = "converged" if found["converged"] else "NOT CONVERGED"
     lines.append(f"  {state}: marginal error {found['marginal_error']:.1e} in {found['full_sweeps']} sweeps of the pool")

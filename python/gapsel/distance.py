@@ -3,8 +3,8 @@
     lower   <b, g> + sum_i r_i min_j (c_ij - g_j)                              weak duality, for any g
     upper   <P, C> + (L1 / 2) max_i (max_j c_ij - min_j c_ij)                  the plan, its columns put right
 
-The plan P of a small eps is nearly optimal, and g is found on a sample: both bounds hold whatever g is, a better g
-only brings them together.
+The plan P of a small eps is nearly optimal. g is found on the rows that carry most and a sample of the rest, then on
+all rows in a few sweeps: both bounds hold whatever g is, a better g only brings them together.
 """
 
 from __future__ import annotations
@@ -15,38 +15,65 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.findings import Interval
-from gapsel.potentials import annealed_potentials
+from gapsel.potentials import Dual, annealed, ascend, gather
 from gapsel.records import Box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.potentials import Rows
+    from gapsel.potentials import Point, Rows
     from gapsel.records import Cost, CostScale, Target
 
 # Small enough that the plan is close to the unregularised one, large enough to be reached in a few sweeps.
 _EPS_OF_ROW_STD = 0.05
-_SAMPLE = 16
-_SMALLEST_SAMPLE = 4096
+_SAMPLE = 32
+_SMALL = 8192
+_FULL_SWEEPS = 3
+_TOLERANCE = 1e-2
 
 
 def distance(
-    backend: Backend, rows: Rows, target: Target, cost: Cost, scale: CostScale, *, seed: int = 0
+    backend: Backend, rows: Rows, target: Target, cost: Cost, scale: CostScale, *, heavy: int = 0, seed: int = 0
 ) -> Interval:
-    """Return an interval around the transport cost between the rows, weighted by ``rows.a``, and the target."""
+    """Return an interval around the transport cost between the rows, weighted by ``rows.a``, and the target.
+
+    ``heavy`` says how many rows of largest weight are too few and too heavy to be left to a random sample.
+    """
     eps = scale.eps(_EPS_OF_ROW_STD)
-    count = max(_SAMPLE * len(target.b), _SMALLEST_SAMPLE)
-    part = rows if rows.n <= count else rows.sample(count, np.random.default_rng(seed))
-    g = annealed_potentials(part, target, cost, scale, eps, backend)
-    sweep = backend.sweep(rows.shards, target, g, Box.fixed(rows.a), eps=eps, cost=cost)
-    dual = float(target.b @ g)
+    extra = max(_SAMPLE * len(target.b), _SMALL)
+    part = rows if heavy + extra >= rows.n else _part(rows, heavy, extra, np.random.default_rng(seed))
+    solved = annealed(part, target, cost, scale, eps, backend, _TOLERANCE)
+    point = solved.point
+    if part is not rows:
+        dual = Dual(backend, rows, target, Box.fixed(rows.a), eps, cost)
+        point = ascend(
+            dual, point.g, tolerance=_TOLERANCE, max_sweeps=_FULL_SWEEPS, curvature=solved.curvature, fresh=False
+        ).point
+    lower = float(target.b @ point.g) + point.sweep.hard
+    upper = plan_cost(point, target, eps) + 0.5 * point.error * widest_row(rows, target, cost)
+    return Interval(lower=lower, upper=max(upper, lower))
+
+
+def mixed(rows: Rows, chosen: NDArray[np.int64], mass: float) -> Rows:
+    """Return all rows, weighted (1 - mass) as they were and mass evenly on the chosen (k,)."""
+    r = np.broadcast_to((1.0 - mass) * np.asarray(rows.a), (rows.n,)).copy()
+    r[chosen] += mass / len(chosen)
+    return replace(rows, a=r)
+
+
+def plan_cost(point: Point, target: Target, eps: float) -> float:
+    """Return <P, C> of the plan at a point with fixed row masses, from f = sum_j p (c - g) + eps KL(p | b)."""
     used = target.b > 0
-    plan_kl = -sweep.entropy - float(sweep.q[used] @ np.log(target.b[used]))
-    plan_cost = sweep.value + float(sweep.q @ g) - eps * plan_kl
-    error = float(np.abs(sweep.q - target.b).sum())
-    upper = plan_cost + 0.5 * error * widest_row(rows, target, cost)
-    return Interval(lower=dual + sweep.hard, upper=max(upper, dual + sweep.hard))
+    kl = -point.sweep.entropy - float(point.sweep.q[used] @ np.log(target.b[used]))
+    return point.sweep.value + float(point.sweep.q @ point.g) - eps * kl
+
+
+def _part(rows: Rows, heavy: int, extra: int, rng: np.random.Generator) -> Rows:
+    if not heavy:
+        return rows.sample(extra, rng)
+    weights = np.broadcast_to(np.asarray(rows.a), (rows.n,))
+    return rows.shortlist(-weights.astype(np.float32), heavy, extra, rng).rows
 
 
 def widest_row(rows: Rows, target: Target, cost: Cost) -> float:
@@ -67,8 +94,6 @@ def widest_row(rows: Rows, target: Target, cost: Cost) -> float:
 
 def restrict(rows: Rows, chosen: NDArray[np.int64]) -> Rows:
     """Return the chosen rows alone, equally weighted."""
-    from gapsel.potentials import gather
-
     return replace(rows, shards=(gather(rows.shards, np.sort(chosen)),), a=1.0 / len(chosen), capacity=1.0)
 
 

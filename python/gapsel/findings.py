@@ -40,12 +40,15 @@ class Certificate:
 class MethodResult:
     """One way of choosing k rows, measured like all the others.
 
-    ``distance`` is between the chosen alone and the target; ``overlap`` the share of the rows that gapsel chose too;
-    ``precision`` the share of rows whose label is one of the target's labels, None without labels.
+    ``mixture`` is the distance to the target of (1 - mass) of the pool and mass of the chosen, which is what the choice
+    minimises; ``alone`` that of the chosen by themselves. (At mass 0 the mixture is the pool, at mass 1 the chosen.)
+    ``overlap`` is the share of the rows that gapsel chose too; ``precision`` the share of rows whose label is one of
+    the target's labels, None without labels.
     """
 
     name: str
-    distance: Interval
+    mixture: Interval
+    alone: Interval
     overlap: float
     precision: float | None
 

@@ -12,11 +12,12 @@ the chosen themselves that difference is the Frank-Wolfe gap; the g that the cho
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel.distance import mixed
 from gapsel.errors import UsageError
 from gapsel.findings import Certificate
 from gapsel.potentials import Dual, Rows, ascend, gather, shortlist_sizes
@@ -84,9 +85,7 @@ def certify(
     before, mass, k = potentials.evidence.plain_value, task.mass, len(chosen)
     if mass == 0:
         return Certificate(before, before, 0.0, 0.0, potentials.evidence.marginal_error)
-    r = np.broadcast_to((1.0 - mass) * np.asarray(task.rows.a), (task.rows.n,)).copy()
-    r[chosen] += mass / k
-    point = _solve_mixture(replace(task.rows, a=r), f, task, potentials, backend)
+    point = _solve_mixture(mixed(task.rows, chosen, mass), f, task, potentials, backend)
     assert point.f is not None
     bound = max(_bound(g, h, task, k, backend) for g, h in ((potentials.g, f), (point.g, point.f)))
     gap, attainable = max(0.0, point.value - bound), before - bound

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import __version__, baselines, corpus
-from gapsel.distance import distance, restrict
+from gapsel.distance import distance, mixed, restrict
 from gapsel.findings import Composition, Example, Findings, Histogram, MethodResult, Share, Step
 from gapsel.pipeline.folder import peak_memory
 from gapsel.pipeline.vectors import has_texts
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gapsel.findings import Certificate
+    from gapsel.findings import Certificate, Interval
     from gapsel.pipeline.steps import Run
+    from gapsel.potentials import Rows
     from gapsel.store import Store
 
 _EXAMPLES = 8
@@ -32,6 +33,7 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
     """Measure every way of choosing k rows alike, and collect what the report shows."""
     p, record = run.model.potentials, run.folder.record
     labels = {side: _labels(run, side) for side in ("pool", "target")}
+    pool_distance = _distance(run, run.rows)
     values = scores(run.f, run.rows.a)
     edges = np.histogram_bin_edges(values, _BINS)
     embedder = run.model.embedder
@@ -55,8 +57,8 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
         marginal_error=p.evidence.marginal_error,
         tolerance=p.evidence.tolerance,
         full_sweeps=p.evidence.full_sweeps,
-        pool_distance=distance(run.backend, run.rows, p.target, p.cost, p.scale, seed=run.settings.seed),
-        methods=_compare(run, chosen.rows, labels),
+        pool_distance=pool_distance,
+        methods=_compare(run, chosen.rows, labels, pool_distance),
         certificate=certificate,
         histogram=Histogram(
             tuple(map(float, edges)),
@@ -75,25 +77,38 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
     )
 
 
-def _compare(run: Run, chosen: NDArray[np.int64], labels: Mapping[str, Sequence[str | None]]) -> tuple[MethodResult, ...]:
+def _compare(
+    run: Run, chosen: NDArray[np.int64], labels: Mapping[str, Sequence[str | None]], of_pool: Interval
+) -> tuple[MethodResult, ...]:
     p = run.model.potentials
     ways = {
         one.name: one.choose(run.pool.shards, p.target, p.cost, run.k, backend=run.backend, seed=run.settings.seed)
         for one in baselines.ALL
     }
     wanted = {label for label in labels["target"] if label is not None}
-    results = []
-    for name, rows in {**ways, "gapsel": chosen}.items():
-        alone = restrict(run.rows, rows)
-        results.append(
-            MethodResult(
-                name,
-                distance(run.backend, alone, p.target, p.cost, p.scale, seed=run.settings.seed),
-                overlap=len(np.intersect1d(rows, chosen)) / run.k,
-                precision=float(np.mean([labels["pool"][row] in wanted for row in rows])) if wanted else None,
-            )
+    return tuple(
+        MethodResult(
+            name,
+            *_distances(run, rows, of_pool),
+            overlap=len(np.intersect1d(rows, chosen)) / run.k,
+            precision=float(np.mean([labels["pool"][row] in wanted for row in rows])) if wanted else None,
         )
-    return tuple(results)
+        for name, rows in {**ways, "gapsel": chosen}.items()
+    )
+
+
+def _distances(run: Run, rows: NDArray[np.int64], of_pool: Interval) -> tuple[Interval, Interval]:
+    """Return the distance of the mixture with these rows, and of the rows alone."""
+    mass = run.model.potentials.mass
+    alone = _distance(run, restrict(run.rows, rows))
+    if mass in (0, 1):
+        return (alone if mass else of_pool), alone
+    return _distance(run, mixed(run.rows, rows, mass), len(rows)), alone
+
+
+def _distance(run: Run, rows: Rows, heavy: int = 0) -> Interval:
+    p = run.model.potentials
+    return distance(run.backend, rows, p.target, p.cost, p.scale, heavy=heavy, seed=run.settings.seed)
 
 
 def _compositions(
@@ -135,9 +150,11 @@ def _labels(run: Run, side: str) -> list[str | None]:
     if settings.label_field is None or not has_texts(settings, side):
         return []
     paths: Sequence[str] = getattr(settings, side)
-    fields = {"text_field": settings.text_field, "id_field": settings.id_field}
+    found = corpus.labels(
+        paths, settings.label_field, text_field=settings.text_field, id_field=settings.id_field
+    )
     try:
-        return [label for _, _, part in corpus.labels(paths, settings.label_field, **fields) for label in part]
+        return [label for _, _, part in found for label in part]
     except corpus.MissingLabelError:
         # The target's examples need no labels; those of the pool do, since the user asked for them.
         if side == "pool":

@@ -197,7 +197,7 @@ def report_step(run: Run) -> dict[str, Any]:
     findings = gather_findings(run, chosen, certificate)
     write_json(run.path / "findings.json", findings.to_json())
     report.write(findings, run.path / "report.html")
-    return {"methods": {result.name: asdict(result.distance) for result in findings.methods}}
+    return {"methods": {one.name: {"mixture": asdict(one.mixture), "alone": asdict(one.alone)} for one in findings.methods}}
 
 
 DOORS = {"embed": embed_step, "fit": fit_step, "score": score_step, "select": select_step, "report": report_step}

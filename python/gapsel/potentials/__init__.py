@@ -2,7 +2,7 @@
 
 from gapsel.potentials.ascent import ascend
 from gapsel.potentials.dual import Dual, Point
-from gapsel.potentials.recipe import Solution, Task, annealed_potentials, shortlist_sizes, solve
+from gapsel.potentials.recipe import Solution, Task, annealed, shortlist_sizes, solve
 from gapsel.potentials.rows import Rows, gather
 
 __all__ = [
@@ -11,7 +11,7 @@ __all__ = [
     "Rows",
     "Solution",
     "Task",
-    "annealed_potentials",
+    "annealed",
     "ascend",
     "gather",
     "shortlist_sizes",

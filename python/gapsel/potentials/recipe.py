@@ -227,12 +227,12 @@ def _is_plain(stage: Stage, task: Task) -> bool:
     return stage.name == "pool" and stage.mass == 0 and stage.eps == task.eps
 
 
-def annealed_potentials(
-    rows: Rows, target: Target, cost: Cost, scale: CostScale, eps: float, backend: Backend, tolerance: float = 1e-2
-) -> NDArray[np.float64]:
-    """Return the g (m,) of plain transport on these rows alone, to a marginal error of ``tolerance`` at best."""
+def annealed(
+    rows: Rows, target: Target, cost: Cost, scale: CostScale, eps: float, backend: Backend, tolerance: float
+) -> Ascent:
+    """Solve plain transport on these rows alone, from g = 0 while eps falls to its value."""
     task = Task(rows, target, cost, scale, eps, 0.0, tolerance, max_sweeps=_SAMPLE_SWEEPS)
-    return _Recipe(task, backend, None).annealed(rows, tolerance, whole=False).point.g
+    return _Recipe(task, backend, None).annealed(rows, tolerance, whole=False)
 
 
 def sample_sizes(n: int, m: int) -> list[int]:
