@@ -43,7 +43,7 @@ def distance(
     eps = scale.eps(_EPS_OF_ROW_STD)
     extra = max(_SAMPLE * len(target.b), _SMALL)
     part = rows if heavy + extra >= rows.n else _part(rows, heavy, extra, np.random.default_rng(seed))
-    solved = annealed(part, target, cost, scale, eps, backend, _TOLERANCE)
+    solved = annealed(backend, part, target, cost=cost, scale=scale, eps=eps, tolerance=_TOLERANCE)
     point = solved.point
     if part is not rows:
         dual = Dual(backend, rows, target, Box.fixed(rows.a), eps, cost)

@@ -63,7 +63,7 @@ class Model:
         return out
 
     def score(self, f: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the calibrated scores (n,) of documents that carry none of the pool's weight: f minus its mean there."""
+        """Return the calibrated scores (n,) of documents outside the pool: f (n,) minus its mean on the pool."""
         return f.astype(np.float64) - self.calibration.mean
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -80,7 +80,7 @@ class Model:
             "calibration": dataclasses.asdict(self.calibration),
             "embedder": self.embedder,
         }
-        tensors = {"y": p.target.y, "b": p.target.b, "g": p.g}
+        tensors: dict[str, NDArray[Any]] = {"y": p.target.y, "b": p.target.b, "g": p.g}
         with whole(Path(path)) as file:
             file.write(save(tensors, {"format": FORMAT, "about": json.dumps(about, sort_keys=True)}))
 
@@ -128,7 +128,7 @@ def check_embedder(model: Model, embedder: dict[str, object], where: str) -> Non
     fitted, given = model.embedder.get("hash"), embedder.get("hash")
     if fitted != given:
         msg = (
-            f"{where}: its vectors were made by {embedder.get('model', 'an unknown embedder')}, the model was fitted on "
-            f"{model.embedder.get('model', 'vectors of an unknown embedder')}: embed both with the same model and settings"
+            f"{where}: its vectors were made by {embedder.get('model', 'an unknown embedder')}, the model was fitted "
+            f"on {model.embedder.get('model', 'vectors of an unknown embedder')}: embed both with the same model"
         )
         raise UsageError(msg)

@@ -83,10 +83,11 @@ class Sweep:
     ``q`` (m,) float64 is the column marginal sum_i r_i p_ij. ``value`` is sum_i phi_i(f_i) with
     phi_i(f) = min over lo_i <= r <= hi_i of r f + eta (r log(r / a_i) - r + a_i), so that the dual is
     D(g) = <b, g> + value (for lo = hi = a: sum_i a_i f_i). ``hard`` is sum_i min(lo_i h_i, hi_i h_i) with
-    h_i = min_j (c_ij - g_j); <b, g> + hard bounds the unregularised optimum from below. ``entropy`` is sum_i r_i (-sum_j p_ij log p_ij). ``gram`` (m, m) float64, if
-    asked for, is sum_i w_i p_i p_i' with w_i = r_i on a bound and r_i (1 - eps / eta) strictly between, so that
-    diag(q) - gram is eps times minus the Hessian of D. ``top``, if asked for, holds the k lowest f in order of
-    (f, row): their rows (k,) int64 and the f (k,) float32.
+    h_i = min_j (c_ij - g_j); <b, g> + hard bounds the unregularised optimum from below. ``entropy`` is
+    sum_i r_i (-sum_j p_ij log p_ij), in nats. ``gram`` (m, m) float64, if asked for, is sum_i w_i p_i p_i' with
+    w_i = r_i on a bound and r_i (1 - eps / eta) strictly between, so that diag(q) - gram is eps times minus the
+    Hessian of D. ``top``, if asked for, holds the k lowest f in order of (f, row): their rows (k,) int64 and the f
+    (k,) float32.
     """
 
     q: NDArray[np.float64]

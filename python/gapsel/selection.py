@@ -46,7 +46,7 @@ class Selection:
 
 
 def scores(f: NDArray[np.float32], a: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the calibrated gradients (n,) float64 of f (n,) under the base weights; 0 for a row that is all the mass."""
+    """Return the calibrated gradients (n,) of f (n,) under the base weights; 0 for a row that is all the mass."""
     values = f.astype(np.float64)
     centred = values - np.average(values, weights=None if isinstance(a, float) else a)
     rest = 1.0 - np.asarray(a)
@@ -86,7 +86,6 @@ def certify(
     if mass == 0:
         return Certificate(before, before, 0.0, 0.0, potentials.evidence.marginal_error)
     point = _solve_mixture(mixed(task.rows, chosen, mass), f, task, potentials, backend)
-    assert point.f is not None
     bound = max(_bound(g, h, task, k, backend) for g, h in ((potentials.g, f), (point.g, point.f)))
     gap, attainable = max(0.0, point.value - bound), before - bound
     percent = 100.0 * min(1.0, gap / attainable) if attainable > 0 else 100.0 * (gap > 0)

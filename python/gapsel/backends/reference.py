@@ -96,6 +96,6 @@ def _gram(p: NDArray[np.float64], w: NDArray[np.float64], keep: NDArray[np.intp]
     return out
 
 
-def _write(out: NDArray | None, values: NDArray) -> None:
+def _write(out: NDArray[np.generic] | None, values: NDArray[np.generic]) -> None:
     if out is not None:
         out[:] = values

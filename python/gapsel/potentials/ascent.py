@@ -1,6 +1,6 @@
 """The loop that maximises the dual on one set of rows, written once for samples, shortlists and the whole pool.
 
-Each pass is one sweep at a trial g. A step is taken when D rises; a rejected one still teaches a secant. After two
+Each pass is one sweep at a trial g. A step is taken when D rises; a rejected one still teaches a secant. After some
 rejections in a row comes Sinkhorn's step, which cannot lower D. The loop ends at the tolerance, at the limit of sweeps,
 or when float32 can no longer tell a rise from noise.
 """
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _NOISE = 3e-7
 # A slower fall of the error than this asks for a fresh Gram, where each costs more than the sweep itself.
 _SLOW = 0.3
+# After so many rejections in a row Sinkhorn's step is tried, and after so many the loop gives up.
+_SINKHORN_TURNS = (3, 5)
+_REJECTIONS = 6
 # Sinkhorn's steps go on while some column holds less than exp(-this) of its mass: Newton's would be far too long.
 _STARVED = 0.5
 
@@ -50,7 +53,9 @@ def ascend(
     want_f: bool = False,
     watch: Callable[[Point], None] | None = None,
 ) -> Ascent:
-    """Raise D from ``start``, a g (m,) or a point already looked at, until the marginal error is at most ``tolerance`` or ``max_sweeps`` sweeps are made.
+    """Raise D from ``start``, a g (m,) or a point already looked at.
+
+    It ends when the marginal error is at most ``tolerance``, or after ``max_sweeps`` sweeps.
 
     ``fresh`` allows sweeps to carry their own Gram; otherwise ``curvature`` is kept and corrected by secants alone.
     ``scaling_steps`` is how many of Sinkhorn's steps may come first. ``watch`` is called with every point looked at.
@@ -87,7 +92,7 @@ class _Loop:
         self.curvature = curvature
         self.sweeps = 0
         self._fresh = fresh
-        # A Gram costs n m^2, a sweep 2 n m d: where it is the dearer of the two, it is renewed only when progress is slow.
+        # A Gram costs n m^2, a sweep 2 n m d: where it is the dearer of the two, it waits until progress is slow.
         self._cheap_gram = len(dual.target.b) <= 2 * dual.rows.d
         self._contraction = 1.0
         self._rejected = 0
@@ -97,9 +102,10 @@ class _Loop:
     @property
     def stuck(self) -> bool:
         """Whether steps are refused again and again: the value has met float32's noise."""
-        return self._rejected > 6
+        return self._rejected > _REJECTIONS
 
     def look(self, g: NDArray[np.float64], *, gram: bool = False) -> Point:
+        """Make one sweep."""
         point = self.dual.at(g, gram=gram, want_f=self._want_f)
         self.sweeps += 1
         if self._watch is not None:
@@ -111,11 +117,11 @@ class _Loop:
         if self._fresh and self.curvature is None and here.sweep.gram is None:
             here = self.look(here.g, gram=True)
         self.absorb(here)
-        newton = self.curvature is not None and self._rejected not in (3, 5)
-        step = self._newton_step(here) if newton else self.dual.scaling_step(here)
+        curvature = None if self._rejected in _SINKHORN_TURNS else self.curvature
+        step = self.dual.scaling_step(here) if curvature is None else self._newton_step(here, curvature)
         gram = self._fresh and (self._cheap_gram or self._contraction > _SLOW)
         there = self.look(here.g + step, gram=gram)
-        return self._judge(here, there, step, newton=newton)
+        return self._judge(here, there, step, newton=curvature is not None)
 
     def absorb(self, here: Point) -> None:
         """Take over the Gram that an accepted point carries."""
@@ -126,9 +132,8 @@ class _Loop:
         else:
             self.curvature.renew(self.dual, here)
 
-    def _newton_step(self, here: Point) -> NDArray[np.float64]:
-        assert self.curvature is not None
-        step = self.dual.centred(self.curvature.step(here.gradient))
+    def _newton_step(self, here: Point, curvature: Curvature) -> NDArray[np.float64]:
+        step = self.dual.centred(curvature.step(here.gradient))
         longest = float(np.abs(step).max()) / (LONGEST_STEP * self.dual.eps)
         return step / longest if longest > 1.0 else step
 

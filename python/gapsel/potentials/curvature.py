@@ -23,6 +23,8 @@ LEAST_DAMPING = 1e-6
 # Longer steps leave the region in which the quadratic model means anything.
 LONGEST_STEP = 8.0
 _SECANTS = 20
+# Ratios of the rise of D to the predicted one that raise the damping, leave it, lower it and lower it fast.
+_POOR, _FAIR, _GOOD = 0.2, 0.4, 0.75
 
 
 @dataclass(slots=True)
@@ -69,10 +71,10 @@ class Curvature:
 
     def trust(self, ratio: float) -> None:
         """Adapt mu to the ratio of the rise of D to the predicted one (Levenberg-Marquardt)."""
-        if ratio < 0.2:
+        if ratio < _POOR:
             self.damping = max(4.0 * self.damping, 1e-3)
-        elif ratio > 0.4:
-            self.damping = max(self.damping * (0.2 if ratio > 0.75 else 0.5), LEAST_DAMPING)
+        elif ratio > _FAIR:
+            self.damping = max(self.damping * (0.2 if ratio > _GOOD else 0.5), LEAST_DAMPING)
 
     def _solve(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         matrix = -self.gram

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The dual at one g (m,): its value, its gradient b - q (m,), the marginal error, and f (n,) where asked for."""
+    """The dual at one g (m,): its value, its gradient b - q (m,), the marginal error; f (n,) or, unasked, (0,)."""
 
     g: NDArray[np.float64]
     value: float
     gradient: NDArray[np.float64]
     error: float
     sweep: Sweep
-    f: NDArray[np.float32] | None
+    f: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Dual:
 
     def at(self, g: NDArray[np.float64], *, gram: bool = False, want_f: bool = False) -> Point:
         """Read the rows once at g (m,)."""
-        f = np.empty(self.rows.n, np.float32) if want_f else None
+        f = np.empty(self.rows.n if want_f else 0, np.float32)
         sweep = self.backend.sweep(
-            self.rows.shards, self.target, g, self.box, eps=self.eps, cost=self.cost, gram=gram, f=f
+            self.rows.shards, self.target, g, self.box, eps=self.eps, cost=self.cost, gram=gram, f=f if want_f else None
         )
         gradient = self.target.b - sweep.q
         value = float(self.target.b @ g) + sweep.value

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.potentials.ascent import Ascent, ascend
-from gapsel.potentials.curvature import Curvature
 from gapsel.potentials.dual import Dual
 from gapsel.records import Evidence, Potentials, Stage
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
+    from gapsel.potentials.curvature import Curvature
     from gapsel.potentials.dual import Point
     from gapsel.potentials.rows import Rows, Shortlist
     from gapsel.records import Cost, CostScale, Target
@@ -44,7 +44,7 @@ _SHORTLIST_DEPTH = 10
 _SHORTLIST_EXTRA = 16
 _SAMPLE_SWEEPS = 60
 # A full sweep may find that rows off the list take part in the selection: the list is then made anew by the f it saw.
-_ROUNDS = 4
+_ROUNDS = 3
 # Plain transport is only the way to the shortlist when mass > 0: this error settles who is on it.
 _ON_THE_WAY = 1e-2
 
@@ -120,42 +120,39 @@ class _Recipe:
 
     def annealed(self, rows: Rows, tolerance: float, *, whole: bool) -> Ascent:
         """Solve from g = 0 while eps falls to its value; an annealed eps only hands its g on."""
-        g = np.zeros(len(self.task.target.b))
-        for eps in annealed_eps(self.task.scale.mean, self.task.eps):
-            last = eps == self.task.eps
-            dual = self._dual(rows, 0.0, eps)
-            limit = self._sweeps_left() if last else 8
-            reached = self._ascend(
-                "pool" if whole else "sample", dual, g, tolerance if last else 1e-2, limit, scaling=3, want_f=whole
-            )
-            g = reached.point.g
-        return reached
+        task, stage = self.task, "pool" if whole else "sample"
+        g: NDArray[np.float64] = np.zeros(len(task.target.b))
+        for eps in annealed_eps(task.scale.mean, task.eps)[:-1]:
+            g = self._ascend(stage, self._dual(rows, 0.0, eps), g, 1e-2, 8, scaling=3).point.g
+        dual = self._dual(rows, 0.0, task.eps)
+        return self._ascend(stage, dual, g, tolerance, self._sweeps_left(), scaling=3, want_f=whole)
 
     def _boxed(self, plain: Ascent, rng: np.random.Generator) -> Ascent:
         """From plain transport to the mass that is asked for."""
         task, n, m = self.task, self.task.rows.n, len(self.task.target.b)
-        assert plain.point.f is not None
         f = plain.point.f
         exact, extra = shortlist_sizes(n, m, task.rows.capacity)
         if exact + extra >= n:
             g = plain.point.g + threshold(f, task.rows, task.mass, task.eps)
-            return self._ascend(
-                "pool", self._dual(task.rows, task.mass, task.eps), g, task.tolerance, self._sweeps_left(),
-                scaling=5, want_f=True,
-            )  # fmt: skip
-        g = plain.point.g
-        for round_ in range(_ROUNDS):
-            short = task.rows.shortlist(f, exact, extra, rng)
-            if round_ == 0:
-                g = g + threshold(f[short.index], short.rows, task.mass, task.eps)
-            dual = self._dual(short.rows, task.mass, task.eps)
-            reached = self._ascend("shortlist", dual, g, max(0.3 * task.tolerance, 1e-4), _SAMPLE_SWEEPS, scaling=5)
-            seen = self._full(reached.point.g, reached.curvature, task.mass, task.tolerance, limit=1)
-            assert seen.point.f is not None
-            if missed_mass(seen.point.f, short, task) <= max(0.3 * seen.point.error, task.tolerance):
+            dual = self._dual(task.rows, task.mass, task.eps)
+            return self._ascend("pool", dual, g, task.tolerance, self._sweeps_left(), scaling=5, want_f=True)
+        short = task.rows.shortlist(f, exact, extra, rng)
+        g = plain.point.g + threshold(f[short.index], short.rows, task.mass, task.eps)
+        reached, seen = self._listed(short, g)
+        for _ in range(_ROUNDS):
+            if missed_mass(seen.f, short, task) <= max(0.3 * seen.error, task.tolerance):
                 break
-            g, f = seen.point.g, seen.point.f
-        return self._full(seen.point, reached.curvature, task.mass, task.tolerance)
+            short = task.rows.shortlist(seen.f, exact, extra, rng)
+            reached, seen = self._listed(short, seen.g)
+        return self._full(seen, reached.curvature, task.mass, task.tolerance)
+
+    def _listed(self, short: Shortlist, g: NDArray[np.float64]) -> tuple[Ascent, Point]:
+        """Solve on a shortlist and look at the whole pool from there, once."""
+        task = self.task
+        dual = self._dual(short.rows, task.mass, task.eps)
+        reached = self._ascend("shortlist", dual, g, max(0.3 * task.tolerance, 1e-4), _SAMPLE_SWEEPS, scaling=5)
+        seen = self._full(reached.point.g, reached.curvature, task.mass, task.tolerance, limit=1)
+        return reached, seen.point
 
     def _full(
         self, start: NDArray[np.float64] | Point, kept: Curvature | None, mass: float, tolerance: float, limit: int = 0
@@ -202,7 +199,6 @@ class _Recipe:
 
     def _finish(self, reached: Ascent) -> Solution:
         task, point = self.task, reached.point
-        assert point.f is not None
         evidence = Evidence(
             converged=point.error <= task.tolerance,
             tolerance=task.tolerance,
@@ -228,7 +224,7 @@ def _is_plain(stage: Stage, task: Task) -> bool:
 
 
 def annealed(
-    rows: Rows, target: Target, cost: Cost, scale: CostScale, eps: float, backend: Backend, tolerance: float
+    backend: Backend, rows: Rows, target: Target, *, cost: Cost, scale: CostScale, eps: float, tolerance: float
 ) -> Ascent:
     """Solve plain transport on these rows alone, from g = 0 while eps falls to its value."""
     task = Task(rows, target, cost, scale, eps, 0.0, tolerance, max_sweeps=_SAMPLE_SWEEPS)

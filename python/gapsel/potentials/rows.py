@@ -48,7 +48,7 @@ class Rows:
         return int(self.shards[0].shape[1])
 
     def box(self, mass: float, eta: float) -> Box:
-        """Return the row rule that gives the selection the share ``mass`` of the whole: (1-mass) a + [0, mass capacity]."""
+        """Return the row rule (1 - mass) a + [0, mass capacity]: the selection has the share ``mass`` of the whole."""
         if mass == 0:
             return Box.fixed(self.a)
         lo = (1.0 - mass) * self.a
@@ -83,7 +83,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Shortlist:
-    """A weighted part of the pool, the pool's row numbers (s,) of its rows, and of those among them kept as they are."""
+    """A weighted part of the pool, the numbers (s,) of its rows in the pool, and of those that it keeps as they are."""
 
     rows: Rows
     index: NDArray[np.int64]
