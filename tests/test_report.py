@@ -94,10 +94,10 @@ FINDINGS = Findings(
     full_sweeps=5,
     pool_distance=Interval(1.302, 1.321),
     methods=(
-        MethodResult("random", Interval(1.306, 1.327), 0.0101, 0.172),
-        MethodResult("nearest neighbours", Interval(0.931, 0.946), 0.583, 0.912),
-        MethodResult("round-robin neighbours", Interval(0.781, 0.799), 0.741, 0.954),
-        MethodResult("gapsel", Interval(0.752, 0.768), 1.0, 0.981),
+        MethodResult("random", Interval(1.301, 1.323), Interval(1.306, 1.327), 0.0101, 0.172),
+        MethodResult("nearest neighbours", Interval(1.041, 1.049), Interval(0.931, 0.946), 0.583, 0.912),
+        MethodResult("round-robin neighbours", Interval(1.011, 1.019), Interval(0.741, 0.755), 0.741, 0.954),
+        MethodResult("gapsel", Interval(0.974, 0.982), Interval(0.802, 0.818), 1.0, 0.981),
     ),
     certificate=Certificate(1.1874, 0.9021, 0.0037, 1.28, 0.00044),
     histogram=histogram(),
@@ -179,10 +179,17 @@ def text_of(found: Findings) -> str:
     return re.sub(r"[ \n]+", " ", read(report.render(found)).text)
 
 
-def with_distance(lower: float, upper: float, *, mass: float = 0.5) -> Findings:
-    """Return the findings with another interval for gapsel's own choice."""
-    ours = replace(FINDINGS.methods[-1], distance=Interval(lower, upper))
-    return replace(FINDINGS, methods=(*FINDINGS.methods[:-1], ours), mass=mass)
+def at_mass(mass: float) -> Findings:
+    """Return the findings at mass 0, where every mixture is the pool, or at mass 1, where it is the chosen alone."""
+    methods = (replace(m, mixture=m.alone if mass == 1 else FINDINGS.pool_distance) for m in FINDINGS.methods)
+    return replace(FINDINGS, mass=mass, methods=tuple(methods))
+
+
+def with_distance(*, mixture: Interval | None = None, alone: Interval | None = None) -> Findings:
+    """Return the findings with other intervals for gapsel's own choice."""
+    ours = FINDINGS.methods[-1]
+    ours = replace(ours, mixture=mixture or ours.mixture, alone=alone or ours.alone)
+    return replace(FINDINGS, methods=(*FINDINGS.methods[:-1], ours))
 
 
 # The page.
@@ -231,10 +238,11 @@ def test_the_answer_stands_first() -> None:
     text = text_of(FINDINGS)
     for piece in (
         "10,000 of 1,000,000 documents were chosen for the target target_emma.jsonl.gz (300 examples).",
-        "falls by at least 41\u202f% and at most 44\u202f%: 1.31 for the pool, 0.760 for the chosen alone.",
-        "Beside it: random \N{MINUS SIGN}2 to +2\u202f%, nearest neighbours \N{MINUS SIGN}30 to",
+        "falls by at least 24\u202f% and at most 27\u202f%: 1.31 for the pool, 0.978 for the mixture of",
+        "the mixture of 50\u202f% pool and 50\u202f% chosen.",
+        "Beside it: random \N{MINUS SIGN}2 to +2\u202f%, nearest neighbours \N{MINUS SIGN}22 to",
         "The solver converged (marginal error 3.1\u202f×\u202f10⁻⁴, tolerance 0.001).",
-        "No other choice of 10,000 could gain more than 1.3\u202f% of what is attainable at mass 0.5.",
+        "No other choice of 10,000 can beat this one by more than 1.3\u202f% of what is attainable at mass 0.5.",
         "132 rows could not be used; rejected.jsonl",
     ):
         assert piece in text
@@ -260,8 +268,8 @@ def test_a_certificate_at_an_unsolved_mixture_is_an_estimate() -> None:
 @pytest.mark.parametrize(
     ("percent", "mass", "figure", "says"),
     [
-        (1.28, 0.5, "≤\u202f1.3\u202f%", "could gain more than 1.3\u202f%"),
-        (0.0, 0.5, "≤\u202f0.10\u202f%", "could gain more than 0.10\u202f%"),
+        (1.28, 0.5, "≤\u202f1.3\u202f%", "can beat this one by more than 1.3\u202f%"),
+        (0.0, 0.5, "≤\u202f0.10\u202f%", "can beat this one by more than 0.10\u202f%"),
         (0.0, 0.0, "converged", "one step of the gradient, with nothing to bound"),
         (100.0, 0.5, "converged", "the certificate came out empty"),
         (NAN, 0.5, "converged", "was not measured"),
@@ -272,35 +280,61 @@ def test_the_certificate_claims_what_it_carries(percent: float, mass: float, fig
     line = verdicts.answer(found).lines[2]
     assert line.figure == figure
     assert says in line.text
-    assert ("Its regularised distance" in text_of(found)) == ("could gain" in says)
+    assert ("Its regularised distance" in text_of(found)) == ("can beat" in says)
 
 
 @pytest.mark.parametrize(
     ("lower", "upper", "says"),
     [
-        (0.752, 0.768, "its interval overlaps with no other method's"),
-        (0.752, 0.785, "overlaps with that of round-robin neighbours: this measurement does not tell them apart"),
-        (
-            0.788,
-            0.800,
-            "The choice of round-robin neighbours lies nearer to the target than gapsel's: 0.790 against 0.794",
-        ),
-        (0.788, 0.800, "The two intervals overlap, so the difference is not settled."),
-        (0.850, 0.860, "The intervals do not overlap: the difference is real in this measure."),
-        (0.781, 0.799, "gapsel and round-robin neighbours come equally near"),
+        (0.974, 0.982, "gapsel's mixture lies nearest to the target, and its interval overlaps with no other method's"),
+        (0.974, 1.012, "overlaps with that of round-robin neighbours: this measurement does not tell them apart"),
+        (1.016, 1.020, "The mixture of round-robin neighbours lies nearer to the target than gapsel's: 1.01"),
+        (1.016, 1.020, "The two intervals overlap, so the difference is not settled."),
+        (1.030, 1.036, "The intervals do not overlap: the difference is real in this measure."),
+        (1.011, 1.019, "The mixture of gapsel and that of round-robin neighbours come equally near"),
         (NAN, NAN, "gapsel's own distance was not measured"),
     ],
 )
 def test_the_comparison_tells_what_was_measured(lower: float, upper: float, says: str) -> None:
-    found = with_distance(lower, upper)
+    found = with_distance(mixture=Interval(lower, upper))
     assert says in verdicts.comparison(found)
     assert says in text_of(found)
 
 
-def test_mass_excuses_only_what_it_explains() -> None:
-    excuse = "gapsel minimised the distance of the mixture"
-    assert excuse in verdicts.comparison(with_distance(0.85, 0.86, mass=0.5))
-    assert excuse not in verdicts.comparison(with_distance(0.85, 0.86, mass=1.0))
+@pytest.mark.parametrize("mass", [0.0, 1.0])
+def test_without_a_mixture_the_chosen_alone_are_compared(mass: float) -> None:
+    found = at_mass(mass)
+    said = verdicts.comparison(found)
+    assert "The choice of round-robin neighbours lies nearer to the target than gapsel's: 0.748 against 0.810" in said
+    assert ("one step of the gradient" in said) == (mass == 0)
+    assert "0.810 for the chosen alone" in verdicts.answer(found).lines[1].text
+    assert verdicts.alone(found) is None
+    assert not charts.intervals(found).has_alone
+    text = text_of(found)
+    assert "the chosen alone lie from the target" in text
+    assert "mixture of" not in text
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "says"),
+    [
+        (0.802, 0.818, "lies nearer to the target than gapsel's: 0.748 against 0.810 by the middle of the intervals. "),
+        (0.802, 0.818, "The intervals do not overlap"),
+        (0.745, 0.755, "The two intervals overlap, so the difference is not settled."),
+        (0.741, 0.755, None),
+        (0.700, 0.710, None),
+        (NAN, NAN, None),
+    ],
+)
+def test_who_leads_without_the_pool_is_said(lower: float, upper: float, says: str | None) -> None:
+    found = with_distance(alone=Interval(lower, upper))
+    said = verdicts.alone(found)
+    assert (said is None) == (says is None)
+    if said is not None and says is not None:
+        assert "Without the pool, the choice of round-robin neighbours" in said
+        assert says in said
+        assert said in text_of(found)
+    assert "for those who train on nothing else; they should set mass 1" in text_of(found)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +346,7 @@ def test_mass_excuses_only_what_it_explains() -> None:
     ],
 )
 def test_a_fall_is_claimed_only_past_both_intervals(lower: float, upper: float, says: str) -> None:
-    assert says in verdicts.answer(with_distance(lower, upper)).lines[1].text
+    assert says in verdicts.answer(with_distance(mixture=Interval(lower, upper))).lines[1].text
 
 
 def test_the_fall_is_what_the_worst_ends_leave() -> None:

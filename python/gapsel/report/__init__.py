@@ -14,7 +14,7 @@ from gapsel.report import charts, numbers, verdicts
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gapsel.findings import Findings
+    from gapsel.findings import Findings, Interval
 
 __all__ = ["render", "write"]
 
@@ -41,11 +41,13 @@ def render(findings: Findings) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page.filters |= {filter_.__name__.lstrip("_"): filter_ for filter_ in (*_FILTERS, _place)}
+    page.filters |= {filter_.__name__.lstrip("_"): filter_ for filter_ in (*_FILTERS, _place, _interval)}
     text = page.get_template("report.html.jinja").render(
         found=findings,
         answer=verdicts.answer(findings),
         comparison=verdicts.comparison(findings),
+        alone=verdicts.alone(findings),
+        mixed=verdicts.is_mixed(findings.mass),
         certificate=verdicts.certificate(findings),
         certified=verdicts.is_certified(findings),
         shift=verdicts.shift,
@@ -56,6 +58,11 @@ def render(findings: Findings) -> str:
         UNKNOWN=numbers.UNKNOWN,
     )
     return numbers.clean(text)
+
+
+def _interval(bounds: Interval) -> str:
+    """Return both bounds of a distance, with one more digit from 1 on: intervals are narrow."""
+    return " to ".join(numbers.number(value, 4 if value >= 1 else 3) for value in (bounds.lower, bounds.upper))
 
 
 def _place(value: float) -> str:

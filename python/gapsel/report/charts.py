@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gapsel.findings import Share
 from gapsel.report.axes import Axis, Tick, round_top
 from gapsel.report.numbers import known
-from gapsel.report.verdicts import OURS, Change, change, measured
+from gapsel.report.verdicts import OURS, Change, change, compared, is_mixed, measured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,13 +111,17 @@ class SharesChart:
 
 @dataclass(frozen=True, slots=True)
 class IntervalRow:
-    """One method: its interval as places across (None where not measured) and what stands beside it."""
+    """One method: its interval as places across (None where not measured) and what stands beside it.
+
+    ``alone`` is the distance without the pool, where ``distance`` is that of a mixture with it.
+    """
 
     name: str
     distance: Interval
     places: tuple[float, float, float] | None
     ours: bool = False
     change: Change | None = None
+    alone: Interval | None = None
     overlap: float | None = None
     precision: float | None = None
 
@@ -129,6 +133,7 @@ class IntervalsChart:
     rows: tuple[IntervalRow, ...]
     across: tuple[Tick, ...]
     has_precision: bool
+    has_alone: bool
 
 
 def histogram(findings: Findings) -> HistogramChart | None:
@@ -257,24 +262,26 @@ def _finite(share: Share) -> Share:
 
 
 def intervals(findings: Findings) -> IntervalsChart:
-    """Return the pool's distance and every method's."""
-    distances = [findings.pool_distance, *(method.distance for method in findings.methods)]
+    """Return the pool's distance and every method's, by which they are compared."""
+    distances = [findings.pool_distance, *(compared(method, findings.mass) for method in findings.methods)]
     across = Axis(0.0, round_top(max((d.upper for d in distances if measured(d)), default=0.0)), 0.0, 100.0)
     pool = IntervalRow("pool", findings.pool_distance, _places(findings.pool_distance, across))
+    mixed = is_mixed(findings.mass)
     rows = [
         IntervalRow(
             name=method.name,
-            distance=method.distance,
-            places=_places(method.distance, across),
+            distance=distance,
+            places=_places(distance, across),
             ours=method.name == OURS,
-            change=change(method.distance, findings.pool_distance),
+            change=change(distance, findings.pool_distance),
+            alone=method.alone if mixed and measured(method.alone) else None,
             overlap=method.overlap,
             precision=method.precision,
         )
-        for method in findings.methods
+        for method, distance in zip(findings.methods, distances[1:], strict=True)
     ]
     has_precision = any(method.precision is not None for method in findings.methods)
-    return IntervalsChart((pool, *rows), across.ticks(4), has_precision)
+    return IntervalsChart((pool, *rows), across.ticks(4), has_precision, mixed)
 
 
 def _places(distance: Interval, across: Axis) -> tuple[float, float, float] | None:

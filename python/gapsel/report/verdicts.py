@@ -1,7 +1,8 @@
 """What the findings say, in words: every judgement the report makes is made here, from intervals and never past them.
 
 A distance is known only between two bounds, so a fall is what remains at the worst ends of both intervals, and two
-methods whose intervals overlap are not told apart.
+methods whose intervals overlap are not told apart. Methods are compared by the distance of the mixture, which is what
+the choice minimises; at mass 0 the mixture is the pool whatever is chosen, and the chosen alone are compared.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from gapsel.report.numbers import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gapsel.findings import Composition, Findings, Interval, MethodResult
 
 OURS = "gapsel"
@@ -84,26 +87,45 @@ def measured(interval: Interval) -> bool:
     return known(interval.lower) and known(interval.upper)
 
 
+def compared(method: MethodResult, mass: float) -> Interval:
+    """Return the distance by which methods are compared at this mass."""
+    return method.alone if mass == 0 else method.mixture
+
+
+def is_mixed(mass: float) -> bool:
+    """Return whether the mixture is something else than the pool or the chosen alone."""
+    return 0 < mass < 1
+
+
 def comparison(findings: Findings) -> str:
-    """Return, in words, how gapsel compares with the other methods by distance, against itself where that is so."""
-    ours = _ours(findings)
-    others = [method for method in findings.methods if method.name != OURS and measured(method.distance)]
-    if ours is None or not measured(ours.distance):
+    """Return, in words, how gapsel compares with the other methods, against itself where that is so."""
+    found = _standing(findings, lambda method: compared(method, findings.mass))
+    where = "mixture" if is_mixed(findings.mass) else "choice"
+    if found is None:
         return "gapsel's own distance was not measured, so nothing can be compared."
-    if not others:
+    if found.best is None:
         return "No other method was measured beside gapsel."
-    best = min(others, key=lambda method: method.distance.middle)
-    level = [method.name for method in others if _overlap(method.distance, ours.distance)]
-    if best.distance.middle < ours.distance.middle:
-        return _beaten(ours, best, level, findings.mass)
-    if best.distance.middle == ours.distance.middle:
-        return f"gapsel and {best.name} come equally near to the target."
-    if level:
+    ours, best = found.of(found.ours).middle, found.of(found.best).middle
+    if best < ours:
+        return f"The {where} of {found.best.name} lies {_nearer(found, found.best)} {_why(findings.mass)}"
+    if best == ours:
+        return f"The {where} of gapsel and that of {found.best.name} come equally near to the target."
+    if found.level:
         return (
-            f"The middle of gapsel's interval is the lowest, but the interval overlaps with that of {names(level, 4)}: "
-            "this measurement does not tell them apart."
+            f"The middle of gapsel's interval is the lowest, but the interval overlaps with that of "
+            f"{names(found.level, 4)}: this measurement does not tell them apart."
         )
-    return "gapsel's choice lies nearest to the target, and its interval overlaps with no other method's."
+    return f"gapsel's {where} lies nearest to the target, and its interval overlaps with no other method's."
+
+
+def alone(findings: Findings) -> str | None:
+    """Return what the chosen are worth without the pool, where that is another question and somebody else leads."""
+    if not is_mixed(findings.mass):
+        return None
+    found = _standing(findings, lambda method: method.alone)
+    if found is None or found.best is None or found.of(found.best).middle >= found.of(found.ours).middle:
+        return None
+    return f"Without the pool, the choice of {found.best.name} lies {_nearer(found, found.best)}"
 
 
 def shift(composition: Composition) -> list[str]:
@@ -125,7 +147,7 @@ def shift(composition: Composition) -> list[str]:
 
 
 def certificate(findings: Findings) -> str:
-    """Return what is proven about every other choice of k documents."""
+    """Return what is proven about every choice of k documents."""
     if findings.k >= findings.n:
         return "Every document was chosen, so there is no other choice to compare with."
     if findings.mass == 0:
@@ -138,8 +160,8 @@ def certificate(findings: Findings) -> str:
     if percent >= _ALL:
         return "How far this is from the best choice of its size is not bounded: the certificate came out empty."
     return (
-        f"No other choice of {integer(findings.k)} could gain more than {at_most(max(percent, _FINEST))} of what is "
-        f"attainable at mass {setting(findings.mass)}{_reservation(findings)}."
+        f"No other choice of {integer(findings.k)} can beat this one by more than {at_most(max(percent, _FINEST))} of "
+        f"what is attainable at mass {setting(findings.mass)}{_reservation(findings)}."
     )
 
 
@@ -162,27 +184,37 @@ def _what(findings: Findings) -> Line:
 
 def _gain(findings: Findings) -> Line:
     ours = _ours(findings)
-    found = change(ours.distance, findings.pool_distance) if ours else None
+    distance = compared(ours, findings.mass) if ours else None
+    found = change(distance, findings.pool_distance) if distance else None
     if findings.k >= findings.n:
         return Line(f"0{NARROW}%", "The chosen are the whole pool, so the OT distance to the target stays what it is.")
-    if ours is None or found is None:
-        return Line(UNKNOWN, "The OT distance of the chosen to the target was not measured against the pool's.")
-    figures = f"{number(findings.pool_distance.middle)} for the pool, {number(ours.distance.middle)} for the chosen"
+    if distance is None or found is None:
+        return Line(UNKNOWN, "The OT distance to the target was not measured against the pool's.")
+    figures = (
+        f"{number(findings.pool_distance.middle)} for the pool, {number(distance.middle)} for {_what_of(findings)}"
+    )
     if math.floor(-found.high) > 0:
         least, most = math.floor(-found.high), math.ceil(-found.low)
         text = (
             f"The OT distance to the target falls by at least {least}{NARROW}% and at most {most}{NARROW}%: {figures}"
         )
-        return Line(f"{MINUS}{least}{NARROW}%", f"{text} alone. {_beside(findings)}")
+        return Line(f"{MINUS}{least}{NARROW}%", f"{text}. {_beside(findings)}")
     if math.floor(found.low) > 0:
-        text = f"The OT distance to the target does not fall, it rises: {figures} alone."
+        text = f"The OT distance to the target does not fall, it rises: {figures}."
         return Line(str(found), f"{text} {_beside(findings)}")
-    text = f"It is not settled that the OT distance to the target falls: {figures} alone, with intervals about as wide"
+    text = f"It is not settled that the OT distance to the target falls: {figures}, with intervals about as wide"
     return Line(UNKNOWN, f"{text} as the difference. {_beside(findings)}")
 
 
+def _what_of(findings: Findings) -> str:
+    if not is_mixed(findings.mass):
+        return "the chosen alone"
+    return f"the mixture of {share(1 - findings.mass)} pool and {share(findings.mass)} chosen"
+
+
 def _beside(findings: Findings) -> str:
-    found = [(m.name, change(m.distance, findings.pool_distance)) for m in findings.methods if m.name != OURS]
+    others = [method for method in findings.methods if method.name != OURS]
+    found = [(m.name, change(compared(m, findings.mass), findings.pool_distance)) for m in others]
     listed = [f"{name} {moved}" for name, moved in found if moved]
     return f"Beside it: {', '.join(listed)}." if listed else ""
 
@@ -216,19 +248,42 @@ def _not_converged(findings: Findings) -> str:
     )
 
 
-def _beaten(ours: MethodResult, best: MethodResult, level: list[str], mass: float) -> str:
-    text = f"The choice of {best.name} lies nearer to the target than gapsel's: {number(best.distance.middle)} against "
-    text += f"{number(ours.distance.middle)} by the middle of the intervals. "
-    if best.name in level:
-        text += "The two intervals overlap, so the difference is not settled."
-    else:
-        text += "The intervals do not overlap: the difference is real in this measure."
-    if mass < 1:
-        text += (
-            f" gapsel minimised the distance of the mixture at mass {setting(mass)}, not of the chosen alone; "
-            "a larger mass often brings the chosen alone nearer."
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """gapsel, the best of the others by the middle of its interval, and the names of those level with gapsel."""
+
+    of: Callable[[MethodResult], Interval]
+    ours: MethodResult
+    best: MethodResult | None
+    level: list[str]
+
+
+def _standing(findings: Findings, of: Callable[[MethodResult], Interval]) -> _Standing | None:
+    """Return how the methods stand by one of their distances, None where gapsel's own was not measured."""
+    ours = _ours(findings)
+    if ours is None or not measured(of(ours)):
+        return None
+    others = [method for method in findings.methods if method.name != OURS and measured(of(method))]
+    best = min(others, key=lambda method: of(method).middle, default=None)
+    return _Standing(of, ours, best, [method.name for method in others if _overlap(of(method), of(ours))])
+
+
+def _nearer(found: _Standing, best: MethodResult) -> str:
+    """Return "nearer to the target than ..." with the figures, and how settled that is."""
+    text = f"nearer to the target than gapsel's: {number(found.of(best).middle)} against "
+    text += f"{number(found.of(found.ours).middle)} by the middle of the intervals. "
+    if best.name in found.level:
+        return text + "The two intervals overlap, so the difference is not settled."
+    return text + "The intervals do not overlap: the difference is real in this measure."
+
+
+def _why(mass: float) -> str:
+    if mass == 0:
+        return (
+            "At mass 0 gapsel takes one step of the gradient, which does not see what the chosen already cover among "
+            "themselves; a larger mass does."
         )
-    return text
+    return "gapsel minimises the regularised distance; a smaller eps follows this one more closely."
 
 
 def _ours(findings: Findings) -> MethodResult | None:
