@@ -38,23 +38,26 @@ HOME = {
 LAZY = set(HOME) - {"rich"}
 NO_ONE = {"pickle", "cPickle", "dill", "joblib"}
 
-FLOOR = {"_native", "errors", "records", "config", "files", "progress"}
+FLOOR = {"_native", "errors", "records", "findings", "config", "cost", "files", "progress"}
 FRONT = {"__init__", "api", "cli", "pipeline"}
 # What a room may import of gapsel, where that is an exact list.
 ONLY = {
     "errors": set[str](),
     "records": {"errors"},
+    "findings": set[str](),
     "config": {"errors", "records"},
+    "cost": {"errors", "records"},
     "files": {"errors"},
     "progress": {"errors"},
-    "backends": {"_native", "backends", "errors", "records"},
+    "backends": {"_native", "backends", "cost", "errors", "records"},
 }
 # What a room may not import of gapsel, on top of the rules for all.
 NEVER = {
     "embed": {"potentials", "model", "selection", "report", "pipeline", "api"},
     "store": {"potentials", "model", "selection", "report", "pipeline", "api"},
     "corpus": {"embed", "potentials", "model", "selection", "report", "pipeline", "api"},
-    "potentials": {"corpus", "embed", "selection", "report", "pipeline", "api"},
+    "potentials": {"corpus", "embed", "distance", "selection", "report", "pipeline", "api"},
+    "distance": {"corpus", "embed", "selection", "report", "pipeline", "api"},
     "model": {"corpus", "selection", "report", "pipeline", "api"},
     "selection": {"corpus", "embed", "report", "pipeline", "api"},
     "baselines": {"corpus", "report", "pipeline", "api"},

@@ -9,13 +9,12 @@ all rows in a few sweeps: both bounds hold whatever g is, a better g only brings
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gapsel.findings import Interval
-from gapsel.potentials import Dual, annealed, ascend, gather
+from gapsel.potentials import Dual, annealed, ascend
 from gapsel.records import Box
 
 if TYPE_CHECKING:
@@ -55,13 +54,6 @@ def distance(
     return Interval(lower=lower, upper=max(upper, lower))
 
 
-def mixed(rows: Rows, chosen: NDArray[np.int64], mass: float) -> Rows:
-    """Return all rows, weighted (1 - mass) as they were and mass evenly on the chosen (k,)."""
-    r = np.broadcast_to((1.0 - mass) * np.asarray(rows.a), (rows.n,)).copy()
-    r[chosen] += mass / len(chosen)
-    return replace(rows, a=r)
-
-
 def plan_cost(point: Point, target: Target, eps: float) -> float:
     """Return <P, C> of the plan at a point with fixed row masses, from f = sum_j p (c - g) + eps KL(p | b)."""
     used = target.b > 0
@@ -90,11 +82,6 @@ def widest_row(rows: Rows, target: Target, cost: Cost) -> float:
         return 2.0 * radius * (2.0 if cost.kind == "sqeuclidean" else 1.0)
     farthest = max(_farthest(shard, centre) for shard in rows.shards)
     return 4.0 * radius * farthest + radius**2
-
-
-def restrict(rows: Rows, chosen: NDArray[np.int64]) -> Rows:
-    """Return the chosen rows alone, equally weighted."""
-    return replace(rows, shards=(gather(rows.shards, np.sort(chosen)),), a=1.0 / len(chosen), capacity=1.0)
 
 
 def _farthest(shard: NDArray[np.floating], centre: NDArray[np.float64], block: int = 8192) -> float:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.distance import mixed
 from gapsel.errors import UsageError
 from gapsel.findings import Certificate
 from gapsel.potentials import Dual, Rows, ascend, gather, shortlist_sizes
@@ -85,7 +84,7 @@ def certify(
     before, mass, k = potentials.evidence.plain_value, task.mass, len(chosen)
     if mass == 0:
         return Certificate(before, before, 0.0, 0.0, potentials.evidence.marginal_error)
-    point = _solve_mixture(mixed(task.rows, chosen, mass), f, task, potentials, backend)
+    point = _solve_mixture(task.rows.mixed(chosen, mass), f, task, potentials, backend)
     bound = max(_bound(g, h, task, k, backend) for g, h in ((potentials.g, f), (point.g, point.f)))
     gap, attainable = max(0.0, point.value - bound), before - bound
     percent = 100.0 * min(1.0, gap / attainable) if attainable > 0 else 100.0 * (gap > 0)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import __version__, baselines, corpus
-from gapsel.distance import distance, mixed, restrict
+from gapsel.distance import distance
 from gapsel.findings import Composition, Example, Findings, Histogram, MethodResult, Share, Step
 from gapsel.pipeline.folder import peak_memory
 from gapsel.pipeline.vectors import has_texts
+from gapsel.potentials import gather
 from gapsel.selection import Selection, nearest_targets, scores
 
 if TYPE_CHECKING:
@@ -100,10 +101,10 @@ def _compare(
 def _distances(run: Run, rows: NDArray[np.int64], of_pool: Interval) -> tuple[Interval, Interval]:
     """Return the distance of the mixture with these rows, and of the rows alone."""
     mass = run.model.potentials.mass
-    alone = _distance(run, restrict(run.rows, rows))
+    alone = _distance(run, run.rows.only(rows))
     if mass in (0, 1):
         return (alone if mass else of_pool), alone
-    return _distance(run, mixed(run.rows, rows, mass), len(rows)), alone
+    return _distance(run, run.rows.mixed(rows, mass), len(rows)), alone
 
 
 def _distance(run: Run, rows: Rows, heavy: int = 0) -> Interval:
@@ -184,16 +185,9 @@ def _barely_rejected(run: Run, values: NDArray[np.float64], labels: Sequence[str
     rows = run.backend.topk(run.f, min(run.k + _EXAMPLES, run.pool.n))[run.k :]
     if not len(rows):
         return ()
-    vectors = restrict_in_order(run, rows)
+    vectors = gather(run.pool.shards, np.sort(rows))[np.argsort(np.argsort(rows))]
     rejected = Selection(rows, values[rows], nearest_targets((vectors,), run.model.potentials, run.backend))
     return _examples(run, rejected, labels, range(len(rows)), run.k + 1)
-
-
-def restrict_in_order(run: Run, rows: NDArray[np.int64]) -> NDArray[np.floating]:
-    """Return the vectors of a few rows in the order given."""
-    order = np.argsort(rows)
-    vectors = restrict(run.rows, rows).shards[0]
-    return np.ascontiguousarray(vectors[np.argsort(order)])
 
 
 def _texts(run: Run, side: str, store: Store, rows: NDArray[np.integer]) -> list[str | None]:

@@ -68,6 +68,16 @@ class Rows:
         a = 1.0 / count if isinstance(self.a, float) else self.a[:count] / self.a[:count].sum()
         return Rows((self.shards[0][:count],), a, _of(self.capacity, slice(count)) * (self.n / count))
 
+    def only(self, chosen: NDArray[np.int64]) -> Rows:
+        """Return the chosen rows (k,) alone, equally weighted."""
+        return Rows((gather(self.shards, np.sort(chosen)),), 1.0 / len(chosen), 1.0)
+
+    def mixed(self, chosen: NDArray[np.int64], mass: float) -> Rows:
+        """Return all rows, weighted (1 - mass) as they were and mass evenly on the chosen (k,)."""
+        r = np.broadcast_to((1.0 - mass) * np.asarray(self.a), (self.n,)).copy()
+        r[chosen] += mass / len(chosen)
+        return Rows(self.shards, r, self.capacity)
+
     def shortlist(self, f: NDArray[np.float32], exact: int, extra: int, rng: np.random.Generator) -> Shortlist:
         """Return the ``exact`` rows of lowest f (n,) as they are and ``extra`` random rows that stand for the rest."""
         order = np.argpartition(f, exact - 1)
