@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 THREADS ?= 2
-DEMO_TARGET ?= examples/demo/target_emma.jsonl.gz
+DEMO_TARGET ?= examples/demo/target_mix.jsonl.gz
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -47,9 +47,8 @@ $(VENV)/.bench: requirements/bench.txt $(VENV)/.packages
 
 setup: $(VENV)/.extension ## make .venv, install what the lock names, build the Rust core
 
-demo: setup ## find text like one novel in 6,000 documents, and write a run folder
-	$(BIN)/gapsel run --pool examples/demo/pool.jsonl.gz --target $(DEMO_TARGET) -k 200 -o demo-run
-	@echo "The selection, the scores and the report lie in $(CURDIR)/demo-run"
+demo: setup ## choose 200 of 6,000 documents for a target of three topics, and write demo-run/
+	$(BIN)/gapsel run --pool examples/demo/pool.jsonl.gz --target $(DEMO_TARGET) -k 200 --label-field domain -o demo-run
 
 test: test-rust test-python ## run all tests
 
