@@ -153,6 +153,7 @@ def assert_agrees(p: Problem, found: Result, exact: Result) -> None:
     total = float(np.sum(np.broadcast_to(p.box.a, len(p.x))) + np.sum(np.broadcast_to(p.box.hi, len(p.x))))
     assert abs(found.swept.value - exact.swept.value) <= 4 * scale * total
     assert abs(found.swept.hard - exact.swept.hard) <= 4 * scale * total
+    assert abs(found.swept.entropy - exact.swept.entropy) <= 4 * relative * mass * (1 + math.log(len(p.g))) + 1e-12
     assert found.swept.gram is not None
     assert exact.swept.gram is not None
     assert np.array_equal(found.swept.gram, found.swept.gram.T)
@@ -192,6 +193,8 @@ def test_three_rows_two_columns(backend: Backend) -> None:
     np.testing.assert_allclose(result.hard, hard, rtol=1e-6)
     assert result.nearest.tolist() == [0, 0, 1]
     assert result.swept.hard == pytest.approx(sum(ai * hi for ai, hi in zip(a, hard, strict=True)), rel=1e-6)
+    entropy = sum(a[i] * -sum(pij * math.log(pij) for pij in p[i]) for i in range(3))
+    assert result.swept.entropy == pytest.approx(entropy, rel=1e-6)
     assert result.swept.top is not None
     assert result.swept.top[0].tolist() == sorted(range(3), key=lambda i: f[i])[:2]
 

@@ -1,0 +1,93 @@
+"""How many sweeps the solver needs, at each mass and eps, and what it costs in sweeps' time.
+
+Vectors are real: ready-made ones by --pool and --target, else the demo's documents, embedded once and drawn again with
+jitter to the size asked for. "full" counts sweeps of the whole pool, "work" the solver's whole time in units of one
+sweep measured in the same run. The marginal error is measured by a sweep of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapsel import corpus
+from gapsel.backends.cpu import CpuBackend
+from gapsel.cost import measure_scale
+from gapsel.potentials import Rows, Task, solve
+from gapsel.records import Cost, Target
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / "target" / "bench"
+JITTER = 0.3
+
+
+def demo_vectors(name: str) -> NDArray[np.float32]:
+    """Return the vectors of one demo file, from the cache if they are there."""
+    cached = CACHE / f"{name}.npy"
+    if not cached.exists():
+        from gapsel import embed
+
+        texts = [text for batch in corpus.read([ROOT / "examples/demo" / f"{name}.jsonl.gz"]) for text in batch.texts]
+        CACHE.mkdir(parents=True, exist_ok=True)
+        np.save(cached, embed.load().encode(texts).vectors)
+    loaded: NDArray[np.float32] = np.load(cached)
+    return loaded
+
+
+def drawn(vectors: NDArray[np.float32], rows: int, seed: int) -> NDArray[np.float16]:
+    """Draw rows with jitter, on the unit sphere."""
+    rng = np.random.default_rng(seed)
+    x = vectors[rng.integers(len(vectors), size=rows)]
+    x = x + rng.standard_normal(x.shape, np.float32) * np.float32(JITTER / np.sqrt(x.shape[1]))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
+
+
+def main() -> None:
+    """Print one line for each eps and mass."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pool", help="vectors (.npy) instead of the demo's")
+    parser.add_argument("--target", help="vectors (.npy) instead of the demo's")
+    parser.add_argument("--n", type=int, default=100_000)
+    parser.add_argument("--m", type=int, default=1000)
+    parser.add_argument("--k", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--eps", type=float, nargs="+", default=[0.05, 0.02, 0.01], help="times the mean cost")
+    parser.add_argument("--mass", type=float, nargs="+", default=[0.0, 0.5, 1.0])
+    options = parser.parse_args()
+    pool = (
+        np.load(options.pool, mmap_mode="r")[: options.n] if options.pool else drawn(demo_vectors("pool"), options.n, 0)
+    )
+    y = np.load(options.target)[: options.m] if options.target else drawn(demo_vectors("target_mix"), options.m, 1)
+    target = Target(np.ascontiguousarray(y, np.float32), np.full(len(y), 1 / len(y)))
+    backend, cost, rows = CpuBackend(options.threads), Cost(), Rows.whole([pool], options.k)
+    scale = measure_scale(rows.sample(2048, np.random.default_rng(0)).shards[0], target, cost)
+    print(f"n {rows.n}, m {len(y)}, d {rows.d}, k {options.k}, {options.threads} threads; mean cost {scale.mean:.3f}")
+    print("eps/mean  mass  full  error     seconds  work  converged")
+    for relative in options.eps:
+        for mass in options.mass:
+            eps = relative * scale.mean
+            began = time.perf_counter()
+            solution = solve(Task(rows, target, cost, scale, eps, mass), backend)
+            seconds = time.perf_counter() - began
+            began = time.perf_counter()
+            g, box = solution.potentials.g, rows.box(mass, eps)
+            swept = backend.sweep(rows.shards, target, g, box, eps=eps, cost=cost)
+            sweep_seconds = time.perf_counter() - began
+            error = float(np.abs(swept.q - target.b).sum())
+            evidence = solution.potentials.evidence
+            print(
+                f"{relative:<8g}  {mass:<4g}  {evidence.full_sweeps:<4d}  {error:.1e}  {seconds:7.2f}  "
+                f"{seconds / sweep_seconds:5.1f}  {evidence.converged}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
