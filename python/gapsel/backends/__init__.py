@@ -30,6 +30,8 @@ class Backend(Protocol):
     """
 
     name: str
+    # Differences of the dual below this share of it are rounding.
+    resolution: float
 
     def sweep(
         self,

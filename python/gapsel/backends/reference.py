@@ -24,6 +24,7 @@ class ReferenceBackend:
     """The two verbs, written as the formulas of docs/method.md stand."""
 
     name = "reference"
+    resolution = 1e-14
 
     def sweep(
         self,

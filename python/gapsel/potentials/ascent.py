@@ -2,7 +2,7 @@
 
 Each pass is one sweep at a trial g. A step is taken when D rises; a rejected one still teaches a secant. After some
 rejections in a row comes Sinkhorn's step, which cannot lower D. The loop ends at the tolerance, at the limit of sweeps,
-or when float32 can no longer tell a rise from noise.
+or when the backend's precision can no longer tell a rise from noise.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
     from gapsel.potentials.dual import Dual, Point
 
-# D is a mean of float32 costs: differences below this share of it say nothing, and the error decides.
-_NOISE = 3e-7
 # A slower fall of the error than this asks for a fresh Gram, where each costs more than the sweep itself.
 _SLOW = 0.3
+# A Gram costs n m^2, a sweep 2 n m d and the exponentials, which cost as much as some 32 more dimensions. A Gram of
+# more than 4 sweeps costs more than the sweeps it saves, and a very large one cannot be solved with: secants do alone.
+_EXPONENTIALS = 32
+_DEAR_GRAM = 8
+_LARGEST_GRAM = 6144
 # After so many rejections in a row Sinkhorn's step is tried, and after so many the loop gives up.
 _SINKHORN_TURNS = (3, 5)
 _REJECTIONS = 6
@@ -61,7 +64,7 @@ def ascend(
     ``scaling_steps`` is how many of Sinkhorn's steps may come first. ``watch`` is called with every point looked at.
     """
     loop = _Loop(dual, curvature, fresh=fresh, want_f=want_f, watch=watch)
-    here = loop.look(start, gram=fresh) if isinstance(start, np.ndarray) else start
+    here = loop.look(start, gram=True) if isinstance(start, np.ndarray) else start
     for _ in range(scaling_steps):
         if here.error <= tolerance or not _starved(dual, here) or loop.sweeps >= max_sweeps:
             break
@@ -91,9 +94,10 @@ class _Loop:
         self.dual = dual
         self.curvature = curvature
         self.sweeps = 0
-        self._fresh = fresh
-        # A Gram costs n m^2, a sweep 2 n m d: where it is the dearer of the two, it waits until progress is slow.
-        self._cheap_gram = len(dual.target.b) <= 2 * dual.rows.d
+        m, d = len(dual.target.b), dual.rows.d
+        self._fresh = fresh and m <= min(_DEAR_GRAM * (d + _EXPONENTIALS), _LARGEST_GRAM)
+        # Where a Gram is the dearer of the two, it waits until progress is slow.
+        self._cheap_gram = m <= 2 * d
         self._contraction = 1.0
         self._rejected = 0
         self._want_f = want_f
@@ -101,12 +105,12 @@ class _Loop:
 
     @property
     def stuck(self) -> bool:
-        """Whether steps are refused again and again: the value has met float32's noise."""
+        """Whether steps are refused again and again: the value has met its noise."""
         return self._rejected > _REJECTIONS
 
     def look(self, g: NDArray[np.float64], *, gram: bool = False) -> Point:
         """Make one sweep."""
-        point = self.dual.at(g, gram=gram, want_f=self._want_f)
+        point = self.dual.at(g, gram=gram and self._fresh, want_f=self._want_f)
         self.sweeps += 1
         if self._watch is not None:
             self._watch(point)
@@ -114,22 +118,17 @@ class _Loop:
 
     def advance(self, here: Point) -> Point:
         """Try one step from here; return where the loop stands after it."""
-        if self._fresh and self.curvature is None and here.sweep.gram is None:
-            here = self.look(here.g, gram=True)
         self.absorb(here)
         curvature = None if self._rejected in _SINKHORN_TURNS else self.curvature
         step = self.dual.scaling_step(here) if curvature is None else self._newton_step(here, curvature)
-        gram = self._fresh and (self._cheap_gram or self._contraction > _SLOW)
-        there = self.look(here.g + step, gram=gram)
+        there = self.look(here.g + step, gram=self._cheap_gram or self._contraction > _SLOW)
         return self._judge(here, there, step, newton=curvature is not None)
 
     def absorb(self, here: Point) -> None:
-        """Take over the Gram that an accepted point carries."""
-        if here.sweep.gram is None or self._rejected:
-            return
+        """Take over the Gram that an accepted point carries; begin without one where there is none."""
         if self.curvature is None:
             self.curvature = Curvature.of(self.dual, here, damping=1e-6 if self.dual.box.is_fixed else 1e-2)
-        else:
+        elif here.sweep.gram is not None and not self._rejected:
             self.curvature.renew(self.dual, here)
 
     def _newton_step(self, here: Point, curvature: Curvature) -> NDArray[np.float64]:
@@ -139,7 +138,7 @@ class _Loop:
 
     def _judge(self, here: Point, there: Point, step: NDArray[np.float64], *, newton: bool) -> Point:
         slope = float(here.gradient @ step)
-        rise, noise = there.value - here.value, _NOISE * (1.0 + abs(here.value))
+        rise, noise = there.value - here.value, self.dual.backend.resolution * (1.0 + abs(here.value))
         if self.curvature is not None:
             if there.sweep.gram is None:
                 self.curvature.learn(step, there.sweep.q - here.sweep.q)

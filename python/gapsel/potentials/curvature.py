@@ -2,8 +2,8 @@
 
     H_mu = (1/eps) [(1 + mu) diag(q) - G],    G = sum_i w_i p_i p_i'          (m x m, from some sweep's Gram)
 
-mu = 0 is Newton's step, a large mu a shortened Sinkhorn step. When the Gram comes from other rows or an older g, the
-secants seen since then correct it (L-BFGS around H_mu).
+mu = 0 is Newton's step, a large mu a shortened Sinkhorn step, and so is G = 0. When the Gram comes from other rows or
+an older g, or there is none, the secants seen since then correct it (L-BFGS around H_mu).
 """
 
 from __future__ import annotations
@@ -33,18 +33,16 @@ class Curvature:
 
     eps: float
     q: NDArray[np.float64]
-    gram: NDArray[np.float64]
+    gram: NDArray[np.float64] | None
     damping: float = LEAST_DAMPING
     secants: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
 
     @classmethod
     def of(cls, dual: Dual, point: Point, damping: float = LEAST_DAMPING) -> Curvature:
-        """Take the Gram of a sweep; q and Gram must be the same rows', so that constants stay in the null space."""
-        if point.sweep.gram is None:
-            msg = "the sweep carries no Gram matrix"
-            raise ValueError(msg)
-        # A column without mass must not divide by zero; it is the scaling step's to fill.
-        return cls(dual.eps, np.maximum(point.sweep.q, 1e-3 * dual.target.b), point.sweep.gram, damping)
+        """Take q and Gram of a sweep: they must be the same rows', so that constants stay in the null space."""
+        # A column without mass must not divide by zero; it is the scaling step's to fill. One without weight stays put.
+        q = np.where(dual.target.b > 0, np.maximum(point.sweep.q, 1e-3 * dual.target.b), 1.0)
+        return cls(dual.eps, q, point.sweep.gram, damping)
 
     def renew(self, dual: Dual, point: Point) -> None:
         """Replace Gram and q by those of this point; what the secants said is in them."""
@@ -77,6 +75,8 @@ class Curvature:
             self.damping = max(self.damping * (0.2 if ratio > _GOOD else 0.5), LEAST_DAMPING)
 
     def _solve(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.gram is None:
+            return self.eps * v / ((1.0 + self.damping) * self.q)
         matrix = -self.gram
         matrix[np.diag_indices_from(matrix)] += (1.0 + self.damping) * self.q
         return np.asarray(self.eps * np.linalg.solve(matrix, v))

@@ -60,5 +60,6 @@ class Dual:
 
     def scaling_step(self, point: Point) -> NDArray[np.float64]:
         """Return Sinkhorn's step eps log(b / q), which never lowers D; clipped where a column has lost all mass."""
-        floor = self.target.b * np.exp(-30.0)
-        return self.centred(self.eps * np.log(self.target.b / np.maximum(point.sweep.q, floor)))
+        b = np.where(self.target.b > 0, self.target.b, 1.0)
+        q = np.where(self.target.b > 0, np.maximum(point.sweep.q, b * np.exp(-30.0)), 1.0)
+        return self.centred(self.eps * np.log(b / q))
