@@ -88,9 +88,13 @@ class Model:
 def load(path: str | os.PathLike[str]) -> Model:
     """Read a model file, or the one in a run folder. Raises DataError for what is not one, is damaged or too new."""
     file = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
-    tensors, about = _read(file)
+    tensors, text = _read(file)
     try:
+        about = json.loads(text)
         target = Target(tensors["y"], tensors["b"])
+        if tensors["g"].shape != target.b.shape or tensors["y"].shape[:1] != target.b.shape:
+            msg = "y, b and g do not agree in length"
+            raise ValueError(msg)  # noqa: TRY301 - one message for all that can be wrong inside
         evidence = about["evidence"] | {"trace": tuple(Stage(**stage) for stage in about["evidence"]["trace"])}
         potentials = Potentials(
             target=target, g=tensors["g"], eps=about["eps"], mass=about["mass"], cost=Cost(**about["cost"]),
@@ -98,12 +102,12 @@ def load(path: str | os.PathLike[str]) -> Model:
         )  # fmt: skip
         calibration = about["calibration"] | {"quantiles": tuple(about["calibration"]["quantiles"])}
         return Model(potentials, Calibration(**calibration), about["embedder"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         msg = f"{file}: is no complete gapsel model ({error}): fit it again"
         raise DataError(msg) from error
 
 
-def _read(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _read(file: Path) -> tuple[dict[str, NDArray[Any]], str]:
     from safetensors import SafetensorError, safe_open
 
     if not file.exists():
@@ -119,8 +123,7 @@ def _read(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     if metadata.get("format") != FORMAT:
         msg = f"{file}: its format is {metadata.get('format')!r}, this version reads {FORMAT!r}: fit it again"
         raise DataError(msg)
-    about: dict[str, Any] = json.loads(metadata["about"])
-    return tensors, about
+    return tensors, metadata.get("about", "")
 
 
 def check_embedder(model: Model, embedder: dict[str, object], where: str) -> None:
