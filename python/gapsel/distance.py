@@ -70,7 +70,7 @@ def _part(rows: Rows, heavy: int, extra: int, rng: np.random.Generator) -> Rows:
 
 def widest_row(rows: Rows, target: Target, cost: Cost) -> float:
     """Bound max_i (max_j c_ij - min_j c_ij) by the triangle inequality around the targets' mean."""
-    y = target.y.astype(np.float64)
+    y = target.y[target.b > 0].astype(np.float64)
     unit = cost.normalize or cost.kind == "cosine"
     if unit:
         y = y / np.linalg.norm(y, axis=1, keepdims=True)
