@@ -136,9 +136,14 @@ class _Loop:
         longest = float(np.abs(step).max()) / (LONGEST_STEP * self.dual.eps)
         return step / longest if longest > 1.0 else step
 
+    def _noise(self, here: Point) -> float:
+        """Return what D may be wrong by: a share of what it is summed from, so that the unit of the cost is free."""
+        size = abs(here.value) + float(self.dual.target.b @ np.abs(here.g)) + self.dual.eps
+        return self.dual.backend.resolution * size
+
     def _judge(self, here: Point, there: Point, step: NDArray[np.float64], *, newton: bool) -> Point:
         slope = float(here.gradient @ step)
-        rise, noise = there.value - here.value, self.dual.backend.resolution * (1.0 + abs(here.value))
+        rise, noise = there.value - here.value, self._noise(here)
         if self.curvature is not None:
             if there.sweep.gram is None:
                 self.curvature.learn(step, there.sweep.q - here.sweep.q)
