@@ -402,8 +402,18 @@ def test_choosing_the_whole_pool_proves_nothing_and_says_so() -> None:
     assert "so none was rejected" in text
 
 
+def test_sources_are_named_from_where_they_part() -> None:
+    labels = ("/data/pool/web/1.jsonl", "/data/pool/web/2.jsonl", "/data/pool/books.jsonl")
+    composition = Composition("source", tuple(Share(label, 0.3, 0.3, None) for label in labels))
+    assert {share.label for share in charts.shortened(composition).shares} == {
+        "web/1.jsonl",
+        "web/2.jsonl",
+        "books.jsonl",
+    }
+
+
 def test_a_single_source_needs_no_picture() -> None:
-    one = Composition("source", (Share("all.jsonl", 1.0, 1.0, None),))
+    one = Composition("source", (Share("/data/all.jsonl", 1.0, 1.0, None),))
     assert "There is one source only: all.jsonl." in text_of(replace(FINDINGS, compositions=(one,)))
 
 

@@ -54,6 +54,7 @@ def render(findings: Findings) -> str:
         histogram=charts.histogram(findings),
         convergence=charts.convergence(findings),
         intervals=charts.intervals(findings),
+        compositions=[charts.shortened(composition) for composition in findings.compositions],
         shares=charts.shares,
         UNKNOWN=numbers.UNKNOWN,
     )

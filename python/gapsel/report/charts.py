@@ -211,6 +211,18 @@ def _keys(steps: list[Step]) -> tuple[StageKey, ...]:
     return tuple(keys)
 
 
+def shortened(composition: Composition) -> Composition:
+    """Return a composition by source without the folders that all sources lie in, any other as it is."""
+    parts = [share.label.split("/") for share in composition.shares]
+    if composition.field != "source" or not parts:
+        return composition
+    common = 0
+    while all(len(one) > common + 1 and one[common] == parts[0][common] for one in parts):
+        common += 1
+    named = zip(composition.shares, parts, strict=True)
+    return replace(composition, shares=tuple(replace(share, label="/".join(one[common:])) for share, one in named))
+
+
 def shares(composition: Composition) -> SharesChart:
     """Return a composition, largest share of the chosen first; the ROWS labels that matter most, the rest as one."""
     found = sorted(map(_finite, composition.shares), key=_largest, reverse=True)
