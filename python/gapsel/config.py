@@ -6,7 +6,10 @@ The command line's flags, run.json and the report are made from these fields; `d
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
+import numbers
+import os
 import re
 import types
 import typing
@@ -14,9 +17,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gapsel.errors import UsageError
-from gapsel.records import COST_KINDS, CostKind
+from gapsel.records import CostKind  # noqa: TC001 - get_type_hints reads it
 
 STEPS = ("embed", "fit", "score", "select", "report")
+_PATHS = ("pool", "target", "pool_vectors", "target_vectors")
+_WEIGHTS = ("pool_weights", "target_weights")
+_WORDS = {bool: "true or false", int: "a whole number", str: "text"}
 _EMBED = ("run", "embed")
 _FIT = ("run", "fit")
 _SELECT = ("run", "fit", "select")
@@ -48,13 +54,17 @@ class Settings:
     max_tokens: int = _field(256, "documents are cut after so many tokens", _EMBED)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _field("auto", "precision of the encoder", _EMBED)
     device: str = _field("auto", "where the encoder runs: auto, cpu, cuda, cuda:1 ...", _EMBED)
-    cost: CostKind = _field("sqeuclidean", "ground cost", _FIT)
+    cost: CostKind = _field("sqeuclidean", "ground cost", _FIT)  # noqa: RUF009 - as all the others
     normalize: bool = _field(True, "scale vectors to unit norm", _FIT)  # noqa: FBT003 - a field's default
-    pool_weights: str | None = _field(None, "weights of the pool's rows (.npy), default all equal", _FIT, metavar="PATH")
+    pool_weights: str | None = _field(
+        None, "weights of the pool's rows (.npy), default all equal", _FIT, metavar="PATH"
+    )
     target_weights: str | None = _field(
         None, "weights of the target's rows (.npy), default all equal", _FIT, metavar="PATH"
     )
-    k: str = _field("1%", "how many documents to choose: a number, or per cent of the pool", _SELECT, short="-k")
+    k: str = _field(
+        "1%", "how many documents to choose: a number, or per cent of the pool", _SELECT, short="-k", metavar="K"
+    )
     mass: float = _field(
         0.5, "share of the training distribution that the selection will make up; 0 is GOT-D's single step", _FIT
     )
@@ -72,7 +82,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, kind in typing.get_type_hints(type(self)).items():
-            _check_type(name, getattr(self, name), kind)
+            value = _plain(getattr(self, name), kind)
+            _check_type(name, value, kind)
+            object.__setattr__(self, name, value)
         _check(0.0 <= self.mass <= 1.0, "mass", self.mass, "a number from 0 to 1")
         _check(self.eps is None or 0 < self.eps < math.inf, "eps", self.eps, "a positive number")
         _check(0 < self.tolerance < 1, "tolerance", self.tolerance, "a number between 0 and 1")
@@ -84,7 +96,7 @@ class Settings:
 
     @property
     def relative_eps(self) -> float:
-        """The eps in use: a single step ranks more steadily when it is large, a whole mass is shared out by a small one."""
+        """The eps in use: one step ranks more steadily when it is large, a whole mass is shared out by a small one."""
         return 0.5 * 0.2**self.mass if self.eps is None else self.eps
 
     def to_json(self) -> dict[str, Any]:
@@ -92,13 +104,35 @@ class Settings:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any], where: str = "settings") -> Settings:
-        """Make settings from what to_json wrote; a name that is no setting is refused, with the place named."""
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
-        if unknown:
-            msg = f"{where}: {unknown[0]!r} is no setting of this version: remove it"
+    def from_json(cls, values: object, where: str = "") -> Settings:
+        """Make settings from what to_json wrote, or from loose values: one path counts as a list of one, a number as k.
+
+        A wrong value and a name that is no setting are refused, with ``where`` (a file) named.
+        """
+        place = f"{where}: " if where else ""
+        if not isinstance(values, dict):
+            msg = f"{place}the settings are {values!r}: give names with values, {{...}} in JSON"
             raise UsageError(msg)
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        names = [field.name for field in dataclasses.fields(cls)]
+        unknown = next((str(name) for name in values if name not in names), None)
+        if unknown is not None:
+            near = difflib.get_close_matches(unknown, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(names)}"
+            msg = f"{place}{unknown!r} is no setting of this version: {hint}"
+            raise UsageError(msg)
+        try:
+            return cls(**{name: _loose(name, value) for name, value in values.items()})
+        except UsageError as error:
+            msg = f"{place}{error}"
+            raise UsageError(msg) from error
+
+    def absolute(self) -> Settings:
+        """Return the settings with absolute paths, so that a run can be taken up from any folder."""
+        changed: dict[str, Any] = {name: tuple(map(_absolute, getattr(self, name))) for name in _PATHS}
+        changed |= {name: path and _absolute(path) for name in _WEIGHTS if (path := getattr(self, name)) is not None}
+        if self.model != "default" and os.path.isdir(self.model):  # noqa: PTH112 - as in _absolute
+            changed["model"] = _absolute(self.model)
+        return dataclasses.replace(self, **changed)
 
     def of(self, *doors: str) -> dict[str, Any]:
         """Return the settings that one of the doors takes, but for those that cannot change a result."""
@@ -111,7 +145,7 @@ def parse_k(k: str) -> tuple[float, bool]:
     """Return (number, whether it is per cent) of a "1000" or a "5%". Raises UsageError."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(%?)", k.strip())
     number, percent = (float(match[1]), bool(match[2])) if match else (0.0, False)
-    fits = 0 < number <= 100 if percent else number >= 1 and number == int(number)  # noqa: PLR2004 - per cent
+    fits = 0 < number <= 100 if percent else number >= 1 and number.is_integer()  # noqa: PLR2004 - per cent
     _check(fits, "k", k, "a whole number from 1, or per cent like 5%")
     return number, percent
 
@@ -126,6 +160,35 @@ def rows_for(k: str, n: int) -> int:
     return rows
 
 
+def _loose(name: str, value: Any) -> Any:  # noqa: ANN401 - a setting as people write it
+    """Return the value of one setting in its own type, where it is plain what is meant."""
+    if name in _PATHS:
+        if isinstance(value, str | os.PathLike):
+            return (os.fspath(value),)
+        if isinstance(value, list | tuple):
+            return tuple(os.fspath(one) if isinstance(one, os.PathLike) else one for one in value)
+    if name == "k" and not isinstance(value, bool) and isinstance(value, numbers.Real):
+        return str(value)
+    if name in (*_WEIGHTS, "model") and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
+
+
+def _plain(value: Any, kind: Any) -> Any:  # noqa: ANN401 - any type of setting
+    """Return NumPy's numbers as Python's, and whole numbers as floats where those are wanted: 0 and 0.0 are one."""
+    if isinstance(value, bool):
+        return value
+    wanted = typing.get_args(kind) or (kind,)
+    if int in wanted and isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if float in wanted and isinstance(value, numbers.Real) else value
+
+
+def _absolute(path: str) -> str:
+    # Links are kept, and so are globs: they are what the user wrote.
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - pathlib's would follow links
+
+
 def _check(fits: bool, name: str, value: object, allowed: str) -> None:  # noqa: FBT001 - an assertion with a message
     if not fits:
         msg = f"{name} is {value!r}: give {allowed}"
@@ -137,14 +200,12 @@ def _check_type(name: str, value: object, kind: Any) -> None:  # noqa: ANN401 - 
     if origin is Literal:
         _check(value in options, name, value, "one of " + ", ".join(map(str, options)))
     elif origin is tuple:
-        _check(isinstance(value, tuple) and all(isinstance(v, str) for v in value), name, value, "a list of paths")
+        _check(isinstance(value, tuple) and all(isinstance(v, str) and v for v in value), name, value, "paths")
     elif isinstance(kind, types.UnionType):
         if value is not None:
             _check_type(name, value, options[0])
     elif kind is float:
         _check(isinstance(value, int | float) and not isinstance(value, bool), name, value, "a number")
     else:
-        _check(isinstance(value, kind) and isinstance(value, bool) == (kind is bool), name, value, f"a {kind.__name__}")
-
-
-assert typing.get_args(CostKind) == COST_KINDS
+        fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+        _check(fits, name, value, _WORDS[kind])
