@@ -1,10 +1,12 @@
 """The corridor: `run` does everything, each door does one step, and all of them over one run folder.
 
-    embed   texts -> vectors            vectors.py
-    fit     vectors -> potentials       steps.py
-    score   potentials -> scores        steps.py
-    select  scores -> selection         steps.py
-    report  selection -> one HTML file  steps.py, evidence.py
+embed   texts -> vectors            vectors.py
+fit     vectors -> potentials       steps.py
+score   potentials -> scores        steps.py
+select  scores -> selection         steps.py
+report  selection -> one HTML file  steps.py, evidence.py
+
+folder.py keeps the record of what is done.
 """
 
 from __future__ import annotations
@@ -13,20 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapsel.config import Settings
+from gapsel.config import STEPS, Settings
 from gapsel.errors import UsageError
-from gapsel.pipeline.folder import RunFolder
-from gapsel.pipeline.steps import Run, advance_to, read_selection
+from gapsel.pipeline.folder import RunFolder, plain, read_json
+from gapsel.pipeline.steps import FINDINGS, Run, advance_to, read_selection
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from gapsel.findings import Certificate
 
-__all__ = ["Result", "advance", "begin", "reopen", "run"]
+__all__ = ["Result", "advance", "begin", "reopen", "run", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Result:
 def run(out: str | os.PathLike[str], *, quiet: bool = True, **settings: Any) -> Result:  # noqa: ANN401 - see Settings
     """Do everything that `gapsel run` does, and return the selection.
 
-    ``settings`` are the fields of `Settings`; ``pool`` and ``target`` and their ``_vectors`` may be one path or several.
+    ``settings`` are the fields of `Settings`; ``pool``, ``target`` and their ``_vectors`` are one path or several.
     The same call again on the same folder does no finished work twice. Raises the errors of gapsel.errors.
     """
     begun = begin(Path(out), make_settings(settings), quiet=quiet)
@@ -54,16 +57,8 @@ def run(out: str | os.PathLike[str], *, quiet: bool = True, **settings: Any) -> 
 
 
 def make_settings(values: dict[str, Any], base: Settings | None = None) -> Settings:
-    """Return settings from loose values over a base: one path counts as a list of one, numbers as a k."""
-    plain = {} if base is None else base.to_json()
-    for name, value in values.items():
-        if name in ("pool", "target", "pool_vectors", "target_vectors"):
-            plain[name] = [str(value)] if isinstance(value, str | Path) else [str(one) for one in value]
-        elif name in ("k", "pool_weights", "target_weights"):
-            plain[name] = None if value is None else str(value)
-        else:
-            plain[name] = value
-    return Settings.from_json(plain)
+    """Return settings from loose values over a base, with absolute paths."""
+    return Settings.from_json({**({} if base is None else base.to_json()), **values}).absolute()
 
 
 def begin(folder: Path, settings: Settings, *, quiet: bool) -> Run:
@@ -78,12 +73,20 @@ def reopen(folder: Path, changes: dict[str, Any], *, quiet: bool) -> Run:
     return Run(opened, quiet)
 
 
-def advance(begun: Run, door: str) -> None:
-    """Do the steps up to this door, but for those that are done."""
-    if door not in ("embed", "fit", "score", "select", "report"):
-        msg = f"{door!r} is no step"
+def advance(begun: Run, door: str) -> tuple[str, ...]:
+    """Do the steps up to this door, but for those that are done, and return their names."""
+    if door not in STEPS:
+        msg = f"{door!r} is no step: the steps are {', '.join(STEPS)}"
         raise UsageError(msg)
     advance_to(begun, door)
+    return STEPS[: STEPS.index(door) + 1]
+
+
+def summarize(done: Run, steps: Sequence[str]) -> dict[str, Any]:
+    """Return what the steps recorded, and the findings if there is a report, as plain JSON values."""
+    facts = {step: plain(done.folder.facts(step)) for step in steps}
+    findings = read_json(done.path / FINDINGS) if "report" in steps else None
+    return {"folder": str(done.path), "steps": facts, "findings": findings}
 
 
 def result(done: Run) -> Result:

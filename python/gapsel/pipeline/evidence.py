@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gapsel import __version__, baselines, corpus
 from gapsel.distance import distance
+from gapsel.errors import UsageError
 from gapsel.findings import Composition, Example, Findings, Histogram, MethodResult, Share, Step
 from gapsel.pipeline.folder import peak_memory
 from gapsel.pipeline.vectors import has_texts
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gapsel.config import Settings
     from gapsel.findings import Certificate, Interval
     from gapsel.pipeline.steps import Run
     from gapsel.potentials import Rows
@@ -32,6 +35,7 @@ _TEXT = 600
 
 def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Findings:
     """Measure every way of choosing k rows alike, and collect what the report shows."""
+    check_labels(run.settings)
     p, record = run.model.potentials, run.folder.record
     labels = {side: _labels(run, side) for side in ("pool", "target")}
     pool_distance = _distance(run, run.rows)
@@ -41,8 +45,8 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
     steps = record["steps"]
     return Findings(
         version=__version__,
-        pool=run.settings.pool or run.settings.pool_vectors,
-        target=run.settings.target or run.settings.target_vectors,
+        pool=tuple(map(_shown, run.settings.pool or run.settings.pool_vectors)),
+        target=tuple(map(_shown, run.settings.target or run.settings.target_vectors)),
         embedder=str(embedder.get("model", "ready-made vectors")),
         n=run.pool.n,
         m=run.target_store.n,
@@ -70,9 +74,7 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
         compositions=_compositions(run, chosen.rows, labels),
         chosen=_examples(run, chosen, labels["pool"], np.linspace(0, run.k - 1, min(_EXAMPLES, run.k)).astype(int)),
         barely_rejected=_barely_rejected(run, values, labels["pool"]),
-        steps=tuple(
-            Step(s.name, s.rows, s.eps, s.mass, s.marginal_error, s.seconds) for s in p.evidence.trace
-        ),
+        steps=tuple(Step(s.name, s.rows, s.eps, s.mass, s.marginal_error, s.seconds) for s in p.evidence.trace),
         seconds={name: steps[name]["seconds"] for name in ("embed", "fit", "score", "select")},
         peak_memory_bytes=peak_memory(),
     )
@@ -118,8 +120,8 @@ def _compositions(
     sources = Counter[str]()
     for at in range(len(run.pool.shards)):
         counted = run.pool.table(at).column("source").value_counts().to_pylist()
-        sources.update({pair["values"]: pair["counts"] for pair in counted})
-    found = [_composition("source", sources, Counter(run.pool.sources(chosen)), None)]
+        sources.update({_shown(pair["values"]): pair["counts"] for pair in counted})
+    found = [_composition("source", sources, Counter(map(_shown, run.pool.sources(chosen))), None)]
     if labels["pool"]:
         pool = Counter(map(_name, labels["pool"]))
         of_target = Counter(map(_name, labels["target"])) if any(labels["target"]) else None
@@ -145,15 +147,36 @@ def _name(label: str | None) -> str:
     return "(none)" if label is None else label
 
 
+def check_labels(settings: Settings) -> None:
+    """Raise, before the long work begins, where labels are asked for that are not there."""
+    if settings.label_field is None:
+        return
+    if not has_texts(settings, "pool"):
+        msg = (
+            f"label_field is {settings.label_field!r}, and the pool has no texts to take labels from: give them beside "
+            "the vectors (--pool), or leave the labels out"
+        )
+        raise UsageError(msg)
+    found = corpus.labels(
+        settings.pool, settings.label_field, text_field=settings.text_field, id_field=settings.id_field
+    )
+    # Reads as far as the first label, and raises at the end of a pool that has none.
+    any(label is not None for _, _, part in found for label in part)
+
+
+def _shown(path: str) -> str:
+    """Return a path as people write it: from the working folder, if it lies below."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
 def _labels(run: Run, side: str) -> list[str | None]:
     """Return the label of every row of a side, in the store's order; empty where there are none to be had."""
     settings = run.settings
     if settings.label_field is None or not has_texts(settings, side):
         return []
     paths: Sequence[str] = getattr(settings, side)
-    found = corpus.labels(
-        paths, settings.label_field, text_field=settings.text_field, id_field=settings.id_field
-    )
+    found = corpus.labels(paths, settings.label_field, text_field=settings.text_field, id_field=settings.id_field)
     try:
         return [label for _, _, part in found for label in part]
     except corpus.MissingLabelError:
@@ -173,7 +196,7 @@ def _examples(
     sources, numbers = run.pool.sources(rows), run.pool.row_numbers(rows)
     return tuple(
         Example(
-            id=ids[i], source=sources[i], row=int(numbers[i]), rank=int(at[i]) + first_rank,
+            id=ids[i], source=_shown(sources[i]), row=int(numbers[i]), rank=int(at[i]) + first_rank,
             score=float(chosen.scores[at[i]]), label=labels[rows[i]] if labels else None, text=texts[i],
             nearest_id=near_ids[i], nearest_text=near_texts[i],
         )

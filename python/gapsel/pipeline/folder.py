@@ -7,17 +7,16 @@ step, so that a run that was stopped goes on where it was.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 import os
 import platform
 import resource
 import sys
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapsel import __version__
@@ -26,7 +25,8 @@ from gapsel.errors import DataError, UsageError
 from gapsel.files import write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
+    from pathlib import Path
 
 RECORD = "run.json"
 _PACKAGES = ("numpy", "pyarrow", "safetensors", "torch", "transformers")
@@ -44,20 +44,22 @@ class RunFolder:
     def begin(cls, path: Path, settings: Settings) -> RunFolder:
         """Start a run in a new or empty folder, or take up the same run again.
 
-        Raises UsageError, and touches nothing, where the folder holds another run or something else.
+        Raises UsageError, and touches nothing, where the folder holds another run or something else; DataError where
+        it cannot be written.
         """
+        check_writable(path)
         if not (path / RECORD).exists():
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            if path.exists() and any(path.iterdir()):
                 msg = f"{path}: is there already and is no run folder: name a new folder (-o)"
                 raise UsageError(msg)
             return cls(path, settings, _new_record(settings))
         there = cls.open(path)
-        differs = _difference(there.settings, settings)
+        differs = _difference(there.settings, settings, there.record["steps"])
         if differs:
             old, new = getattr(there.settings, differs), getattr(settings, differs)
             msg = (
                 f"{path}: holds another run, with {differs} {_show(old)} where this one has {_show(new)}: name a new "
-                "folder (-o), or change this run knowingly with `gapsel fit` or `gapsel select`"
+                f"folder (-o){_change(differs)}"
             )
             raise UsageError(msg)
         return cls(path, settings, there.record)
@@ -66,43 +68,108 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """Open a folder that a run was started in. Raises DataError where it is none."""
         file = path / RECORD
-        try:
-            record = json.loads(file.read_text())
-            settings = Settings.from_json(record["settings"], str(file))
-        except FileNotFoundError as error:
+        if not file.exists():
             msg = f"{path}: is no run folder (it has no {RECORD}): begin with `gapsel embed` or `gapsel run`"
+            raise DataError(msg)
+        record = read_json(file)
+        try:
+            settings = Settings.from_json(record["settings"])
+            sound = all(isinstance(facts, dict) for facts in record["steps"].values())
+        except (UsageError, KeyError, AttributeError) as error:
+            msg = f"{file}: cannot be read as a run's record ({error}): repair it, or start in a new folder"
             raise DataError(msg) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            msg = f"{file}: cannot be read as a run's record ({error}): repair it or start in a new folder"
-            raise DataError(msg) from error
+        if not sound:
+            msg = f"{file}: its steps are not objects: repair it, or start in a new folder"
+            raise DataError(msg)
         return cls(path, settings, record)
 
+    def check_inputs(self, inputs: dict[str, str]) -> None:
+        """Raise DataError where the files that the run began with hold something else now."""
+        began = self.record.get("inputs", inputs)
+        changed = next((name for name in inputs if began.get(name) != inputs[name]), None)
+        if changed:
+            msg = (
+                f"{changed}: the files have changed since the run in {self.path} began: put them back, or run again "
+                "into a new folder (-o)"
+            )
+            raise DataError(msg)
+
     def is_done(self, step: str, signature: str) -> bool:
-        """Tell whether a step is done with the settings as they are now."""
-        return bool(self.record["steps"].get(step, {}).get("signature") == signature)
+        """Tell whether a step is done with the settings as they are now, and all that it wrote is still there."""
+        facts = self.record["steps"].get(step, {})
+        return bool(facts.get("signature") == signature) and all(
+            (self.path / name).exists() for name in facts.get("files", ())
+        )
 
     def facts(self, step: str) -> dict[str, Any]:
         """Return what a finished step recorded."""
         facts: dict[str, Any] = self.record["steps"][step]
         return facts
 
-    @contextmanager
-    def step(self, name: str, signature: str) -> Iterator[dict[str, Any]]:
-        """Time a step; what the block puts into the dictionary is recorded with it once it ends well."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        for later in STEPS[STEPS.index(name) :]:
-            self.record["steps"].pop(later, None)
-        self.record["settings"] = self.settings.to_json()
+    def writes(self, step: str) -> None:
+        """Record, before a step changes its first file, that it and those after it are not done from now on.
+
+        A step that fails before has changed nothing, this record included.
+        """
+        self._forget(step)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_writable(self.path, error.strerror) from error
         self._save()
-        began, facts = time.perf_counter(), dict[str, Any]()
-        yield facts
-        seconds = round(time.perf_counter() - began, 3)
-        self.record["steps"][name] = {"signature": signature, "seconds": seconds, **facts}
+
+    def finish(self, step: str, signature: str, seconds: float, facts: dict[str, Any]) -> None:
+        """Record that a step is done."""
+        self._forget(step)
+        self.record["steps"][step] = {"signature": signature, "seconds": round(seconds, 3), **facts}
         self.record["peak_memory_bytes"] = peak_memory()
         self._save()
 
+    def _forget(self, step: str) -> None:
+        for later in STEPS[STEPS.index(step) :]:
+            self.record["steps"].pop(later, None)
+        self.record["settings"] = self.settings.to_json()
+
     def _save(self) -> None:
-        write_json(self.path / RECORD, self.record)
+        write_json(self.path / RECORD, plain(self.record))
+
+
+def check_writable(path: Path) -> None:
+    """Raise before anything is read where nothing could be written: UsageError for a file, else DataError."""
+    if path.exists() and not path.is_dir():
+        msg = f"{path}: is a file: name a new folder (-o)"
+        raise UsageError(msg)
+    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise _not_writable(path, f"{there} is a file")
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        raise _not_writable(path, f"permission denied in {there}")
+
+
+def _not_writable(path: Path, why: str | None) -> DataError:
+    return DataError(f"{path}: cannot be written ({why}): name another folder (-o) or change its permissions")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read an object that a run wrote. Raises DataError for anything else."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{file}: cannot be read ({error}): repair it or delete it, and give the same command again"
+        raise DataError(msg) from error
+    if not isinstance(value, dict):
+        msg = f"{file}: is no JSON object: repair it or delete it, and give the same command again"
+        raise DataError(msg)
+    return value
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a JSON value with null for the numbers that JSON has not: infinities and NaN."""
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sign(*parts: object) -> str:
@@ -126,18 +193,27 @@ def _new_record(settings: Settings) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return {package: found for package in _PACKAGES if (found := _version(package))}
 
 
-def _difference(one: Settings, other: Settings) -> str | None:
-    a, b = one.of("run"), other.of("run")
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _difference(one: Settings, other: Settings, steps: Iterable[str]) -> str | None:
+    """Return the first setting that differs and that something already done, or half done, depends on."""
+    a, b = one.of("embed", *steps), other.of("embed", *steps)
     return next((name for name in a if a[name] != b[name]), None)
+
+
+def _change(name: str) -> str:
+    """Say which door changes a setting in the run that is there."""
+    takes = next(field.metadata["doors"] for field in dataclasses.fields(Settings) if field.name == name)
+    door = next((step for step in reversed(STEPS) if step in takes and step != "embed"), None)
+    return f", or change this run knowingly with `gapsel {door}`" if door else ""
 
 
 def _show(value: object) -> str:

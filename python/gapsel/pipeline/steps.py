@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import sys
+import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gapsel import backends, corpus, model, report, selection, store
-from gapsel.config import Settings, rows_for
+from gapsel import backends, corpus, model, report, selection
+from gapsel.config import STEPS, Settings, rows_for
 from gapsel.cost import measure_scale
 from gapsel.errors import DataError
 from gapsel.files import whole, write_json
 from gapsel.findings import Certificate
-from gapsel.pipeline.evidence import gather_findings
-from gapsel.pipeline.folder import RunFolder, sign
-from gapsel.pipeline.vectors import check_inputs, has_texts, input_fingerprints, open_side, write_sides
+from gapsel.pipeline.evidence import check_labels, gather_findings
+from gapsel.pipeline.folder import RunFolder, plain, read_json, sign
+from gapsel.pipeline.vectors import (
+    SIDES,
+    check_inputs,
+    has_texts,
+    input_fingerprints,
+    load_encoder,
+    look_at,
+    open_side,
+    write_side,
+)
 from gapsel.potentials import Rows, Task, solve
 from gapsel.progress import track
 from gapsel.records import Cost, Target
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.findings import Findings
     from gapsel.selection import Selection
     from gapsel.store import Store
 
 MODEL = "model.safetensors"
+SCORES = "scores"
+SELECTION = "selection.json"
+FINDINGS = "findings.json"
+REPORT = "report.html"
 SCALE_ROWS = 2048
 
 
@@ -63,12 +76,12 @@ class Run:
     @cached_property
     def pool(self) -> Store:
         """The pool's vectors, checked."""
-        return self._side("pool")
+        return open_side(self.settings, self.path, "pool")
 
     @cached_property
     def target_store(self) -> Store:
         """The target's vectors, checked."""
-        return self._side("target")
+        return open_side(self.settings, self.path, "target")
 
     @cached_property
     def model(self) -> model.Model:
@@ -78,8 +91,12 @@ class Run:
     @cached_property
     def f(self) -> NDArray[np.float32]:
         """The potential of every row of the pool (n,), from the scores."""
-        files = sorted((self.path / "scores").glob("*.parquet"))
-        columns = [pq.read_table(file, columns=["potential"]).column(0).to_numpy() for file in files]
+        files = [self.path / file for file in self.folder.facts("score")["files"]]
+        try:
+            columns = [pq.read_table(file, columns=["potential"]).column(0).to_numpy() for file in files]
+        except (OSError, pa.ArrowException) as error:
+            msg = f"{self.path / SCORES}: cannot be read ({error}): delete the folder, and give the same command again"
+            raise DataError(msg) from error
         return np.concatenate(columns).astype(np.float32)
 
     @property
@@ -98,12 +115,20 @@ class Run:
         s = self.settings
         sample = self.rows.sample(min(SCALE_ROWS, self.rows.n), np.random.default_rng(s.seed)).shards[0]
         scale = measure_scale(sample, target, cost)
-        return Task(self.rows, target, cost, scale, scale.eps(s.relative_eps), s.mass, s.tolerance, s.max_sweeps, s.seed)
+        return Task(
+            self.rows, target, cost, scale, scale.eps(s.relative_eps), s.mass, s.tolerance, s.max_sweeps, s.seed
+        )
 
-    def _side(self, side: str) -> Store:
-        opened = open_side(self.settings, self.path, side)
-        store.check(opened.shards, name=side, normalize=self.settings.normalize or self.settings.cost == "cosine")
-        return opened
+    def say(self, text: str) -> None:
+        """Tell on stderr which step is at work."""
+        if not self.quiet:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+    def forget(self, *names: str) -> None:
+        """Let go of what was read, since a step has written it anew."""
+        for name in names:
+            self.__dict__.pop(name, None)
 
 
 def signatures(settings: Settings, inputs: dict[str, str]) -> dict[str, str]:
@@ -112,37 +137,60 @@ def signatures(settings: Settings, inputs: dict[str, str]) -> dict[str, str]:
     fitting = settings.of("fit")
     if settings.mass == 0:
         del fitting["k"]
-    fit = sign(embed, fitting)
+    fit = sign(embed, fitting, [_content(settings.pool_weights), _content(settings.target_weights)])
     select = sign(fit, settings.k)
     return {"embed": embed, "fit": fit, "score": fit, "select": select, "report": sign(select, settings.label_field)}
 
 
 def advance_to(run: Run, last: str) -> None:
     """Do the steps up to and including ``last``, but for those that are done."""
-    check_inputs(run.settings)
-    signature = signatures(run.settings, input_fingerprints(run.settings))
-    for name, door in DOORS.items():
-        if not run.folder.is_done(name, signature[name]):
-            with run.folder.step(name, signature[name]) as facts:
-                facts.update(door(run))
-        if name == last:
-            return
+    signature = signatures(run.settings, _check_inputs(run))
+    for name in STEPS[: STEPS.index(last) + 1]:
+        if run.folder.is_done(name, signature[name]):
+            run.say(f"{name}: done before")
+            continue
+        run.say(f"{name} ...")
+        began = time.perf_counter()
+        facts = DOORS[name](run)
+        run.folder.finish(name, signature[name], time.perf_counter() - began, facts)
+
+
+def _check_inputs(run: Run) -> dict[str, str]:
+    """Return the inputs' fingerprints; refuse what is missing or no longer what the run began with."""
+    check_inputs(run.settings, run.path)
+    try:
+        inputs = input_fingerprints(run.settings)
+    except DataError as error:
+        if "inputs" not in run.folder.record:
+            raise
+        msg = f"{error}; the run in {run.path} was made of it, and reads it again"
+        raise DataError(msg) from error
+    run.folder.check_inputs(inputs)
+    run.folder.record["inputs"] = inputs
+    return inputs
 
 
 def embed_step(run: Run) -> dict[str, Any]:
-    """Texts to vectors."""
-    return write_sides(run.settings, run.path, quiet=run.quiet)
+    """Texts to vectors. Whatever can be known to be wrong is said before the long work begins."""
+    sides = [look_at(run.settings, side) for side in SIDES]
+    pool, target = sides
+    rows_for(run.settings.k, pool.rows)
+    _weights(run.settings.pool_weights, pool.rows, "pool")
+    _weights(run.settings.target_weights, target.rows, "target")
+    check_labels(run.settings)
+    encoder = load_encoder(run.settings, sides)
+    _check_d(pool.d, target.d)
+    run.folder.writes("embed")
+    found = {side.name: write_side(run.settings, run.path, side, encoder, quiet=run.quiet) for side in sides}
+    run.forget("pool", "target_store", "rows")
+    files = [file for _, written in found.values() for file in written]
+    return {**{name: facts for name, (facts, _) in found.items()}, "files": files}
 
 
 def fit_step(run: Run) -> dict[str, Any]:
     """Vectors to potentials, saved as the model."""
     target = _target(run)
-    if target.y.shape[1] != run.pool.d:
-        msg = (
-            f"the pool's vectors have {run.pool.d} dimensions, the target's {target.y.shape[1]}: "
-            "embed both with the same model"
-        )
-        raise DataError(msg)
+    _check_d(run.pool.d, run.target_store.d)
     _same_embedder(run)
     task = run.task(target, Cost(run.settings.cost, run.settings.normalize))
     with track("fit", None, "sweeps", enabled=not run.quiet) as advance:
@@ -150,31 +198,38 @@ def fit_step(run: Run) -> dict[str, Any]:
     calibration = model.Calibration.of(solution.f, run.rows.a)
     embedder = run.target_store.fingerprint.get("embedder", {})
     fitted = model.Model(solution.potentials, calibration, embedder if isinstance(embedder, dict) else {})
+    run.folder.writes("fit")
     fitted.save(run.path / MODEL)
-    run.__dict__.pop("model", None)
-    return {"eps": task.eps, "scale": asdict(task.scale), **asdict(solution.potentials.evidence)}
+    run.forget("model")
+    return {"eps": task.eps, "scale": asdict(task.scale), **asdict(solution.potentials.evidence), "files": [MODEL]}
 
 
 def score_step(run: Run) -> dict[str, Any]:
-    """Potentials to scores of every row of the pool, one Parquet file for each shard of vectors, in the pool's order."""
-    p = run.model.potentials
+    """Potentials to scores of every row of the pool, one Parquet file for each shard of vectors."""
     f = run.model.f(run.pool.shards, run.backend)
-    nearest = selection.nearest_targets(run.pool.shards, p, run.backend)
+    nearest = selection.nearest_targets(run.pool.shards, run.model.potentials, run.backend)
     values = selection.scores(f, run.rows.a)
-    ids = pa.array(run.target_store.ids(np.arange(run.target_store.n)))
-    folder = run.path / "scores"
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.parquet"):
+    run.folder.writes("score")
+    for old in (run.path / SCORES).glob("*.parquet"):
         old.unlink()
-    for at, (first, last) in enumerate(zip(run.pool.starts[:-1], run.pool.starts[1:], strict=True)):
-        table = run.pool.table(at).drop_columns(["text_hash"])
-        table = table.append_column("score", pa.array(values[first:last]))
-        table = table.append_column("potential", pa.array(f[first:last]))
-        table = table.append_column("nearest", ids.take(pa.array(nearest[first:last])))
-        with whole(folder / f"{at:05d}.parquet") as file:
-            pq.write_table(table, file)
-    run.__dict__.pop("f", None)
-    return {"rows": int(run.pool.n), "mean": float(values.mean()), "lowest": float(values.min())}
+    files = [_write_scores(run, at, values, f, nearest) for at in range(len(run.pool.shards))]
+    run.forget("f")
+    return {"rows": run.pool.n, "mean": float(values.mean()), "lowest": float(values.min()), "files": files}
+
+
+def _write_scores(
+    run: Run, at: int, values: NDArray[np.float64], f: NDArray[np.float32], nearest: NDArray[np.int32]
+) -> str:
+    """Write the scores of one shard of the pool and return the file's name in the run folder."""
+    part = slice(*map(int, run.pool.starts[at : at + 2]))
+    columns = {"score": values[part], "potential": f[part], "nearest": run.target_store.ids(nearest[part])}
+    table = run.pool.table(at).drop_columns(["text_hash"])
+    for name, column in columns.items():
+        table = table.append_column(name, pa.array(column))
+    file = f"{SCORES}/{at:05d}.parquet"
+    with whole(run.path / file) as stream:
+        pq.write_table(table, stream)
+    return file
 
 
 def select_step(run: Run) -> dict[str, Any]:
@@ -182,22 +237,25 @@ def select_step(run: Run) -> dict[str, Any]:
     p = run.model.potentials
     chosen = selection.select(run.f, run.k, run.rows, p, run.backend)
     certificate = selection.certify(run.f, chosen.rows, run.task(p.target, p.cost), p, run.backend)
-    for old in run.path.glob("selected.*"):
-        old.unlink()
+    run.folder.writes("select")
     written = _write_selected(run, chosen)
+    for old in set(run.path.glob("selected.*")) - {written}:
+        old.unlink()
     about = {"k": run.k, "mass": run.settings.mass, "cut": float(chosen.scores[-1]), "certificate": asdict(certificate)}
     rows = {name: getattr(chosen, name).tolist() for name in ("rows", "scores", "nearest")}
-    write_json(run.path / "selection.json", {**about, **rows})
-    return {**about, "file": written.name}
+    write_json(run.path / SELECTION, plain({**about, **rows}))
+    return {**about, "file": written.name, "files": [written.name, SELECTION]}
 
 
 def report_step(run: Run) -> dict[str, Any]:
-    """What was found, as findings.json and report.html."""
+    """Write findings.json and report.html about the selection."""
     chosen, certificate = read_selection(run)
     findings = gather_findings(run, chosen, certificate)
-    write_json(run.path / "findings.json", findings.to_json())
-    report.write(findings, run.path / "report.html")
-    return {"methods": {one.name: {"mixture": asdict(one.mixture), "alone": asdict(one.alone)} for one in findings.methods}}
+    run.folder.writes("report")
+    write_json(run.path / FINDINGS, plain(findings.to_json()))
+    report.write(findings, run.path / REPORT)
+    methods = {one.name: {"mixture": asdict(one.mixture), "alone": asdict(one.alone)} for one in findings.methods}
+    return {"methods": methods, "files": [FINDINGS, REPORT]}
 
 
 DOORS = {"embed": embed_step, "fit": fit_step, "score": score_step, "select": select_step, "report": report_step}
@@ -205,7 +263,7 @@ DOORS = {"embed": embed_step, "fit": fit_step, "score": score_step, "select": se
 
 def read_selection(run: Run) -> tuple[Selection, Certificate]:
     """Read what select_step wrote."""
-    saved = json.loads((run.path / "selection.json").read_text())
+    saved = read_json(run.path / SELECTION)
     chosen = selection.Selection(
         np.array(saved["rows"], np.int64), np.array(saved["scores"]), np.array(saved["nearest"], np.int32)
     )
@@ -234,6 +292,17 @@ def _target(run: Run) -> Target:
     return Target(y, np.full(len(y), 1.0 / len(y)) if b is None else b / b.sum())
 
 
+def _content(path: str | None) -> str | None:
+    """Return a hash of a file of weights: the same name with other numbers is another fit."""
+    if path is None:
+        return None
+    try:
+        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+    except OSError as error:
+        msg = f"{path}: the weights cannot be read ({error.strerror}): give a .npy file of numbers"
+        raise DataError(msg) from error
+
+
 def _weights(path: str | None, count: int, side: str) -> NDArray[np.float64] | None:
     if path is None:
         return None
@@ -242,6 +311,9 @@ def _weights(path: str | None, count: int, side: str) -> NDArray[np.float64] | N
     except (OSError, ValueError, EOFError) as error:
         msg = f"{path}: the {side}'s weights cannot be read ({error}): give a .npy file of {count} numbers"
         raise DataError(msg) from error
+    if not isinstance(weights, np.ndarray):
+        msg = f"{path}: the {side}'s weights are several arrays: give a .npy file of {count} numbers"
+        raise DataError(msg)
     return check_weights(weights, count, f"{path}: the {side}'s weights")
 
 
@@ -267,3 +339,8 @@ def _same_embedder(run: Run) -> None:
         msg = "pool and target were embedded differently: embed both with the same model and settings"
         raise DataError(msg)
 
+
+def _check_d(pool: int, target: int) -> None:
+    if pool != target:
+        msg = f"the pool's vectors have {pool} dimensions, the target's {target}: embed both with the same model"
+        raise DataError(msg)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from glob import has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from gapsel import corpus, embed, store
 from gapsel.errors import DataError, UsageError
+from gapsel.potentials import gather
 from gapsel.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from gapsel.config import Settings
     from gapsel.store import Store
@@ -26,12 +33,25 @@ def has_texts(settings: Settings, side: str) -> bool:
     return bool(getattr(settings, side))
 
 
-def check_inputs(settings: Settings) -> None:
-    """Raise UsageError unless both sides are given, each as texts, as vectors, or both of both kinds alike."""
+def check_inputs(settings: Settings, folder: Path) -> None:
+    """Raise UsageError unless both sides are given, and no run folder lies where its own inputs are looked for."""
     for side in SIDES:
-        if not getattr(settings, side) and not getattr(settings, f"{side}_vectors"):
+        texts, vectors = getattr(settings, side), getattr(settings, f"{side}_vectors")
+        if not texts and not vectors:
             msg = f"no {side} is given: name its files (--{side}) or its vectors (--{side}-vectors)"
             raise UsageError(msg)
+        inside = next((path for path in texts if _holds(path, folder)), None)
+        if inside is not None:
+            msg = f"{folder}: lies in {inside}, and would be read as a part of the {side}: name a folder elsewhere (-o)"
+            raise UsageError(msg)
+
+
+def _holds(path: str, folder: Path) -> bool:
+    """Tell whether what a run writes would be found under an input's path: a folder that holds it, a glob that does."""
+    where = folder.absolute()
+    if Path(path).is_dir():
+        return where.is_relative_to(path)
+    return has_magic(path) and any(Path(file).is_relative_to(where) for file in corpus.sources([path]))
 
 
 def input_fingerprints(settings: Settings) -> dict[str, str]:
@@ -42,46 +62,91 @@ def input_fingerprints(settings: Settings) -> dict[str, str]:
         if texts:
             found[side] = corpus.fingerprint(texts)
         if vectors:
-            found[f"{side}_vectors"] = store.from_vectors(list(vectors)).fingerprint_hex
+            found[f"{side}_vectors"] = _ready_made(vectors).fingerprint_hex
     return found
 
 
 def open_side(settings: Settings, folder: Path, side: str) -> Store:
-    """Open the vectors of one side: the store in the run folder, or the ready-made files."""
+    """Open the vectors of one side: the store in the run folder, or the ready-made files; all of them are checked."""
     if has_texts(settings, side):
-        return store.open(folder / "vectors" / side)
-    return store.from_vectors(list(getattr(settings, f"{side}_vectors")))
+        opened = store.open(folder / "vectors" / side)
+    else:
+        opened = _ready_made(getattr(settings, f"{side}_vectors"))
+    _check_vectors(settings, opened, side)
+    return opened
 
 
-def write_sides(settings: Settings, folder: Path, *, quiet: bool) -> dict[str, Any]:
-    """Embed what was given as texts; return rows, rejected rows and tokens of each side."""
-    counts = {side: _count(settings, folder, side) for side in SIDES if has_texts(settings, side)}
-    encoder = None
-    if any(not getattr(settings, f"{side}_vectors") for side in counts):
-        encoder = embed.load(
-            settings.model, pooling=settings.pooling, max_tokens=settings.max_tokens,
-            device=settings.device, dtype=settings.dtype, threads=settings.threads,
-        )  # fmt: skip
-    for side, facts in counts.items():
-        made = _Maker(settings, folder, side, encoder)
-        with track(f"embed {side}", facts["rows"], "documents", enabled=not quiet) as advance:
-            made.write(advance)
-    return {side: _facts(settings, folder, side, counts) for side in SIDES}
+def _ready_made(paths: Sequence[str]) -> Store:
+    # What float32 cannot hold becomes infinite, which the check of the vectors refuses with the row named.
+    with np.errstate(over="ignore"):
+        return store.from_vectors(list(paths))
 
 
-def _facts(settings: Settings, folder: Path, side: str, counts: dict[str, dict[str, int]]) -> dict[str, Any]:
-    opened = open_side(settings, folder, side)
-    return {"rows": opened.n, "d": opened.d, "rejected": counts.get(side, {}).get("rejected", 0),
-            "tokens": int(opened.tokens().sum())}  # fmt: skip
+def _check_vectors(settings: Settings, vectors: Store, side: str) -> None:
+    store.check(vectors.shards, name=side, normalize=settings.normalize or settings.cost == "cosine")
 
 
-def _count(settings: Settings, folder: Path, side: str) -> dict[str, int]:
-    """Read a side once, so that bad rows are known before an hour is spent, and the progress knows its end."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = "rejected.jsonl" if side == "pool" else f"rejected_{side}.jsonl"
-    with corpus.Rejects(folder / name) as rejects:
-        rows = sum(len(batch.ids) for batch in _batches(settings, side, rejects))
-        return {"rows": rows, "rejected": rejects.count}
+@dataclass(slots=True)
+class Side:
+    """What was given for one side, looked at before anything is written: ``rows`` usable rows of ``d`` dimensions.
+
+    ``rejects`` are the texts that cannot be used, None where there are no texts; ``vectors`` what is ready-made. d is 0
+    until an encoder is there to say it.
+    """
+
+    name: str
+    rows: int
+    d: int
+    rejects: corpus.Rejects | None = None
+    vectors: Store | None = None
+
+
+def look_at(settings: Settings, name: str) -> Side:
+    """Read a side once, so that bad rows and vectors are known before an hour is spent. Raises DataError for them."""
+    given = getattr(settings, f"{name}_vectors")
+    vectors = _ready_made(given) if given else None
+    if vectors is not None:
+        _check_vectors(settings, vectors, name)
+        if not has_texts(settings, name):
+            return Side(name, vectors.n, vectors.d, vectors=vectors)
+    rejects = corpus.Rejects()
+    rows = sum(len(batch.ids) for batch in _batches(settings, name, rejects))
+    if vectors is not None and vectors.n != rows:
+        msg = (
+            f"{name}: {rows} usable documents and {vectors.n} vectors do not lie row for row beside each other: give "
+            f"one vector for each document{', and repair or remove the rejected rows' if rejects.count else ''}"
+        )
+        raise DataError(msg)
+    return Side(name, rows, 0 if vectors is None else vectors.d, rejects, vectors)
+
+
+def load_encoder(settings: Settings, sides: Sequence[Side]) -> embed.Encoder | None:
+    """Load the encoder, where a side needs one, and say its d in the sides that do."""
+    needing = [side for side in sides if side.vectors is None]
+    if not needing:
+        return None
+    encoder = embed.load(
+        settings.model, pooling=settings.pooling, max_tokens=settings.max_tokens,
+        device=settings.device, dtype=settings.dtype, threads=settings.threads,
+    )  # fmt: skip
+    for side in needing:
+        side.d = encoder.dim
+    return encoder
+
+
+def write_side(
+    settings: Settings, folder: Path, side: Side, encoder: embed.Encoder | None, *, quiet: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Write the rejected rows and the vectors of a side, if it has texts; return its facts and the files written."""
+    if side.rejects is None:
+        return {"rows": side.rows, "d": side.d, "rejected": 0, "tokens": 0}, []
+    rejected = "rejected.jsonl" if side.name == "pool" else f"rejected_{side.name}.jsonl"
+    side.rejects.finish(folder / rejected)
+    with track(f"embed {side.name}", side.rows, "documents", enabled=not quiet) as advance:
+        made = _Maker(settings, folder, side, encoder).write(advance)
+    facts = {"rows": made.n, "d": made.d, "rejected": side.rejects.count, "tokens": int(made.tokens().sum())}
+    written = sorted(str(file.relative_to(folder)) for file in (folder / "vectors" / side.name).iterdir())
+    return facts, [rejected, *written]
 
 
 def _batches(settings: Settings, side: str, rejects: corpus.Rejects | None = None) -> Iterator[corpus.Batch]:
@@ -94,63 +159,51 @@ def _batches(settings: Settings, side: str, rejects: corpus.Rejects | None = Non
 class _Maker:
     """Writes the store of one side: texts with the encoder's vectors, or with ready-made ones row for row."""
 
-    def __init__(self, settings: Settings, folder: Path, side: str, encoder: embed.Encoder | None) -> None:
+    def __init__(self, settings: Settings, folder: Path, side: Side, encoder: embed.Encoder | None) -> None:
         self._settings = settings
         self._side = side
-        given = getattr(settings, f"{side}_vectors")
-        self._given = store.from_vectors(list(given)) if given else None
-        self._encoder = None if given else encoder
-        made_by: dict[str, object] = {"vectors": "ready-made"}
-        if self._encoder is not None:
-            made_by = self._encoder.fingerprint
+        self._encoder = encoder if side.vectors is None else None
+        paths = getattr(settings, side.name)
         fingerprint = {
-            "embedder": made_by,
-            "input": corpus.fingerprint(getattr(settings, side)),
-            "paths": list(getattr(settings, side)),
+            "embedder": {"vectors": "ready-made"} if self._encoder is None else self._encoder.fingerprint,
+            "input": corpus.fingerprint(paths),
+            "paths": list(paths),
         }
-        dtype = "float16" if self._given is None else self._given.shards[0].dtype
+        dtype = "float16" if side.vectors is None else np.result_type(*(one.dtype for one in side.vectors.shards))
         self._writer = store.Writer(
-            folder / "vectors" / side, fingerprint=fingerprint, shard_rows=_SHARD_ROWS, dtype=dtype
+            folder / "vectors" / side.name, fingerprint=fingerprint, shard_rows=_SHARD_ROWS, dtype=dtype
         )
 
-    def write(self, advance: Any) -> None:  # noqa: ANN401 - a callable of one int
+    def write(self, advance: Callable[[int], None]) -> Store:
         kept = self._writer.keep(self._hashes()) if self._writer.finished_rows else 0
         advance(kept)
         seen = 0
-        for batch in _batches(self._settings, self._side):
+        for batch in _batches(self._settings, self._side.name):
             skip = min(max(kept - seen, 0), len(batch.ids))
-            first, seen = seen + skip, seen + len(batch.ids)
             if skip < len(batch.ids):
-                self._append(batch, skip, first, advance)
-        if self._given is not None and seen != self._given.n:
-            msg = (
-                f"{self._side}: {seen} usable documents and {self._given.n} vectors do not lie row for row beside each "
-                "other: give one vector for each document, and repair or remove the rejected rows"
-            )
-            raise DataError(msg)
-        self._writer.finish()
+                self._append(batch, seen, skip, advance)
+            seen += len(batch.ids)
+        return self._writer.finish()
 
     def _hashes(self) -> Iterator[bytes]:
-        for batch in _batches(self._settings, self._side):
+        for batch in _batches(self._settings, self._side.name):
             yield from map(corpus.text_hash, batch.texts)
 
-    def _append(self, batch: corpus.Batch, skip: int, first: int, advance: Any) -> None:  # noqa: ANN401
-        import numpy as np
+    def _append(self, batch: corpus.Batch, first: int, skip: int, advance: Callable[[int], None]) -> None:
+        """Add the documents of a batch, which begins at row ``first`` of the side, but for those to skip."""
+        vectors, tokens = self._vectors(batch.texts, first, advance if not skip else lambda _count: None)
+        if skip or self._encoder is None:
+            advance(len(batch.texts) - skip)
+        hashes = [corpus.text_hash(text) for text in batch.texts[skip:]]
+        self._writer.append(vectors[skip:], batch.ids[skip:], batch.source, batch.rows[skip:], hashes, tokens[skip:])
 
-        from gapsel.potentials import gather
-
-        texts = batch.texts[skip:]
-        if self._encoder is not None:
-            encoded = self._encoder.encode(texts, advance)
-            vectors, tokens = encoded.vectors, encoded.tokens
-        else:
-            assert self._given is not None
-            rows = np.arange(first, min(first + len(texts), self._given.n))
-            texts = texts[: len(rows)]
-            vectors = gather(self._given.shards, rows)
-            tokens = np.zeros(len(rows), np.int32)
-        count = len(texts)
-        hashes = [corpus.text_hash(text) for text in texts]
-        self._writer.append(
-            vectors, batch.ids[skip : skip + count], batch.source, batch.rows[skip : skip + count], hashes, tokens
-        )
+    def _vectors(
+        self, texts: list[str], first: int, advance: Callable[[int], None]
+    ) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
+        # Always of the whole batch: what a document is padded with can change its last bit, and a run that was stopped
+        # ends with the bits of one that was not.
+        given = self._side.vectors
+        if given is not None:
+            return gather(given.shards, np.arange(first, first + len(texts))), np.zeros(len(texts), np.int32)
+        encoded = cast("embed.Encoder", self._encoder).encode(texts, advance)
+        return encoded.vectors, encoded.tokens
