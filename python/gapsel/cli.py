@@ -1,21 +1,22 @@
 """The command line: flags made from the settings, results on stdout, progress and errors on stderr, exit codes.
 
-    0 done    2 usage    3 bad data    4 not converged (all files are written)
+0 done    2 usage    3 bad data    4 not converged (all files are written)
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import os
 import sys
 import typing
+from json import dumps, loads
 from pathlib import Path
 from typing import Any, Literal
 
 from gapsel import __version__
-from gapsel.config import STEPS, Settings
-from gapsel.errors import DataError, GapselError, NotConvergedError, UsageError
+from gapsel.config import Settings
+from gapsel.errors import DataError, GapselError, NotConvergedError
 
 _ABOUT = {
     "run": "do it all: embed, fit, score, select, report",
@@ -25,47 +26,87 @@ _ABOUT = {
     "select": "scores to the selection (selected.*), certified",
     "report": "the selection to findings.json and report.html",
 }
+# The doors that begin a run folder; the others go on in one.
+BEGIN = ("run", "embed")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    parser = build_parser()
-    given = vars(parser.parse_args(arguments))
-    door, as_json = given.pop("door"), given.pop("json")
+    given = vars(build_parser().parse_args(arguments))
     try:
-        summary = _do(door, given)
-        print(json.dumps(summary, indent=2, sort_keys=True) if as_json else _in_words(door, summary))
-        _check_converged(summary)
+        return _run(**given)
     except GapselError as error:
-        print(f"gapsel: {error}", file=sys.stderr)
-        return error.exit_code
+        return _fail(str(error), error.exit_code)
     except BrokenPipeError:
-        sys.stderr.close()
+        # Whoever read the results has seen enough; what is still buffered must not fail at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}: check the disk and its permissions", DataError.exit_code)
+    except MemoryError:
+        return _fail("there is not enough memory: give fewer documents, or a machine with more of it", 1)
     except KeyboardInterrupt:
-        print("gapsel: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return _fail("stopped; the same command goes on from here", 130)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"gapsel: {message}", file=sys.stderr)
+    return code
+
+
+def _run(door: str, *, json: bool, **given: Any) -> int:  # noqa: ANN401 - settings
+    summary = _do(door, given)
+    print(_in_json(summary) if json else _in_words(door, summary), flush=True)
+    _check_converged(summary)
     return 0
+
+
+def _in_json(summary: dict[str, Any]) -> str:
+    return dumps(summary, indent=2, sort_keys=True, allow_nan=False)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser: one subcommand for each door, one flag for each setting that the door takes."""
     parser = argparse.ArgumentParser(
-        prog="gapsel", description="Choose, out of many documents, the few that move a model's data toward a task."
+        prog="gapsel",
+        description="Choose, out of many documents, the few that move a model's data toward a task.",
+        epilog="Exit codes: 0 done, 2 usage, 3 bad data, 4 not converged. `gapsel COMMAND --help` says more.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"gapsel {__version__}")
     commands = parser.add_subparsers(dest="door", required=True, metavar="COMMAND")
     for door, about in _ABOUT.items():
         command = commands.add_parser(
-            door, help=about, description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            door, help=about, description=_description(door), allow_abbrev=False, formatter_class=_Help
         )
         command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the run folder")
-        if door in ("run", "embed"):
-            command.add_argument("--config", metavar="FILE", help="take the settings of a run.json; flags go before")
+        if door in BEGIN:
+            command.add_argument(
+                "--config", metavar="FILE", help="take the settings from a run.json, or a JSON file of settings"
+            )
         command.add_argument("--json", action="store_true", help="print the results as JSON")
         command.add_argument("--quiet", action="store_true", help="no progress on stderr")
         _add_settings(command, door)
     return parser
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Flags in a column of their own, wide enough for most of them."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+
+def _description(door: str) -> str:
+    if door in BEGIN:
+        example = f"gapsel {door} --pool POOL --target TARGET {'-k 1000 ' if door == 'run' else ''}-o OUT"
+        more = f"The same command again goes on where it was stopped; flags win over --config.\n\n  {example}"
+    else:
+        more = (
+            "In a folder that `gapsel embed` or `gapsel run` began; steps before it that are not done are done first."
+        )
+    return f"{_ABOUT[door][0].upper()}{_ABOUT[door][1:]}.\n{more}"
 
 
 def _add_settings(command: argparse.ArgumentParser, door: str) -> None:
@@ -74,12 +115,21 @@ def _add_settings(command: argparse.ArgumentParser, door: str) -> None:
         if door not in field.metadata["doors"]:
             continue
         flags = [*([field.metadata["short"]] if "short" in field.metadata else []), f"--{field.name.replace('_', '-')}"]
-        shown = "" if field.default in ((), None) else f" (default: {field.default})"
-        text = (field.metadata["help"] + ("" if "default" in field.metadata["help"] else shown)).replace("%", "%%")
         command.add_argument(
-            *flags, dest=field.name, default=argparse.SUPPRESS, help=text,
+            *flags, dest=field.name, default=argparse.SUPPRESS, help=_help_of(field, door).replace("%", "%%"),
             **_form(hints[field.name], field.metadata.get("metavar")),
         )  # fmt: skip
+
+
+def _help_of(field: dataclasses.Field[Any], door: str) -> str:
+    """Return a flag's help with its default, which in a run folder is what stands there."""
+    text: str = field.metadata["help"]
+    if door not in BEGIN:
+        return f"{text.partition(' (default')[0].partition(', default')[0]} (default: as in the run)"
+    if "default" in text or field.default in {(), None}:
+        return text
+    shown = ("yes" if field.default else "no") if isinstance(field.default, bool) else field.default
+    return f"{text} (default: {shown})"
 
 
 def _form(kind: Any, metavar: str | None) -> dict[str, Any]:  # noqa: ANN401 - a type hint
@@ -90,7 +140,7 @@ def _form(kind: Any, metavar: str | None) -> dict[str, Any]:  # noqa: ANN401 - a
     if typing.get_origin(kind) is tuple:
         return {"nargs": "+", "metavar": metavar}
     plain = next((one for one in (int, float) if one in (kind, *typing.get_args(kind))), str)
-    return {"type": plain, "metavar": metavar}
+    return {"type": plain, "metavar": metavar or {int: "N", float: "X", str: "NAME"}[plain]}
 
 
 def _do(door: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -98,36 +148,31 @@ def _do(door: str, given: dict[str, Any]) -> dict[str, Any]:
     from gapsel import pipeline
 
     out, config, quiet = Path(given.pop("out")), given.pop("config", None), given.pop("quiet")
-    if door in ("run", "embed"):
-        settings = pipeline.make_settings(given, _read_config(config) if config else None)
+    if door in BEGIN:
+        settings = pipeline.make_settings(given, None if config is None else _read_config(Path(config)))
         run = pipeline.begin(out, settings, quiet=quiet)
     else:
         run = pipeline.reopen(out, given, quiet=quiet)
-    pipeline.advance(run, "report" if door == "run" else door)
-    done = {step: run.folder.facts(step) for step in STEPS[: STEPS.index("report" if door == "run" else door) + 1]}
-    findings = json.loads((out / "findings.json").read_text()) if door in ("run", "report") else None
-    return {"folder": str(out), "steps": done, "findings": findings}
+    return pipeline.summarize(run, pipeline.advance(run, "report" if door == "run" else door))
 
 
-def _read_config(path: str) -> Settings:
+def _read_config(path: Path) -> Settings:
     try:
-        record = json.loads(Path(path).read_text())
+        record = loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         msg = f"{path}: cannot be read as a configuration ({error}): name a run.json, or a JSON file of settings"
         raise DataError(msg) from error
-    if not isinstance(record, dict):
-        msg = f"{path}: is no JSON object: name a run.json, or a JSON file of settings"
-        raise UsageError(msg)
-    settings = record.get("settings", record)
-    return Settings.from_json(settings, path)
+    within = isinstance(record, dict) and "settings" in record
+    return Settings.from_json(record["settings"] if within else record, str(path))
 
 
 def _check_converged(summary: dict[str, Any]) -> None:
     fit = summary["steps"].get("fit")
     if fit and not fit["converged"]:
         msg = (
-            f"not converged: the marginal error is {fit['marginal_error']:.1e} after {fit['full_sweeps']} sweeps of the "
-            f"pool, {fit['tolerance']:.0e} was asked for; all files are written. A larger --eps or --max-sweeps helps"
+            f"not converged: the marginal error is {fit['marginal_error']:.1e} after {fit['full_sweeps']} sweeps of "
+            f"the pool, {fit['tolerance']:.0e} was asked for. All files are written; a larger --eps or --max-sweeps "
+            "helps"
         )
         raise NotConvergedError(msg)
 
@@ -151,13 +196,15 @@ def _in_words(door: str, summary: dict[str, Any]) -> str:
         )
     if door == "score":
         return f"{steps['score']['rows']:,} documents have scores, in {folder}/scores"
-    return "\n".join([_certainty(steps["select"]["certificate"]), *_files(folder, steps)])
+    chosen = steps["select"]
+    words = f"Chose {chosen['k']:,} documents, at mass {chosen['mass']:g}."
+    return "\n".join([words, _certainty(chosen["certificate"], chosen["mass"]), *_files(folder, steps)])
 
 
 def _answer(found: dict[str, Any]) -> list[str]:
+    chose = f"Chose {found['k']:,} of {found['n']:,} documents for {found['m']:,} examples of the task"
     lines = [
-        f"Chose {found['k']:,} of {found['n']:,} documents for {found['m']:,} examples of the task, at mass "
-        f"{found['mass']:g}.",
+        f"{chose}, at mass {found['mass']:g}.",
         "",
         f"  {'OT distance to the target':26}{'mixture':>18}{'alone':>18}{'precision':>12}{'overlap':>10}",
         f"  {'the pool itself':26}{_interval(found['pool_distance']):>18}",
@@ -166,9 +213,11 @@ def _answer(found: dict[str, Any]) -> list[str]:
         precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
         distances = f"{_interval(one['mixture']):>18}{_interval(one['alone']):>18}"
         lines.append(f"  {one['name']:26}{distances}{precision:>12}{one['overlap']:>10.0%}")
-    lines += ["", "  " + _certainty(found["certificate"])]
+    lines += ["", "  " + _certainty(found["certificate"], found["mass"])]
     state = "converged" if found["converged"] else "NOT CONVERGED"
-    lines.append(f"  {state}: marginal error {found['marginal_error']:.1e} in {found['full_sweeps']} sweeps of the pool")
+    lines.append(
+        f"  {state}: marginal error {found['marginal_error']:.1e} in {found['full_sweeps']} sweeps of the pool"
+    )
     if found["rejected_rows"]:
         lines.append(f"  {found['rejected_rows']:,} rows could not be used: see rejected*.jsonl")
     for title, key in (("Some of the chosen:", "chosen"), ("Barely not chosen:", "barely_rejected")):
@@ -176,7 +225,9 @@ def _answer(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _certainty(certificate: dict[str, Any]) -> str:
+def _certainty(certificate: dict[str, Any], mass: float) -> str:
+    if mass == 0:
+        return "at mass 0 the choice is one gradient step: the documents of the lowest scores, which is exact"
     return f"certificate: no other choice of this size gains more than {certificate['percent']:.2g} % of the attainable"
 
 
@@ -187,7 +238,7 @@ def _interval(interval: dict[str, float]) -> str:
 def _line(example: dict[str, Any]) -> str:
     text = " ".join((example["text"] or "").split())
     label = f" [{example['label']}]" if example["label"] else ""
-    return f"  {example['rank']:>6}  {example['score']:+.4f}  {example['id']}{label}  {text[:90]}"
+    return f"  {example['rank']:>6}  {example['score']:+.4f}  {example['id']}{label}  {text[:90]}".rstrip()
 
 
 def _files(folder: str, steps: dict[str, Any]) -> list[str]:
