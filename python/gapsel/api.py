@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from gapsel.records import Evidence
 
 
+_OF_FILES = set(Settings().of("embed", "report")) | {"pool_weights", "target_weights", "device"}
+
+MATRIX = 2
+
+
 class Selector:
     """Choose the rows of a pool that close the gap to a target.
 
@@ -34,9 +39,11 @@ class Selector:
     """
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - see Settings
-        if "k" in settings:
-            settings["k"] = str(settings["k"])
-        self.settings = Settings(**settings)
+        foreign = next((name for name in settings if name in _OF_FILES), None)
+        if foreign is not None:
+            msg = f"{foreign} is a setting of runs over files: give arrays to fit(), or call gapsel.run"
+            raise UsageError(msg)
+        self.settings = Settings.from_json(settings)
         self._backend = backends.choose(self.settings.backend, self.settings.threads)
         self._model: model.Model | None = None
         self._pool: tuple[Task, NDArray[np.float32]] | None = None
@@ -59,7 +66,11 @@ class Selector:
         shards = [_matrix(shard, "pool") for shard in (pool if isinstance(pool, list | tuple) else [pool])]
         self._check(y, shards)
         weights = _target_weights(target_weights, len(y))
-        a = None if pool_weights is None else check_weights(np.asarray(pool_weights), _n(shards), "pool_weights")
+        a = (
+            None
+            if pool_weights is None
+            else check_weights(_array(pool_weights, "pool_weights"), _n(shards), "pool_weights")
+        )
         rows = Rows.whole(shards, rows_for(self.settings.k, _n(shards)), a)
         task = self._task(rows, Target(np.ascontiguousarray(y, np.float32), weights))
         solution = solve(task, self._backend)
@@ -136,21 +147,29 @@ class Selector:
 
 
 def load(path: str | os.PathLike[str], **settings: Any) -> Selector:  # noqa: ANN401 - see Settings
-    """Return a Selector with the saved potentials of a model file or run folder; it scores, it has no pool to select."""
+    """Return a Selector with the potentials of a model file or run folder; it scores, it has no pool to select from."""
     selector = Selector(**settings)
     selector._model = model.load(path)  # noqa: SLF001 - made here
     return selector
 
 
-def _matrix(vectors: ArrayLike, name: str) -> NDArray[np.floating]:
+def _matrix(vectors: Any, name: str) -> NDArray[np.floating]:  # noqa: ANN401 - whatever NumPy makes an array of
     """Return the vectors as one C-ordered array of float16 or float32; what else floats becomes float32."""
-    array = np.asarray(vectors)
-    return store.from_vectors(array).shards[0] if array.ndim == 2 and array.dtype.kind == "f" else _refuse(array, name)  # noqa: PLR2004
+    array = _array(vectors, name)
+    # What no array of vectors can be is said here, with its name; rows are checked once all shards are there.
+    if array.ndim != MATRIX or array.dtype.kind != "f" or not array.size:
+        store.check([array], name=name, normalize=False)
+    with np.errstate(over="ignore"):
+        return store.from_vectors(array).shards[0]
 
 
-def _refuse(array: NDArray[Any], name: str) -> NDArray[np.floating]:
-    store.check([array], name=name, normalize=False)
-    return array
+def _array(values: ArrayLike, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    # What torch and CuPy raise for a tensor on a device, with a gradient or of a type that NumPy has not.
+    except (TypeError, ValueError, RuntimeError) as error:
+        msg = f"{name}: cannot be read as an array ({error}): give floating numbers, all rows alike, in main memory"
+        raise DataError(msg) from error
 
 
 def _n(shards: Sequence[NDArray[np.floating]]) -> int:
@@ -160,5 +179,5 @@ def _n(shards: Sequence[NDArray[np.floating]]) -> int:
 def _target_weights(weights: ArrayLike | None, m: int) -> NDArray[np.float64]:
     if weights is None:
         return np.full(m, 1.0 / m)
-    b = check_weights(np.asarray(weights), m, "target_weights")
-    return b / b.sum()
+    b = check_weights(_array(weights, "target_weights"), m, "target_weights")
+    return np.asarray(b / b.sum())
