@@ -86,4 +86,4 @@ def widest_row(rows: Rows, target: Target, cost: Cost) -> float:
 
 def _farthest(shard: NDArray[np.floating], centre: NDArray[np.float64], block: int = 8192) -> float:
     blocks = (shard[i : i + block].astype(np.float64) for i in range(0, len(shard), block))
-    return max(float(np.linalg.norm(x - centre, axis=1).max()) for x in blocks)
+    return max((float(np.linalg.norm(x - centre, axis=1).max()) for x in blocks), default=0.0)
