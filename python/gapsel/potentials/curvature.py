@@ -1,9 +1,12 @@
 """What the solver believes about the Hessian of the dual, and the steps that follow from it.
 
-    H_mu = (1/eps) [(1 + mu) diag(q) - G],    G = sum_i w_i p_i p_i'          (m x m, from some sweep's Gram)
+    H_mu = (1/eps) [(1 + mu) diag(max(q, l)) - G],    G = sum_i w_i p_i p_i'      (m x m, from some sweep's Gram)
+    l = (b - q) / log(b / q)                            the logarithmic mean of b and q, which is q at the solution
 
-mu = 0 is Newton's step, a large mu a shortened Sinkhorn step, and so is G = 0. When the Gram comes from other rows or
-an older g, or there is none, the secants seen since then correct it (L-BFGS around H_mu).
+mu = 0 is Newton's step, where q = b; a large mu a shortened Sinkhorn step. A column that holds far less than its mass
+needs a long way: with q alone on the diagonal Newton would ask for (b - q) / q, far too long, and hold back all other
+columns; with l it asks for Sinkhorn's log(b / q). On shortlists that cuts the sweeps by a third or more. When the Gram
+comes from other rows or an older g, or there is none, the secants seen since then correct it (L-BFGS around H_mu).
 """
 
 from __future__ import annotations
@@ -21,8 +24,10 @@ if TYPE_CHECKING:
 # Below this the two nearly equal terms of H_mu cannot be told apart after float32 products.
 LEAST_DAMPING = 1e-6
 # Longer steps leave the region in which the quadratic model means anything.
-LONGEST_STEP = 8.0
+LONGEST_STEP = 20.0
 _SECANTS = 20
+# Of two numbers whose logarithms differ by less, either is their logarithmic mean.
+_NEARLY_EQUAL = 1e-6
 # Ratios of the rise of D to the predicted one that raise the damping, leave it, lower it and lower it fast.
 _POOR, _FAIR, _GOOD = 0.2, 0.4, 0.75
 
@@ -40,8 +45,9 @@ class Curvature:
     @classmethod
     def of(cls, dual: Dual, point: Point, damping: float = LEAST_DAMPING) -> Curvature:
         """Take q and Gram of a sweep: they must be the same rows', so that constants stay in the null space."""
-        # A column without mass must not divide by zero; it is the scaling step's to fill. One without weight stays put.
-        q = np.where(dual.target.b > 0, np.maximum(point.sweep.q, 1e-3 * dual.target.b), 1.0)
+        # A column without weight stays put.
+        b = dual.target.b
+        q = np.where(b > 0, np.maximum(point.sweep.q, _logarithmic_mean(b, point.sweep.q)), 1.0)
         return cls(dual.eps, q, point.sweep.gram, damping)
 
     def renew(self, dual: Dual, point: Point) -> None:
@@ -80,3 +86,11 @@ class Curvature:
         matrix = -self.gram
         matrix[np.diag_indices_from(matrix)] += (1.0 + self.damping) * self.q
         return np.asarray(self.eps * np.linalg.solve(matrix, v))
+
+
+def _logarithmic_mean(b: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (b - q) / log(b / q), b where they are equal; a column that has lost all mass counts as exp(-30) of it."""
+    least = np.maximum(q, b * np.exp(-30.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_ratio = np.log(b / least)
+        return np.where(np.abs(log_ratio) > _NEARLY_EQUAL, (b - least) / log_ratio, b)

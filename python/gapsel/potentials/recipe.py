@@ -150,7 +150,7 @@ class _Recipe:
         """Solve on a shortlist and look at the whole pool from there, once."""
         task = self.task
         dual = self._dual(short.rows, task.mass, task.eps)
-        reached = self._ascend("shortlist", dual, g, max(0.3 * task.tolerance, 1e-4), _SAMPLE_SWEEPS, scaling=5)
+        reached = self._ascend("shortlist", dual, g, task.tolerance, _SAMPLE_SWEEPS, scaling=5)
         seen = self._full(reached.point.g, reached.curvature, task.mass, task.tolerance, limit=1)
         return reached, seen.point
 
