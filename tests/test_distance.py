@@ -1,0 +1,154 @@
+"""The interval holds what POT finds, whatever way it was reached, and is narrow where the solve is good."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from gapsel import distance as module
+from gapsel.backends.cpu import CpuBackend
+from gapsel.backends.reference import ReferenceBackend
+from gapsel.cost import cost_matrix, measure_scale
+from gapsel.distance import distance, plan_cost, widest_row
+from gapsel.potentials import Dual, Rows
+from gapsel.records import COST_KINDS, Box, Cost, CostKind, Target
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of its docstrings, when Python compiles it for the first time
+    import ot
+
+if TYPE_CHECKING:
+    from gapsel.findings import Interval
+    from gapsel.records import CostScale
+
+Array = np.ndarray[Any, np.dtype[Any]]
+CPU = CpuBackend(2)
+COSTS = [pytest.param(Cost(kind, n), id=f"{kind}-{n}") for kind in COST_KINDS for n in (False, True)]
+
+
+def problem(cost: Cost, seed: int, n: int = 300, m: int = 40) -> tuple[Rows, Target, CostScale]:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, 6)).astype(np.float32)
+    y = (rng.standard_normal((m, 6)) + 0.5).astype(np.float32)
+    b = rng.random(m)
+    b[::7] = 0
+    target = Target(y, b / b.sum())
+    return Rows.whole([x[:100], x[100:]], 20, rng.random(n) + 0.1), target, measure_scale(x, target, cost)
+
+
+def exact(rows: Rows, target: Target, cost: Cost) -> tuple[float, float]:
+    """The transport cost by POT, and the largest cost."""
+    used = target.b > 0
+    c = cost_matrix(np.concatenate(rows.shards), target.y[used], cost)
+    a = np.broadcast_to(np.asarray(rows.a, np.float64), (rows.n,))
+    b = target.b[used] / target.b[used].sum()
+    return float(ot.emd2(a / a.sum(), b, c, numItermax=1_000_000)), float(c.max())
+
+
+def assert_holds(interval: Interval, rows: Rows, target: Target, cost: Cost) -> None:
+    true, largest = exact(rows, target, cost)
+    assert interval.lower <= true + 1e-6 * largest
+    assert interval.upper >= true - 1e-6 * largest
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_interval_holds_the_transport_cost_and_is_narrow(cost: Cost, seed: int) -> None:
+    rows, target, scale = problem(cost, seed)
+    picked = np.random.default_rng(seed).choice(300, 20, replace=False)
+    for one in (rows, rows.mixed(picked, 0.5), rows.mixed(picked, 1.0), rows.only(picked)):
+        found = distance(CPU, one, target, cost, scale, heavy=20)
+        assert_holds(found, one, target, cost)
+        assert found.upper - found.lower <= 0.1 * scale.row_std
+        assert found.lower <= found.middle <= found.upper
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("heavy", [0, 20])
+def test_a_sample_leads_to_an_interval_that_holds(monkeypatch: pytest.MonkeyPatch, cost: Cost, heavy: int) -> None:
+    """However few rows the sample has: the bounds come from sweeps of all rows."""
+    rows, target, scale = problem(cost, 7)
+    picked = np.random.default_rng(0).choice(300, 20, replace=False)
+    monkeypatch.setattr(module, "_SAMPLE", 1)
+    for smallest in (5, 100):
+        monkeypatch.setattr(module, "_SMALL", smallest)
+        for one in (rows, rows.mixed(picked, 0.9)):
+            assert_holds(distance(CPU, one, target, cost, scale, heavy=heavy, seed=smallest), one, target, cost)
+
+
+def test_a_good_sample_makes_it_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SMALL", 600)
+    monkeypatch.setattr(module, "_SAMPLE", 1)
+    rows, target, scale = problem(Cost(), 1, 3000, 10)
+    found = distance(CPU, rows, target, Cost(), scale)
+    assert_holds(found, rows, target, Cost())
+    assert found.upper - found.lower <= 0.25 * scale.row_std
+
+
+def test_heavy_rows_are_kept_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the mass on 20 rows of 3000: a sample that may miss them says less than one that keeps them."""
+    monkeypatch.setattr(module, "_SMALL", 300)
+    monkeypatch.setattr(module, "_SAMPLE", 1)
+    rows, target, scale = problem(Cost(), 2, 3000, 10)
+    mixture = rows.mixed(np.arange(0, 3000, 150), 0.9)
+    kept, missed = (distance(CPU, mixture, target, Cost(), scale, heavy=heavy) for heavy in (20, 0))
+    assert_holds(kept, mixture, target, Cost())
+    assert_holds(missed, mixture, target, Cost())
+    assert kept.upper - kept.lower < missed.upper - missed.lower
+
+
+def test_nothing_is_between_a_set_and_itself() -> None:
+    x = np.random.default_rng(0).standard_normal((50, 6)).astype(np.float32)
+    target = Target(x, np.full(50, 0.02))
+    scale = measure_scale(x, target, Cost())
+    found = distance(CPU, Rows.whole([x], 1), target, Cost(), scale)
+    assert abs(found.lower) <= 1e-5
+    assert found.upper <= 0.05 * scale.row_std
+
+
+def test_one_target_is_known_exactly() -> None:
+    x = np.random.default_rng(0).standard_normal((50, 6)).astype(np.float32)
+    target = Target(x[:1] + 1, np.ones(1))
+    found = distance(CPU, Rows.whole([x], 1), target, Cost(), measure_scale(x, target, Cost()))
+    true = cost_matrix(x, target.y, Cost()).mean()
+    assert found.lower == pytest.approx(true, abs=1e-6)
+    assert found.upper == pytest.approx(true, abs=1e-6)
+
+
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_the_widest_row_bounds_every_row(cost: Cost, offset: float) -> None:
+    for seed in range(5):
+        rows, target, _ = problem(cost, seed, 50, 12)
+        moved = Rows(tuple(shard + np.float32(offset) for shard in rows.shards), rows.a, rows.capacity)
+        c = cost_matrix(np.concatenate(moved.shards), target.y[target.b > 0], cost)
+        assert widest_row(moved, target, cost) >= np.ptp(c, axis=1).max()
+
+
+@pytest.mark.parametrize("kind", COST_KINDS)
+def test_the_widest_row_is_attained(kind: CostKind) -> None:
+    """Two opposite targets, and a row in line with them: no smaller bound would do."""
+    x, y = np.array([[1.0, 0.0]], np.float32), np.array([[1.0, 0.0], [-1.0, 0.0]], np.float32)
+    c = cost_matrix(x, y, Cost(kind))
+    found = widest_row(Rows.whole([x], 1), Target(y, np.full(2, 0.5)), Cost(kind))
+    assert found == pytest.approx(np.ptp(c), rel=1e-6)
+
+
+def test_a_target_without_weight_does_not_widen_the_bound() -> None:
+    rows, target, _ = problem(Cost(), 0)
+    y = target.y.copy()
+    y[target.b == 0] = 0
+    assert widest_row(rows, Target(y, target.b), Cost()) == widest_row(rows, target, Cost())
+
+
+def test_plan_cost_is_the_plans_cost() -> None:
+    rows, target, scale = problem(Cost(), 0)
+    eps, g = 0.3 * scale.row_std, 0.1 * np.random.default_rng(0).standard_normal(40)
+    point = Dual(ReferenceBackend(), rows, target, Box.fixed(rows.a), eps, Cost()).at(g)
+    c = cost_matrix(np.concatenate(rows.shards), target.y, Cost())
+    plan = target.b * np.exp((g - c) / eps)
+    plan *= (np.asarray(rows.a) / plan.sum(axis=1))[:, None]
+    assert plan_cost(point, target, eps) == pytest.approx((plan * c).sum(), rel=1e-10)
