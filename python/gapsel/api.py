@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from gapsel import backends, model, selection, store
 from gapsel.config import Settings, rows_for
 from gapsel.cost import measure_scale
 from gapsel.errors import DataError, UsageError
-from gapsel.pipeline.steps import SCALE_ROWS, check_weights
+from gapsel.pipeline.steps import MODEL, SCALE_ROWS, check_weights
 from gapsel.potentials import Rows, Task, solve
 from gapsel.records import Cost, Target
 
@@ -63,7 +64,7 @@ class Selector:
         UsageError for a k larger than the pool.
         """
         y = _matrix(target, "target")
-        shards = [_matrix(shard, "pool") for shard in (pool if isinstance(pool, list | tuple) else [pool])]
+        shards = [_matrix(shard, "pool") for shard in _shards(pool)]
         self._check(y, shards)
         weights = _target_weights(target_weights, len(y))
         a = (
@@ -115,8 +116,8 @@ class Selector:
         return selection.certify(f, chosen.rows, task, self._fitted().potentials, self._backend)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the potentials, a few MB that score anything later (`gapsel.load`)."""
-        self._fitted().save(path)
+        """Save the potentials, a few MB that score anything later (`gapsel.load`), in a file or an existing folder."""
+        self._fitted().save(Path(path) / MODEL if Path(path).is_dir() else path)
 
     def _task(self, rows: Rows, target: Target) -> Task:
         s, cost = self.settings, Cost(self.settings.cost, self.settings.normalize)
@@ -161,6 +162,12 @@ def _matrix(vectors: Any, name: str) -> NDArray[np.floating]:  # noqa: ANN401 - 
         store.check([array], name=name, normalize=False)
     with np.errstate(over="ignore"):
         return store.from_vectors(array).shards[0]
+
+
+def _shards(pool: Any) -> Sequence[Any]:  # noqa: ANN401 - as in _matrix
+    """Return the arrays of a pool: a list of rows is one, as NumPy has it, a list of arrays several."""
+    several = isinstance(pool, list | tuple) and not (len(pool) and np.ndim(pool[0]) == 1)
+    return pool if several else [pool]
 
 
 def _array(values: ArrayLike, name: str) -> NDArray[Any]:

@@ -23,6 +23,8 @@ STEPS = ("embed", "fit", "score", "select", "report")
 _PATHS = ("pool", "target", "pool_vectors", "target_vectors")
 _WEIGHTS = ("pool_weights", "target_weights")
 _WORDS = {bool: "true or false", int: "a whole number", str: "text"}
+# More would be a slip of the hand that takes the machine down with it.
+_MOST_THREADS = 1024
 _EMBED = ("run", "embed")
 _FIT = ("run", "fit")
 _SELECT = ("run", "fit", "select")
@@ -90,7 +92,7 @@ class Settings:
         _check(0 < self.tolerance < 1, "tolerance", self.tolerance, "a number between 0 and 1")
         _check(self.max_sweeps > 0, "max_sweeps", self.max_sweeps, "1 or more")
         _check(self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more")
-        _check(self.threads >= 0, "threads", self.threads, "0 or more")
+        _check(0 <= self.threads <= _MOST_THREADS, "threads", self.threads, f"0 to {_MOST_THREADS}")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         parse_k(self.k)
 

@@ -71,15 +71,15 @@ class RunFolder:
         if not file.exists():
             msg = f"{path}: is no run folder (it has no {RECORD}): begin with `gapsel embed` or `gapsel run`"
             raise DataError(msg)
-        record = read_json(file)
         try:
+            record = json.loads(file.read_text(encoding="utf-8"))
             settings = Settings.from_json(record["settings"])
             sound = all(isinstance(facts, dict) for facts in record["steps"].values())
-        except (UsageError, KeyError, AttributeError) as error:
-            msg = f"{file}: cannot be read as a run's record ({error}): repair it, or start in a new folder"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            msg = f"{file}: is no record of a run ({error}): repair it, or start in a new folder"
             raise DataError(msg) from error
         if not sound:
-            msg = f"{file}: its steps are not objects: repair it, or start in a new folder"
+            msg = f"{file}: is no record of a run (its steps are not objects): repair it, or start in a new folder"
             raise DataError(msg)
         return cls(path, settings, record)
 
@@ -155,10 +155,10 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        msg = f"{file}: cannot be read ({error}): repair it or delete it, and give the same command again"
+        msg = f"{file}: cannot be read ({error}): delete it, and give the same command again"
         raise DataError(msg) from error
     if not isinstance(value, dict):
-        msg = f"{file}: is no JSON object: repair it or delete it, and give the same command again"
+        msg = f"{file}: is no JSON object: delete it, and give the same command again"
         raise DataError(msg)
     return value
 

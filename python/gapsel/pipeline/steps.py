@@ -307,13 +307,11 @@ def _weights(path: str | None, count: int, side: str) -> NDArray[np.float64] | N
     if path is None:
         return None
     try:
-        weights = np.load(path, allow_pickle=False)
+        with Path(path).open("rb") as stream:
+            weights = np.lib.format.read_array(stream, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         msg = f"{path}: the {side}'s weights cannot be read ({error}): give a .npy file of {count} numbers"
         raise DataError(msg) from error
-    if not isinstance(weights, np.ndarray):
-        msg = f"{path}: the {side}'s weights are several arrays: give a .npy file of {count} numbers"
-        raise DataError(msg)
     return check_weights(weights, count, f"{path}: the {side}'s weights")
 
 
