@@ -2,7 +2,6 @@
 
 PYTHON ?= python3
 THREADS ?= 2
-DEMO_TARGET ?= examples/demo/target_mix.jsonl.gz
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,7 +47,8 @@ $(VENV)/.bench: requirements/bench.txt $(VENV)/.packages
 setup: $(VENV)/.extension ## make .venv, install what the lock names, build the Rust core
 
 demo: setup ## choose 200 of 6,000 documents for a target of three topics, and write demo-run/
-	$(BIN)/gapsel run --pool examples/demo/pool.jsonl.gz --target $(DEMO_TARGET) -k 200 --label-field domain -o demo-run
+	@$(BIN)/gapsel run --pool examples/demo/pool.jsonl.gz --target examples/demo/target_mix.jsonl.gz -k 200 \
+		--label-field domain -o demo-run
 
 test: test-rust test-python ## run all tests
 
