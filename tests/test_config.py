@@ -1,0 +1,212 @@
+"""Settings: every field validated, the same after JSON, and the one source of the command line's flags and help."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from gapsel.cli import build_parser
+from gapsel.config import STEPS, Settings, parse_k, rows_for
+from gapsel.errors import UsageError
+from gapsel.records import COST_KINDS, CostKind
+
+FIELDS = dataclasses.fields(Settings)
+HINTS = typing.get_type_hints(Settings)
+NAMES = [field.name for field in FIELDS]
+
+# For every setting: values that it takes, and values that it does not.
+PATHS: tuple[list[Any], list[Any]] = ([("a.npy",), ("a", "b"), ()], ["a", [1], (1,), ("",), None, 5])
+TEXT: tuple[list[Any], list[Any]] = (["text"], [None, 5, b"x", ["x"]])
+TEXT_OR_NONE: tuple[list[Any], list[Any]] = (["x", None], [5, b"x", True])
+VALUES: dict[str, tuple[list[Any], list[Any]]] = {
+    "pool": PATHS,
+    "target": PATHS,
+    "pool_vectors": PATHS,
+    "target_vectors": PATHS,
+    "text_field": TEXT,
+    "id_field": TEXT,
+    "label_field": TEXT_OR_NONE,
+    "model": TEXT,
+    "pooling": (["mean", "cls", "last"], ["max", None, 1]),
+    "max_tokens": ([1, 512], [0, -1, 1.5, "8", True, None]),
+    "dtype": (["auto", "float32", "bfloat16", "float16"], ["int8", None]),
+    "device": TEXT,
+    "cost": (list(COST_KINDS), ["l1", None, ["cosine"]]),
+    "normalize": ([True, False], [1, "yes", None]),
+    "pool_weights": TEXT_OR_NONE,
+    "target_weights": TEXT_OR_NONE,
+    "k": (
+        ["1", "10000", "5%", "0.1%", "100%", "20.0"],
+        ["0", "-1", "1.5", "0%", "101%", "5 %x", "", "many", "9" * 400],
+    ),
+    "mass": ([0, 0.0, 0.5, 1, np.float32(0.25)], [-0.1, 1.1, float("nan"), "0.5", True, None]),
+    "eps": ([None, 0.1, 3, np.float64(2)], [0, -1.0, float("nan"), float("inf"), "0.1", False]),
+    "tolerance": ([1e-12, 0.5], [0, 1, -0.1, float("nan"), "x", None]),
+    "max_sweeps": ([1, 60, np.int64(7)], [0, -1, 2.5, True, "3"]),
+    "seed": ([0, 2**40, np.int32(3)], [-1, 0.5, None, "0"]),
+    "backend": (["auto", "cpu", "reference"], ["tpu", None]),
+    "threads": ([0, 1, 1024], [-1, 1025, 1.5, True]),
+}
+GOOD = [(name, value) for name, (good, _) in VALUES.items() for value in good]
+BAD = [(name, value) for name, (_, bad) in VALUES.items() for value in bad]
+
+
+def test_every_setting_is_in_the_table_above() -> None:
+    assert list(VALUES) == NAMES
+
+
+@pytest.mark.parametrize(("name", "value"), GOOD)
+def test_a_good_value_survives_json(name: str, value: object) -> None:
+    settings = Settings(**{name: value})  # type: ignore[arg-type]
+    assert getattr(settings, name) == value
+    assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_bad_value_is_named_with_its_setting_and_what_it_may_be(name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=rf"^{name} is .*: give ") as raised:
+        Settings(**{name: value})  # type: ignore[arg-type]
+    assert repr(value)[:20].strip("'") in str(raised.value)
+
+
+def test_defaults_survive_json() -> None:
+    assert Settings.from_json(json.loads(json.dumps(Settings().to_json()))) == Settings()
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    settings = Settings(seed=np.int64(3), mass=np.float32(0.5), eps=1)  # type: ignore[arg-type]
+    assert [type(value) for value in (settings.seed, settings.mass, settings.eps)] == [int, float, float]
+
+
+@pytest.mark.parametrize(
+    ("loose", "exact"),
+    [
+        ({"pool": "a.jsonl"}, {"pool": ("a.jsonl",)}),
+        ({"pool": Path("a.jsonl")}, {"pool": ("a.jsonl",)}),
+        ({"pool_vectors": [Path("a.npy"), "b.npy"]}, {"pool_vectors": ("a.npy", "b.npy")}),
+        ({"k": 20}, {"k": "20"}),
+        ({"k": np.int64(20)}, {"k": "20"}),
+        ({"pool_weights": Path("w.npy")}, {"pool_weights": "w.npy"}),
+        ({"model": Path("folder")}, {"model": "folder"}),
+    ],
+)
+def test_loose_values_are_taken_as_they_are_meant(loose: dict[str, Any], exact: dict[str, Any]) -> None:
+    assert Settings.from_json(loose) == Settings(**exact)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tolerence": 1}, "run.json: 'tolerence' .* did you mean 'tolerance'"),
+        ({"flavour": 1}, "run.json: 'flavour' .* the settings are pool, target"),
+        ({"mass": "half"}, "run.json: mass is 'half': give a number"),
+        ([1], r"run.json: the settings are \[1\]"),
+        (None, "run.json: the settings are None"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said_with_its_name(values: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Settings.from_json(values, "run.json")
+
+
+def test_absolute_paths_keep_globs_and_hub_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "encoder").mkdir()
+    given = Settings(pool=("a*.jsonl", "/b"), target_vectors=("../y.npy",), pool_weights="w.npy", model="encoder")
+    found = given.absolute()
+    assert found.pool == (f"{tmp_path}/a*.jsonl", "/b")
+    assert found.target_vectors == (f"{tmp_path.parent}/y.npy",)
+    assert (found.pool_weights, found.target_weights) == (f"{tmp_path}/w.npy", None)
+    assert found.model == f"{tmp_path}/encoder"
+    assert Settings(model="org/encoder").absolute().model == "org/encoder"
+    assert found.absolute() == found
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "rows"), [("7", 10, 7), ("10", 10, 10), ("5%", 200, 10), ("0.1%", 10, 1), ("100%", 3, 3)]
+)
+def test_k_in_rows(k: str, n: int, rows: int) -> None:
+    assert rows_for(k, n) == rows
+
+
+def test_k_beyond_the_pool_is_refused() -> None:
+    with pytest.raises(UsageError, match="k is 11, and the pool has 10 documents: choose at most 10"):
+        rows_for("11", 10)
+
+
+def test_k_is_a_number_or_per_cent() -> None:
+    assert parse_k("12") == (12.0, False)
+    assert parse_k(" 2.5% ") == (2.5, True)
+
+
+def test_eps_falls_with_the_mass_unless_it_is_given() -> None:
+    assert Settings(mass=0).relative_eps == 0.5
+    assert Settings(mass=1).relative_eps == pytest.approx(0.1)
+    assert Settings(mass=1, eps=0.3).relative_eps == 0.3
+
+
+def test_what_cannot_change_a_result_signs_nothing() -> None:
+    assert not {"threads", "device"} & Settings().of("run", *STEPS).keys()
+
+
+def test_cost_kinds_are_those_of_the_type() -> None:
+    assert typing.get_args(CostKind) == COST_KINDS
+
+
+# ---- flags
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    actions = build_parser()._actions
+    found = next(action for action in actions if isinstance(action, argparse._SubParsersAction))
+    return dict(found.choices)
+
+
+@pytest.mark.parametrize("door", ["run", *STEPS])
+def test_a_door_takes_the_flags_of_its_settings_and_no_others(door: str) -> None:
+    flags = {action.dest for action in commands()[door]._actions}
+    wanted = {field.name for field in FIELDS if door in field.metadata["doors"]}
+    of_all = {"help", "out", "json", "quiet"} | ({"config"} if door in ("run", "embed") else set[str]())
+    assert flags == wanted | of_all
+
+
+def test_run_takes_every_setting() -> None:
+    assert all("run" in field.metadata["doors"] for field in FIELDS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_says_the_default(name: str) -> None:
+    default = Settings.__dataclass_fields__[name].default
+    action = next(action for action in commands()["run"]._actions if action.dest == name)
+    text = (action.help or "").replace("%%", "%")
+    assert len(text) > 8
+    if isinstance(default, bool):
+        assert f"(default: {'yes' if default else 'no'})" in text
+    elif default not in {(), None}:
+        assert re.search(rf"default:? .*{re.escape(str(default))}|\(default: all-MiniLM", text), text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_flag_gives_the_setting_its_type(name: str) -> None:
+    good = VALUES[name][0][0]
+    action = next(action for action in commands()["run"]._actions if action.dest == name)
+    if typing.get_origin(HINTS[name]) is Literal:
+        assert tuple(action.choices or ()) == typing.get_args(HINTS[name])
+    if isinstance(good, bool):
+        given = [action.option_strings[0]]
+    else:
+        given = [
+            action.option_strings[-1],
+            *(good if isinstance(good, tuple) else [str(0.5 if good is None else good)]),
+        ]
+    parsed = build_parser().parse_args(["run", "-o", "out", *given])
+    settings = Settings.from_json({name: getattr(parsed, name)})
+    assert getattr(settings, name) == (0.5 if good is None else good)
