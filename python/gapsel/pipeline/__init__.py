@@ -61,9 +61,9 @@ def make_settings(values: dict[str, Any], base: Settings | None = None) -> Setti
     return Settings.from_json({**({} if base is None else base.to_json()), **values}).absolute()
 
 
-def begin(folder: Path, settings: Settings, *, quiet: bool) -> Run:
-    """Start a run in a new folder, or take the same run up again."""
-    return Run(RunFolder.begin(folder, settings), quiet)
+def begin(folder: Path, settings: Settings, *, quiet: bool, door: str = "run") -> Run:
+    """Start a run in a new folder, or take the same run up again, by the door "run" or "embed"."""
+    return Run(RunFolder.begin(folder, settings, door), quiet)
 
 
 def reopen(folder: Path, changes: dict[str, Any], *, quiet: bool) -> Run:

@@ -41,9 +41,10 @@ class RunFolder:
     record: dict[str, Any]
 
     @classmethod
-    def begin(cls, path: Path, settings: Settings) -> RunFolder:
+    def begin(cls, path: Path, settings: Settings, door: str) -> RunFolder:
         """Start a run in a new or empty folder, or take up the same run again.
 
+        The door "embed" knows nothing of later steps, and takes their settings as they are in the folder.
         Raises UsageError, and touches nothing, where the folder holds another run or something else; DataError where
         it cannot be written.
         """
@@ -54,6 +55,9 @@ class RunFolder:
                 raise UsageError(msg)
             return cls(path, settings, _new_record(settings))
         there = cls.open(path)
+        if door == "embed":
+            own = {name: getattr(settings, name) for name in (*settings.of(door), "threads", "device")}
+            settings = dataclasses.replace(there.settings, **own)
         differs = _difference(there.settings, settings, there.record["steps"])
         if differs:
             old, new = getattr(there.settings, differs), getattr(settings, differs)
