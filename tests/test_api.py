@@ -67,12 +67,12 @@ def test_the_form_of_the_arrays_changes_no_bit(form: str, at_half: Selector) -> 
 def test_torch_tensors_are_arrays(at_half: Selector) -> None:
     import torch
 
-    other = Selector(k=K).fit(torch.from_numpy(TARGET), torch.from_numpy(POOL))  # type: ignore[arg-type]
+    other = Selector(k=K).fit(torch.from_numpy(TARGET), torch.from_numpy(POOL))
     assert np.array_equal(at_half.select().rows, other.select().rows)
     with pytest.raises(gapsel.DataError, match=r"pool: cannot be read as an array .*requires grad"):
-        other.fit(TARGET, torch.from_numpy(POOL).requires_grad_())  # type: ignore[arg-type]
+        other.fit(TARGET, torch.from_numpy(POOL).requires_grad_())
     with pytest.raises(gapsel.DataError, match=r"pool: cannot be read as an array .*BFloat16"):
-        other.fit(TARGET, torch.from_numpy(POOL).bfloat16())  # type: ignore[arg-type]
+        other.fit(TARGET, torch.from_numpy(POOL).bfloat16())
 
 
 def test_fit_returns_itself_and_leaves_the_arrays_alone() -> None:
