@@ -74,11 +74,12 @@ def main() -> None:
         for mass in options.mass:
             eps = relative * scale.mean
             began = time.perf_counter()
-            solution = solve(Task(rows, target, cost, scale, eps, mass), backend)
+            task = Task(rows, target, cost, scale, eps, mass)
+            solution = solve(task, backend)
             seconds = time.perf_counter() - began
             began = time.perf_counter()
-            g, box = solution.potentials.g, rows.box(mass, eps)
-            swept = backend.sweep(rows.shards, target, g, box, eps=eps, cost=cost)
+            g = solution.potentials.g
+            swept = backend.sweep(rows.shards, target, g, task.box(), eps=eps, cost=cost)
             sweep_seconds = time.perf_counter() - began
             error = float(np.abs(swept.q - target.b).sum())
             evidence = solution.potentials.evidence

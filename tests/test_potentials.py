@@ -33,6 +33,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 REFERENCE, CPU = ReferenceBackend(), CpuBackend(2)
 RAW = Cost("sqeuclidean", normalize=False)
 MASSES = [0.1, 0.5, 0.9, 1.0]
+# Plain scaling, which the solver is compared with, is the case eta = eps.
+TO_THE_END: dict[str, Any] = {"tolerance": 1e-8, "max_sweeps": 200, "etas": (1.0,)}
 
 
 def cloud(n: int, d: int = 5, seed: int = 0, shift: float = 0.0) -> NDArray[np.float32]:
@@ -75,7 +77,7 @@ def base(task: Task) -> NDArray[np.float64]:
 def judged(task: Task, solution: Solution) -> tuple[Sweep, NDArray[np.float64]]:
     """What the reference says of a solution, and f in float64."""
     f = np.empty(task.rows.n)
-    box = task.rows.box(task.mass, task.eps)
+    box = task.box()
     swept = REFERENCE.sweep(
         task.rows.shards, task.target, solution.potentials.g, box, eps=task.eps, cost=task.cost, f=f
     )
@@ -83,7 +85,7 @@ def judged(task: Task, solution: Solution) -> tuple[Sweep, NDArray[np.float64]]:
 
 
 def masses(task: Task, solution: Solution) -> NDArray[np.float64]:
-    return row_masses(judged(task, solution)[1], task.rows.box(task.mass, task.eps))[0]
+    return row_masses(judged(task, solution)[1], task.box())[0]
 
 
 def true_error(task: Task, solution: Solution) -> float:
@@ -177,7 +179,7 @@ def test_cpu_finds_the_potentials_of_the_reference(mass: float) -> None:
 @pytest.mark.parametrize("mass", MASSES)
 @pytest.mark.parametrize(("n", "m", "k"), [(40, 6, 5), (12, 20, 3), (60, 1, 10)])
 def test_row_masses_are_those_of_plain_scaling(n: int, m: int, k: int, mass: float) -> None:
-    task = make(cloud(n), cloud(m, seed=1, shift=0.5), b=weights(m), k=k, mass=mass, tolerance=1e-8, max_sweeps=200)
+    task = make(cloud(n), cloud(m, seed=1, shift=0.5), b=weights(m), k=k, mass=mass, **TO_THE_END)
     solution = solve(task, REFERENCE)
     assert solution.potentials.evidence.converged
     r, lo = masses(task, solution), (1 - mass) / n
@@ -192,7 +194,7 @@ def test_row_masses_are_those_of_plain_scaling(n: int, m: int, k: int, mass: flo
 
 @pytest.mark.parametrize("mass", [0.5, 1.0])
 def test_weighted_pool_in_its_box(mass: float) -> None:
-    task = make(cloud(50), cloud(8, seed=1, shift=0.5), a=weights(50), k=7, mass=mass, tolerance=1e-8, max_sweeps=200)
+    task = make(cloud(50), cloud(8, seed=1, shift=0.5), a=weights(50), k=7, mass=mass, **TO_THE_END)
     solution = solve(task, REFERENCE)
     f, expected, _ = scaled_to_the_end(task)
     np.testing.assert_allclose(masses(task, solution), expected, atol=1e-6)
@@ -201,14 +203,17 @@ def test_weighted_pool_in_its_box(mass: float) -> None:
 
 @pytest.mark.parametrize("mass", MASSES)
 def test_boxed_value_is_what_a_general_optimiser_finds(mass: float) -> None:
-    """min <P, C> + eps KL(P | a b) over plans with columns b and row sums in the box, by sequential programming."""
+    """min <P, C> + eps KL(P | r b) + eta KL(r | a) over plans with columns b and row sums r in the box."""
     task = make(cloud(5, 2), cloud(3, 2, seed=1, shift=0.5), b=weights(3), k=2, mass=mass, tolerance=1e-9)
-    c, product = costs(task), np.outer(base(task), task.target.b)
+    c, a, b, eta = costs(task), base(task), task.target.b, task.box().eta
+    product = np.outer(a, b)
     lo = (1 - mass) / 5
 
     def primal(flat: Array) -> float:
         plan = np.maximum(flat.reshape(c.shape), 1e-300)
-        return float((plan * c).sum() + task.eps * (plan * np.log(plan / product)).sum())
+        r = plan.sum(axis=1)
+        within = task.eps * (plan * np.log(plan / np.outer(r, b))).sum()
+        return float((plan * c).sum() + within + eta * (r * np.log(r / a)).sum())
 
     found = minimize(
         primal, product.ravel(), method="SLSQP", bounds=[(1e-12, 1.0)] * c.size,
@@ -388,7 +393,7 @@ def test_a_constant_of_g_is_free_at_mass_zero(t: float, seed: int) -> None:
 @pytest.mark.parametrize("mass", [0.0, 0.5, 1.0])
 def test_the_gradient_and_the_gram_are_derivatives(mass: float) -> None:
     task = make(cloud(30), cloud(6, seed=1), k=4, mass=mass)
-    dual = Dual(REFERENCE, task.rows, task.target, task.rows.box(mass, task.eps), task.eps, task.cost)
+    dual = Dual(REFERENCE, task.rows, task.target, task.box(), task.eps, task.cost)
     rng = np.random.default_rng(0)
     g, step = solve(task, REFERENCE).potentials.g + 0.3 * task.eps * rng.standard_normal(6), rng.standard_normal(6)
     h = 1e-5 * task.eps
@@ -463,7 +468,7 @@ def test_every_sweep_is_told() -> None:
 @pytest.mark.parametrize("mass", [0.0, 0.5, 1.0])
 def test_samples_and_shortlist_lead_where_plain_scaling_leads(mass: float) -> None:
     x, y = cloud(4000, 8), cloud(20, 8, seed=1, shift=0.5)
-    task = make(x, y, a=weights(4000), b=weights(20), k=40, mass=mass, rel=0.3)
+    task = make(x, y, a=weights(4000), b=weights(20), k=40, mass=mass, rel=0.3, etas=(1.0,))
     assert sum(shortlist_sizes(4000, 20, task.rows.capacity)) < 4000
     solution = solve(task, CPU)
     evidence = solution.potentials.evidence
@@ -563,8 +568,8 @@ def test_hard_data_ends_with_the_truth(backend: Backend, name: str, rel: float, 
     assert np.isfinite(solution.potentials.g).all()
     assert len(evidence.trace) <= 200
     if evidence.converged:
-        # Where all costs are 0, eps has no unit, and the rounding of a cost can be more than its tolerance.
-        rounding = 10 * backend.resolution / task.eps if task.scale.mean == 0 else 0.0
+        # At a tiny eps, or at costs of 0, the rounding of a cost is more than the tolerance.
+        rounding = 10 * backend.resolution * (task.scale.mean or 1.0) / task.box().eta
         assert true_error(task, solution) <= 1.5 * task.tolerance + rounding
     else:
         assert true_error(task, solution) > 0.5 * task.tolerance

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gapsel.potentials.dual import Dual, Point
 
-# A slower fall of the error than this asks for a fresh Gram, where each costs more than the sweep itself.
+# A slower fall of the error than this asks for a fresh Gram.
 _SLOW = 0.3
 # A Gram costs n m^2, a sweep 2 n m d and the exponentials, which cost as much as some 32 more dimensions. A Gram of
 # more than 4 sweeps costs more than the sweeps it saves, and a very large one cannot be solved with: secants do alone.
@@ -60,11 +60,12 @@ def ascend(
 
     It ends when the marginal error is at most ``tolerance``, or after ``max_sweeps`` sweeps.
 
-    ``fresh`` allows sweeps to carry their own Gram; otherwise ``curvature`` is kept and corrected by secants alone.
+    ``curvature`` is what is known of the Hessian, to be corrected by secants. ``fresh`` allows sweeps to carry their
+    own Gram: each of them where nothing is known yet and a Gram is cheap, else those after slow progress.
     ``scaling_steps`` is how many of Sinkhorn's steps may come first. ``watch`` is called with every point looked at.
     """
     loop = _Loop(dual, curvature, fresh=fresh, want_f=want_f, watch=watch)
-    here = loop.look(start, gram=True) if isinstance(start, np.ndarray) else start
+    here = loop.look(start, gram=curvature is None) if isinstance(start, np.ndarray) else start
     for _ in range(scaling_steps):
         if here.error <= tolerance or not _starved(dual, here) or loop.sweeps >= max_sweeps:
             break
@@ -96,9 +97,9 @@ class _Loop:
         self.sweeps = 0
         m, d = len(dual.target.b), dual.rows.d
         self._fresh = fresh and m <= min(_DEAR_GRAM * (d + _EXPONENTIALS), _LARGEST_GRAM)
-        # Where a Gram is the dearer of the two, it waits until progress is slow.
-        self._cheap_gram = m <= 2 * d
-        self._contraction = 1.0
+        # Where a Gram is the dearer of the two, or the Hessian is known, it waits until progress is slow.
+        self._every_gram = m <= 2 * d and curvature is None
+        self._contraction = 1.0 if curvature is None else 0.0
         self._rejected = 0
         self._want_f = want_f
         self._watch = watch
@@ -121,7 +122,7 @@ class _Loop:
         self.absorb(here)
         curvature = None if self._rejected in _SINKHORN_TURNS else self.curvature
         step = self.dual.scaling_step(here) if curvature is None else self._newton_step(here, curvature)
-        there = self.look(here.g + step, gram=self._cheap_gram or self._contraction > _SLOW)
+        there = self.look(here.g + step, gram=self._every_gram or self._contraction > _SLOW)
         return self._judge(here, there, step, newton=curvature is not None)
 
     def absorb(self, here: Point) -> None:

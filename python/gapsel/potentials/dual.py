@@ -59,7 +59,11 @@ class Dual:
         return step - self.target.b @ step if self.box.is_fixed else step
 
     def scaling_step(self, point: Point) -> NDArray[np.float64]:
-        """Return Sinkhorn's step eps log(b / q), which never lowers D; clipped where a column has lost all mass."""
+        """Return Sinkhorn's step eps log(b / q), which never lowers D; clipped where a column has lost all mass.
+
+        Where eta is below eps, free rows answer to g more sharply than columns do, and the step is eta log(b / q).
+        """
         b = np.where(self.target.b > 0, self.target.b, 1.0)
         q = np.where(self.target.b > 0, np.maximum(point.sweep.q, b * np.exp(-30.0)), 1.0)
-        return self.centred(self.eps * np.log(b / q))
+        reach = self.eps if self.box.is_fixed else min(self.eps, self.box.eta)
+        return self.centred(reach * np.log(b / q))

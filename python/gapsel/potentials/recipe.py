@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gapsel.potentials.curvature import Curvature
     from gapsel.potentials.dual import Point
     from gapsel.potentials.rows import Rows, Shortlist
-    from gapsel.records import Cost, CostScale, Target
+    from gapsel.records import Box, Cost, CostScale, Target
 
 # Sample sizes in units of m; a sample of more than a third of the pool is not worth its sweeps.
 _LEVELS = (4, 16, 64)
@@ -45,13 +45,16 @@ _SHORTLIST_EXTRA = 16
 _SAMPLE_SWEEPS = 60
 # A full sweep may find that rows off the list take part in the selection: the list is then made anew by the f it saw.
 _ROUNDS = 3
+# eta, in units of eps, falls through these: at eps the box is easy to solve, at less its rows are full or at their
+# bottom, so that the k lowest f are the choice that was solved for, not a rounding of it.
+ETAS = (1.0, 0.3)
 # Plain transport is only the way to the shortlist when mass > 0: this error settles who is on it.
 _ON_THE_WAY = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is asked: rows, target, cost and its scale; eps absolute; the mass; when to stop."""
+    """What is asked: rows, target, cost and its scale; eps absolute; mass; when to stop; ``etas`` in units of eps."""
 
     rows: Rows
     target: Target
@@ -62,6 +65,11 @@ class Task:
     tolerance: float = 1e-3
     max_sweeps: int = 60
     seed: int = 0
+    etas: tuple[float, ...] = ETAS
+
+    def box(self) -> Box:
+        """Return the row rule that is solved for, at the last eta."""
+        return self.rows.box(self.mass, self.etas[-1] * self.eps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,24 +141,33 @@ class _Recipe:
         f = plain.point.f
         exact, extra = shortlist_sizes(n, m, task.rows.capacity)
         if exact + extra >= n:
-            g = plain.point.g + threshold(f, task.rows, task.mass, task.eps)
-            dual = self._dual(task.rows, task.mass, task.eps)
-            return self._ascend("pool", dual, g, task.tolerance, self._sweeps_left(), scaling=5, want_f=True)
+            return self._sharpened("pool", task.rows, plain.point.g, f)
         short = task.rows.shortlist(f, exact, extra, rng)
-        g = plain.point.g + threshold(f[short.index], short.rows, task.mass, task.eps)
-        reached, seen = self._listed(short, g)
+        reached, seen = self._listed(short, plain.point.g, f)
         for _ in range(_ROUNDS):
             if missed_mass(seen.f, short, task) <= max(0.3 * seen.error, task.tolerance):
                 break
             short = task.rows.shortlist(seen.f, exact, extra, rng)
-            reached, seen = self._listed(short, seen.g)
+            reached, seen = self._listed(short, seen.g, seen.f)
         return self._full(seen, reached.curvature, task.mass, task.tolerance)
 
-    def _listed(self, short: Shortlist, g: NDArray[np.float64]) -> tuple[Ascent, Point]:
+    def _sharpened(self, stage: str, rows: Rows, g: NDArray[np.float64], f: NDArray[np.float32]) -> Ascent:
+        """Solve on these rows from a g with f (n,) there, while eta falls to its value."""
+        task = self.task
+        for eta in task.etas[:-1]:
+            dual = self._dual(rows, task.mass, task.eps, eta)
+            start = g + threshold(f, dual.box)
+            point = self._ascend(stage, dual, start, _ON_THE_WAY, _SAMPLE_SWEEPS, scaling=5, want_f=True).point
+            g, f = point.g, point.f
+        dual = self._dual(rows, task.mass, task.eps)
+        limit = self._sweeps_left() if stage == "pool" else _SAMPLE_SWEEPS
+        start = g + threshold(f, dual.box)
+        return self._ascend(stage, dual, start, task.tolerance, limit, scaling=5, want_f=True)
+
+    def _listed(self, short: Shortlist, g: NDArray[np.float64], f: NDArray[np.float32]) -> tuple[Ascent, Point]:
         """Solve on a shortlist and look at the whole pool from there, once."""
         task = self.task
-        dual = self._dual(short.rows, task.mass, task.eps)
-        reached = self._ascend("shortlist", dual, g, task.tolerance, _SAMPLE_SWEEPS, scaling=5)
+        reached = self._sharpened("shortlist", short.rows, g, f[short.index])
         seen = self._full(reached.point.g, reached.curvature, task.mass, task.tolerance, limit=1)
         return reached, seen.point
 
@@ -159,7 +176,7 @@ class _Recipe:
     ) -> Ascent:
         dual = self._dual(self.task.rows, mass, self.task.eps)
         limit = limit or self._sweeps_left()
-        return self._ascend("pool", dual, start, tolerance, limit, kept=kept, fresh=kept is None, want_f=True)
+        return self._ascend("pool", dual, start, tolerance, limit, kept=kept, want_f=True)
 
     def _ascend(
         self,
@@ -170,12 +187,11 @@ class _Recipe:
         max_sweeps: int,
         *,
         kept: Curvature | None = None,
-        fresh: bool = True,
         scaling: int = 0,
         want_f: bool = False,
     ) -> Ascent:
         return ascend(
-            dual, start, tolerance=tolerance, max_sweeps=max_sweeps, curvature=kept, fresh=fresh,
+            dual, start, tolerance=tolerance, max_sweeps=max_sweeps, curvature=kept,
             scaling_steps=scaling, want_f=want_f, watch=lambda point: self._note(stage, dual, point),
         )  # fmt: skip
 
@@ -188,8 +204,9 @@ class _Recipe:
         if self.watch is not None:
             self.watch(self.trace[-1])
 
-    def _dual(self, rows: Rows, mass: float, eps: float) -> Dual:
-        return Dual(self.backend, rows, self.task.target, rows.box(mass, eps), eps, self.task.cost)
+    def _dual(self, rows: Rows, mass: float, eps: float, eta: float | None = None) -> Dual:
+        box = rows.box(mass, (self.task.etas[-1] if eta is None else eta) * eps)
+        return Dual(self.backend, rows, self.task.target, box, eps, self.task.cost)
 
     def _noise(self, size: int) -> float:
         return max(_SAMPLING_NOISE * float(np.sqrt(len(self.task.target.b) / size)), 0.1 * self.task.tolerance)
@@ -258,19 +275,19 @@ def shortlist_sizes(n: int, m: int, capacity: float | NDArray[np.float64]) -> tu
 
 def missed_mass(f: NDArray[np.float32], short: Shortlist, task: Task) -> float:
     """Return the selection's mass on rows that the shortlist did not keep exactly, at the f (n,) of a full sweep."""
-    box = task.rows.box(task.mass, task.eps)
+    box = task.box()
     with np.errstate(over="ignore"):
-        taken = np.clip(box.a * np.exp(-f.astype(np.float64) / task.eps), box.lo, box.hi) - box.lo
+        taken = np.clip(box.a * np.exp(-f.astype(np.float64) / box.eta), box.lo, box.hi) - box.lo
     return float(taken.sum() - taken[short.exact].sum())
 
 
-def threshold(f: NDArray[np.float32], rows: Rows, mass: float, eta: float) -> float:
+def threshold(f: NDArray[np.float32], box: Box) -> float:
     """Return the tau with sum_i clip(a_i exp((tau - f_i) / eta), lo_i, hi_i) = 1, by bisection."""
-    box, values = rows.box(mass, eta), f.astype(np.float64)
-    low, high = float(values.min()) - 100.0 * eta, float(values.max()) + 100.0 * eta
+    values = f.astype(np.float64)
+    low, high = float(values.min()) - 100.0 * box.eta, float(values.max()) + 100.0 * box.eta
     for _ in range(60):
         tau = 0.5 * (low + high)
         with np.errstate(over="ignore"):
-            total = np.clip(box.a * np.exp((tau - values) / eta), box.lo, box.hi).sum()
+            total = np.clip(box.a * np.exp((tau - values) / box.eta), box.lo, box.hi).sum()
         low, high = (tau, high) if total < 1.0 else (low, tau)
     return 0.5 * (low + high)
