@@ -14,7 +14,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "gapsel._native":
         raise
-    _msg = "gapsel's native module is not built: run `make setup` in the source tree, or `pip install gapsel`"
+    _msg = "gapsel's native module is not built: run `make setup` in the source tree, or `pip install .` there"
     raise ImportError(_msg, name=error.name) from error
 
 if TYPE_CHECKING:

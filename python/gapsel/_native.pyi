@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["DEBUG_BUILD", "__version__", "isas", "sweep", "topk"]
+
 __version__: str
 DEBUG_BUILD: bool
 
 def isas() -> list[str]:
-    """The instruction sets this machine can run, best first (always ends in "portable")."""
+    """Return the instruction sets this machine can run, best first; the last is "portable"."""
 
 def sweep(
     shards: Sequence[NDArray[np.float16] | NDArray[np.float32]],

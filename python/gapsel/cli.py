@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import sys
 import typing
@@ -228,7 +229,9 @@ def _answer(found: dict[str, Any]) -> list[str]:
 def _certainty(certificate: dict[str, Any], mass: float) -> str:
     if mass == 0:
         return "at mass 0 the choice is one gradient step: the documents of the lowest scores, which is exact"
-    return f"certificate: no other choice of this size gains more than {certificate['percent']:.2g} % of the attainable"
+    # Rounded up, for it is an upper bound; the tolerance of the solver carries no more than a tenth.
+    percent = max(0.1, math.ceil(10 * certificate["percent"]) / 10)
+    return f"certificate: no other choice of this size can beat it by more than {percent:g} % of what is attainable"
 
 
 def _interval(interval: dict[str, float]) -> str:

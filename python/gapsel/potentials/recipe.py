@@ -131,9 +131,11 @@ class _Recipe:
         task, stage = self.task, "pool" if whole else "sample"
         g: NDArray[np.float64] = np.zeros(len(task.target.b))
         for eps in annealed_eps(task.scale.mean, task.eps)[:-1]:
+            if whole and self._sweeps_left() == 1:
+                break
             g = self._ascend(stage, self._dual(rows, 0.0, eps), g, 1e-2, 8, scaling=3).point.g
         dual = self._dual(rows, 0.0, task.eps)
-        return self._ascend(stage, dual, g, tolerance, self._sweeps_left(), scaling=3, want_f=whole)
+        return self._ascend(stage, dual, g, tolerance, task.max_sweeps, scaling=3, want_f=whole)
 
     def _boxed(self, plain: Ascent, rng: np.random.Generator) -> Ascent:
         """From plain transport to the mass that is asked for."""
@@ -155,13 +157,15 @@ class _Recipe:
         """Solve on these rows from a g with f (n,) there, while eta falls to its value."""
         task = self.task
         for eta in task.etas[:-1]:
+            if stage == "pool" and self._sweeps_left() == 1:
+                break
             dual = self._dual(rows, task.mass, task.eps, eta)
             start = g + threshold(f, dual.box)
             point = self._ascend(stage, dual, start, _ON_THE_WAY, _SAMPLE_SWEEPS, scaling=5, want_f=True).point
             g, f = point.g, point.f
         dual = self._dual(rows, task.mass, task.eps)
-        limit = self._sweeps_left() if stage == "pool" else _SAMPLE_SWEEPS
         start = g + threshold(f, dual.box)
+        limit = task.max_sweeps if stage == "pool" else _SAMPLE_SWEEPS
         return self._ascend(stage, dual, start, task.tolerance, limit, scaling=5, want_f=True)
 
     def _listed(self, short: Shortlist, g: NDArray[np.float64], f: NDArray[np.float32]) -> tuple[Ascent, Point]:
@@ -175,8 +179,7 @@ class _Recipe:
         self, start: NDArray[np.float64] | Point, kept: Curvature | None, mass: float, tolerance: float, limit: int = 0
     ) -> Ascent:
         dual = self._dual(self.task.rows, mass, self.task.eps)
-        limit = limit or self._sweeps_left()
-        return self._ascend("pool", dual, start, tolerance, limit, kept=kept, want_f=True)
+        return self._ascend("pool", dual, start, tolerance, limit or self.task.max_sweeps, kept=kept, want_f=True)
 
     def _ascend(
         self,
@@ -190,8 +193,9 @@ class _Recipe:
         scaling: int = 0,
         want_f: bool = False,
     ) -> Ascent:
+        most = min(max_sweeps, self._sweeps_left()) if stage == "pool" else max_sweeps
         return ascend(
-            dual, start, tolerance=tolerance, max_sweeps=max_sweeps, curvature=kept,
+            dual, start, tolerance=tolerance, max_sweeps=most, curvature=kept,
             scaling_steps=scaling, want_f=want_f, watch=lambda point: self._note(stage, dual, point),
         )  # fmt: skip
 
@@ -212,6 +216,7 @@ class _Recipe:
         return max(_SAMPLING_NOISE * float(np.sqrt(len(self.task.target.b) / size)), 0.1 * self.task.tolerance)
 
     def _sweeps_left(self) -> int:
+        """Return how many sweeps of the pool are left; each stage looks at least once."""
         return max(1, self.task.max_sweeps - self.full_sweeps)
 
     def _finish(self, reached: Ascent) -> Solution:
