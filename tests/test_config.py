@@ -149,6 +149,8 @@ def test_k_is_a_number_or_per_cent() -> None:
 
 def test_eps_falls_with_the_mass_unless_it_is_given() -> None:
     assert Settings(mass=0).relative_eps == 0.5
+    assert Settings(mass=0.5).relative_eps == 0.5
+    assert Settings(mass=0.75).relative_eps == pytest.approx(0.5 * 0.2**0.5)
     assert Settings(mass=1).relative_eps == pytest.approx(0.1)
     assert Settings(mass=1, eps=0.3).relative_eps == 0.3
 

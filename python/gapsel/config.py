@@ -72,7 +72,7 @@ class Settings:
     )
     eps: float | None = _field(
         None,
-        "entropic regularisation, in standard deviations of a document's costs (default: 0.5 at mass 0, falling to "
+        "entropic regularisation, in standard deviations of a document's costs (default: 0.5, from mass 0.5 on falling to "
         "0.1 at mass 1)",
         _FIT,
     )
@@ -99,7 +99,7 @@ class Settings:
     @property
     def relative_eps(self) -> float:
         """The eps in use: one step ranks more steadily when it is large, a whole mass is shared out by a small one."""
-        return 0.5 * 0.2**self.mass if self.eps is None else self.eps
+        return 0.5 * 0.2 ** max(0.0, 2.0 * self.mass - 1.0) if self.eps is None else self.eps
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
