@@ -72,8 +72,8 @@ class Settings:
     )
     eps: float | None = _field(
         None,
-        "entropic regularisation, in standard deviations of a document's costs (default: 0.5, from mass 0.5 on falling to "
-        "0.1 at mass 1)",
+        "entropic regularisation, in standard deviations of a document's costs (default: 0.5, falling to 0.1 from "
+        "mass 0.5 to 1)",
         _FIT,
     )
     tolerance: float = _field(1e-3, "marginal error at which the solver stops", _FIT)
