@@ -83,7 +83,8 @@ def _ready_made(paths: Sequence[str]) -> Store:
 
 
 def _check_vectors(settings: Settings, vectors: Store, side: str) -> None:
-    store.check(vectors.shards, name=side, normalize=settings.normalize or settings.cost == "cosine")
+    normalize = settings.normalize or settings.cost == "cosine"
+    store.check(vectors.shards, name=side, normalize=normalize, files=vectors.files)
 
 
 @dataclass(slots=True)

@@ -84,11 +84,12 @@ class TableFile:
 class Store:
     """Vectors (n, d) in shards, each a read-only (rows, d) array of float16 or float32, rows numbered across shards.
 
-    ``fingerprint`` is what made the vectors (embedder, pooling, length, input); ``folder`` is None for vectors that
-    gapsel did not write. Lookups read the provenance of one shard at a time.
+    ``files`` is what messages call each shard; ``fingerprint`` what made the vectors (embedder, pooling, length,
+    input); ``folder`` is None for vectors that gapsel did not write. Lookups read one shard's provenance at a time.
     """
 
     shards: tuple[NDArray[np.floating], ...]
+    files: tuple[str, ...]
     provenance: tuple[Provenance, ...]
     fingerprint: Mapping[str, object]
     content: tuple[str, ...]
@@ -176,7 +177,8 @@ def open(folder: Path | str, *, verify: bool = False) -> Store:  # noqa: A001 - 
             _verify(folder, at, entry, shard)
     tables = tuple(TableFile(table_path(folder, at)) for at in range(len(shards)))
     content = tuple(entry.vectors for entry in index.shards)
-    return Store(shards, tables, index.fingerprint, content, folder)
+    files = tuple(str(vectors_path(folder, at)) for at in range(len(shards)))
+    return Store(shards, files, tables, index.fingerprint, content, folder)
 
 
 def vectors_path(folder: Path, shard: int) -> Path:

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
@@ -85,27 +85,29 @@ def from_vectors(
         shards.append(shard)
         provenance.append(Numbered(source, first, len(shard), own))
         first += len(shard)
-    _check_d(shards, "vectors")
-    return Store(tuple(shards), _with_ids(provenance, ids), {"vectors": "ready-made"}, ())
+    _check_d(shards, "vectors", [one.source for one in provenance])
+    files = tuple(one.source for one in provenance)
+    return Store(tuple(shards), files, _with_ids(provenance, ids), {"vectors": "ready-made"}, ())
 
 
-def check(shards: Sequence[NDArray[np.floating]], *, name: str, normalize: bool) -> None:
+def check(shards: Sequence[NDArray[np.floating]], *, name: str, normalize: bool, files: Sequence[str] = ()) -> None:
     """Read all vectors once, block by block, and raise DataError if they cannot be used.
 
     Faults are: no rows, arrays that are not (rows, d), types other than float, another d than in the shards before,
     rows with NaN or infinite values, and with ``normalize`` rows of zeros, which have no direction. The message names
-    the array (its file, if it is a memory map), the first bad row, counted across shards, and the number of bad rows.
+    the array by its entry in ``files``, else by ``name``, the first bad row, counted from 0 within this array, and the
+    number of bad rows in all.
     """
-    for at, shard in enumerate(shards):
-        _check_form(shard, _name_of(shard, name, at, len(shards)))
-    _check_d(shards, name)
+    names = files or _names(name, len(shards))
+    for shard, own in zip(shards, names, strict=True):
+        _check_form(shard, own)
+    _check_d(shards, name, names)
     found: dict[str, tuple[str, int, int]] = {}
-    for at, start, block in _numbered_blocks(shards):
+    for own, start, block in _named_blocks(shards, names):
         for fault, flags in _faults(block, normalize=normalize):
             bad = np.flatnonzero(flags)
             if len(bad):
-                here = (_name_of(shards[at], name, at, len(shards)), start + int(bad[0]), 0)
-                where, first, count = found.get(fault, here)
+                where, first, count = found.get(fault, (own, start + int(bad[0]), 0))
                 found[fault] = (where, first, count + len(bad))
     for fault, (where, first, count) in found.items():
         msg = f"{where} row {first}: {fault} ({count} such rows in all): {_REMEDY[fault]}"
@@ -124,7 +126,7 @@ def _load(one: Vectors, source: str, column: str | None) -> tuple[NDArray[np.flo
         if path.suffix.lower() == ".parquet":
             return _from_parquet(path, column)
         if path.suffix.lower() == ".npy":
-            return _ready(np.load(path, mmap_mode="r", allow_pickle=False), source), None
+            return _ready(np.lib.format.open_memmap(path, mode="r"), source), None
     except FileNotFoundError as error:
         msg = f"{path}: there is no such file: check the path"
         raise DataError(msg) from error
@@ -148,15 +150,24 @@ def _ready(vectors: NDArray[np.floating], source: str) -> NDArray[np.floating]:
 
 
 def _copied(blocks: Iterator[NDArray[np.floating]], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the blocks one after the other in a temporary float32 memory map, which is gone when it is let go."""
+    """Return the blocks one after the other as a memory map of a temporary file, which is gone when it is let go."""
     with tempfile.TemporaryFile() as file:
-        copy = np.memmap(file, np.float32, "w+", shape=shape)
-    start = 0
-    for block in blocks:
-        copy[start : start + len(block)] = block
-        start += len(block)
-    copy.flags.writeable = False
-    return copy
+        for block in blocks:
+            _put(np.ascontiguousarray(block, np.float32), file)
+        return np.memmap(file, np.float32, "r", shape=shape)
+
+
+def _put(block: NDArray[np.float32], file: IO[bytes]) -> None:
+    # Written, not copied into a map: on a full disk the write says so, where a map would end the process.
+    try:
+        file.write(block.data)
+        file.flush()
+    except OSError as error:
+        msg = (
+            f"the vectors cannot be converted in {tempfile.gettempdir()} ({error.strerror}): free some space there, "
+            "name another folder in TMPDIR, or give float16 or float32 in C order"
+        )
+        raise DataError(msg) from error
 
 
 def _from_parquet(path: Path, column: str | None) -> tuple[NDArray[np.floating], pa.Array | None]:
@@ -238,12 +249,9 @@ def _with_ids(provenance: list[Numbered], ids: Sequence[str] | None) -> tuple[Pr
 # ---- checking
 
 
-def _name_of(shard: NDArray[np.floating], name: str, at: int, count: int) -> str:
-    """Return what a shard is called in messages."""
-    file = getattr(shard, "filename", None)
-    if file:
-        return str(file)
-    return f"{name}, array {at}" if count > 1 else name
+def _names(name: str, count: int) -> list[str]:
+    """Return what the shards of this name are called in messages."""
+    return [name] if count == 1 else [f"{name}, array {at}" for at in range(count)]
 
 
 def _check_form(shard: NDArray[np.floating], name: str) -> None:
@@ -262,24 +270,25 @@ def _empty(name: str) -> DataError:
     return DataError(f"{name}: is empty: give at least one vector of at least one dimension")
 
 
-def _check_d(shards: Sequence[NDArray[np.floating]], name: str) -> None:
+def _check_d(shards: Sequence[NDArray[np.floating]], name: str, names: Sequence[str]) -> None:
     """Raise DataError unless there are shards and all have the same d."""
     if not shards:
         raise _empty(name)
     d = shards[0].shape[1]
-    for at, shard in enumerate(shards):
+    for shard, own in zip(shards, names, strict=True):
         if shard.shape[1] != d:
-            where = _name_of(shard, name, at, len(shards))
-            msg = f"{where}: has {shard.shape[1]} dimensions, the shards before it {d}: use vectors of one embedder"
+            msg = f"{own}: has {shard.shape[1]} dimensions, the shards before it {d}: use vectors of one embedder"
             raise DataError(msg)
 
 
-def _numbered_blocks(shards: Sequence[NDArray[np.floating]]) -> Iterator[tuple[int, int, NDArray[np.floating]]]:
-    """Yield (shard, first row counted across shards, block of rows)."""
-    start = 0
-    for at, shard in enumerate(shards):
+def _named_blocks(
+    shards: Sequence[NDArray[np.floating]], names: Sequence[str]
+) -> Iterator[tuple[str, int, NDArray[np.floating]]]:
+    """Yield (name of the shard, first row within it, block of rows)."""
+    for shard, own in zip(shards, names, strict=True):
+        start = 0
         for block in _row_blocks(shard):
-            yield at, start, block
+            yield own, start, block
             start += len(block)
 
 
