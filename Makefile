@@ -15,6 +15,8 @@ SOURCES := python tests $(wildcard benches)
 
 # cargo is found in its usual place even where the shell's profile was not read.
 export PATH := $(PATH):$(HOME)/.cargo/bin
+# Containers often forbid bytecode; every process would then compile torch anew, ten seconds of each.
+unexport PYTHONDONTWRITEBYTECODE
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help

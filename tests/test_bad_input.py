@@ -58,7 +58,8 @@ WEIGHTS: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {
     "negative": (_weights(-0.5), ("row 3", "-0.5", "not negative")),
     "nan": (_weights(np.nan), ("row 3", "nan", "finite")),
     "short": (_weights(1.0, N - 1), (f"({N - 1},)", f"give {N} numbers")),
-    "zero": (np.zeros(N), ("all 0", "give at least one row some weight")),
+    "zero": (np.zeros(N), ("sum to 0", "give at least one row some weight")),
+    "huge": (np.full(N, 1e307), ("sum to inf", "a finite sum")),
     "text": (np.full(N, "1"), ("<U1", f"give {N} numbers")),
 }
 FILES: dict[str, bytes] = {
@@ -330,6 +331,13 @@ def test_output_folder_that_is_not_ours_is_left_alone(
     assert (snapshot("out") or Path("out").read_bytes()) == before
 
 
+def test_folder_of_a_run_that_was_killed_at_its_first_file_is_taken() -> None:
+    Path("out").mkdir()
+    Path("out/.run.json.123.tmp").write_text("{")
+    _finish_run()
+    assert Path("out/report.html").exists()
+
+
 def test_folder_under_a_file_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = command(["run", "--quiet", "-o", "pool.npy/out", *flags(GOOD)], capsys)
     assert code == DATA
@@ -414,17 +422,26 @@ def test_a_model_that_is_none(damage: str, capsys: pytest.CaptureFixture[str]) -
     assert_says(said, ("model.safetensors", "fit it again"))
 
 
-@pytest.mark.parametrize("file", ["selection.json", "findings.json", "scores/00000.parquet"])
-def test_a_damaged_result_is_named(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+DAMAGED = [
+    ("selection.json", b"{", "report", "report.html"),
+    ("selection.json", b"[]", "report", "report.html"),
+    ("selection.json", b'{"rows": [1]}', "report", "report.html"),
+    ("findings.json", b"{", "report", None),
+    ("scores/00000.parquet", b"{", "select", "selected.jsonl"),
+]
+
+
+@pytest.mark.parametrize(("file", "content", "door", "lost"), DAMAGED)
+def test_a_damaged_result_is_named(
+    file: str, content: bytes, door: str, lost: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
     _finish_run()
-    Path("out", file).write_bytes(b"{")
-    changes = {"selection.json": ["report"], "findings.json": ["report"], "scores/00000.parquet": ["select"]}[file]
-    lost = {"selection.json": "report.html", "scores/00000.parquet": "selected.jsonl"}.get(file)
+    Path("out", file).write_bytes(content)
     if lost:
         Path("out", lost).unlink()
-    code, said = command([*changes, "--quiet", "-o", "out"], capsys)
+    code, said = command([door, "--quiet", "-o", "out"], capsys)
     assert code == DATA
-    assert_says(said, (f"out/{file.partition('/')[0]}", "cannot be read", "the same command again"))
+    assert_says(said, (f"out/{file.partition('/')[0]}", "the same command again"))
 
 
 # ---- as the shell sees it

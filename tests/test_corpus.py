@@ -169,6 +169,15 @@ def test_folder_is_read_recursively_in_order_without_hidden_and_unknown_files(tm
     assert corpus.sources([str(tmp_path / "a.txt")] * 2) == [str(tmp_path / "a.txt")]
 
 
+def test_a_link_to_a_folder_it_lies_in_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    path = write(tmp_path / "deep" / "a.txt", as_txt(ROWS))
+    (tmp_path / "deep" / "up").symlink_to("..")
+    (tmp_path / "itself").symlink_to(".")
+    (tmp_path / "other").symlink_to("deep")
+    assert corpus.sources([str(tmp_path)]) == [path, str(tmp_path / "other" / "a.txt")]
+
+
 def test_blank_lines_keep_their_number_and_are_no_rows(tmp_path: Path) -> None:
     path = write(tmp_path / "pool.jsonl", b'\xef\xbb\xbf{"text": "a"}\r\n\n  \n{"text": "b", "id": 5}')
     rejects = Rejects()

@@ -12,8 +12,8 @@ from safetensors.numpy import save as tensor_bytes
 
 from gapsel.backends.cpu import CpuBackend
 from gapsel.cost import measure_scale
-from gapsel.errors import DataError, UsageError
-from gapsel.model import QUANTILES, Calibration, Model, check_embedder, load
+from gapsel.errors import DataError
+from gapsel.model import QUANTILES, Calibration, Model, load
 from gapsel.potentials import Rows, Solution, Task, solve
 from gapsel.records import COST_KINDS, Cost, CostKind, Target
 
@@ -151,13 +151,3 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"\.safetensors: there is no model") as caught:
         load(tmp_path / name)
     assert str(tmp_path) in str(caught.value)
-
-
-def test_vectors_of_another_embedder_are_refused() -> None:
-    model, _ = fitted(hash="abc", model="small encoder")
-    check_embedder(model, {"hash": "abc"}, "pool")
-    with pytest.raises(UsageError, match=r"new\.jsonl: its vectors were made by big encoder.*small encoder"):
-        check_embedder(model, {"hash": "def", "model": "big encoder"}, "new.jsonl")
-    with pytest.raises(UsageError, match="an unknown embedder"):
-        check_embedder(model, {}, "new.npy")
-    check_embedder(fitted()[0], {}, "new.npy")

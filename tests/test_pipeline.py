@@ -298,6 +298,8 @@ def test_a_run_killed_while_it_embeds_goes_on_and_ends_the_same(
     ended = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, timeout=300, check=False)
     assert ended.returncode == -9, ended.stderr
     assert not (out / "model.safetensors").exists()
+    # As if it had been killed while it wrote.
+    (out / "vectors" / "pool" / ".00002.npy.123.tmp").write_bytes(b"half")
     encoded = []
     encode = embed.Encoder.encode
 
@@ -308,6 +310,8 @@ def test_a_run_killed_while_it_embeds_goes_on_and_ends_the_same(
     monkeypatch.setattr(embed.Encoder, "encode", count)
     assert main(arguments) == 0
     assert sum(encoded) == N - 2 * SHARD + M
+    written = json.loads((out / "run.json").read_text())["steps"]["embed"]["files"]
+    assert not [name for name in written if name.endswith(".tmp")]
     for side in ("pool", "target"):
         assert np.array_equal(matrix(out, side), matrix(done.folder, side))
     assert (out / "selected.jsonl").read_bytes() == done.file.read_bytes()

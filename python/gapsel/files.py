@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -44,6 +45,11 @@ def whole(path: Path | str) -> Iterator[BinaryIO]:
         raise DataError(msg) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Tell whether a file is a temporary one of `whole`, left behind by a process that was killed."""
+    return re.fullmatch(r"\..+\.[0-9]+\.tmp", path.name) is not None
 
 
 def write_json(path: Path | str, value: object) -> None:

@@ -25,8 +25,8 @@ class Certificate:
     """How far, at most, the selection is from the best one of its size at its mass.
 
     ``before`` and ``after`` are the regularised distance to the target of the pool and of the mixture with the
-    selection; ``gap`` bounds what any other choice of k could still gain (Frank-Wolfe gap at the re-solved mixture);
-    ``percent`` is the gap in per cent of the attainable gain before - after + gap.
+    selection, solved for once more to ``marginal_error``; ``gap`` bounds what any other choice of k could still gain;
+    ``percent`` is the gap in per cent of the attainable gain, before - after + gap.
     """
 
     before: float

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapsel.errors import DataError, UsageError
+from gapsel.errors import DataError
 from gapsel.files import whole
 from gapsel.records import Box, Cost, CostScale, Evidence, Potentials, Stage, Target
 
@@ -124,14 +124,3 @@ def _read(file: Path) -> tuple[dict[str, NDArray[Any]], str]:
         msg = f"{file}: its format is {metadata.get('format')!r}, this version reads {FORMAT!r}: fit it again"
         raise DataError(msg)
     return tensors, metadata.get("about", "")
-
-
-def check_embedder(model: Model, embedder: dict[str, object], where: str) -> None:
-    """Refuse vectors that another embedder made: their scores would mean nothing."""
-    fitted, given = model.embedder.get("hash"), embedder.get("hash")
-    if fitted != given:
-        msg = (
-            f"{where}: its vectors were made by {embedder.get('model', 'an unknown embedder')}, the model was fitted "
-            f"on {model.embedder.get('model', 'vectors of an unknown embedder')}: embed both with the same model"
-        )
-        raise UsageError(msg)

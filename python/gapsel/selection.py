@@ -1,6 +1,9 @@
 """Potentials -> selection: the k rows of lowest f, their calibrated scores, and how good the choice is at most.
 
-    score_i = f_i - sum_{l != i} a_l f_l / (1 - a_i)           the calibrated gradient (GOT-D, eq. 6), same order as f
+    score_i = f_i - sum_{l != i} a_l f_l / (1 - a_i)           the calibrated gradient (GOT-D, eq. 6)
+
+Where all a_i are equal, scores have the order of f. Where they are not, 1 - a_i may change the order among rows of much
+weight; the choice goes by f, which is the gradient of the mixture's distance by the mass put on a row.
 
 The certificate is weak duality. With F(r) the regularised distance of row masses r to the target, every g gives
 

@@ -123,10 +123,15 @@ def _all_of(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += _folder(path)
+            files += [] if _is_loop(path) else _folder(path)
         elif kind_of(path):
             files.append(path)
     return files
+
+
+def _is_loop(folder: Path) -> bool:
+    """Tell whether a folder is a link to one that it lies in, by which the same files would be found without end."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _folder(folder: Path) -> list[Path]:

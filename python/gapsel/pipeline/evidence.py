@@ -40,7 +40,6 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
     labels = {side: _labels(run, side) for side in ("pool", "target")}
     pool_distance = _distance(run, run.rows)
     values = scores(run.f, run.rows.a)
-    edges = np.histogram_bin_edges(values, _BINS)
     embedder = run.model.embedder
     steps = record["steps"]
     return Findings(
@@ -65,11 +64,7 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
         pool_distance=pool_distance,
         methods=_compare(run, chosen.rows, labels, pool_distance),
         certificate=certificate,
-        histogram=Histogram(
-            tuple(map(float, edges)),
-            tuple(map(int, np.histogram(values, edges)[0])),
-            tuple(map(int, np.histogram(values[chosen.rows], edges)[0])),
-        ),
+        histogram=_histogram(values, chosen.rows),
         cut=float(chosen.scores[-1]),
         compositions=_compositions(run, chosen.rows, labels),
         chosen=_examples(run, chosen, labels["pool"], np.linspace(0, run.k - 1, min(_EXAMPLES, run.k)).astype(int)),
@@ -78,6 +73,12 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
         seconds={name: steps[name]["seconds"] for name in ("embed", "fit", "score", "select")},
         peak_memory_bytes=peak_memory(),
     )
+
+
+def _histogram(values: NDArray[np.float64], chosen: NDArray[np.int64]) -> Histogram:
+    edges = np.histogram_bin_edges(values, _BINS)
+    counts = (np.histogram(part, edges)[0] for part in (values, values[chosen]))
+    return Histogram(tuple(edges.tolist()), *(tuple(part.tolist()) for part in counts))
 
 
 def _compare(

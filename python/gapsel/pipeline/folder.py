@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from gapsel import __version__
 from gapsel.config import STEPS, Settings
 from gapsel.errors import DataError, UsageError
-from gapsel.files import write_json
+from gapsel.files import is_leftover, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +50,7 @@ class RunFolder:
         """
         check_writable(path)
         if not (path / RECORD).exists():
-            if path.exists() and any(path.iterdir()):
+            if path.exists() and not all(map(is_leftover, path.iterdir())):
                 msg = f"{path}: is there already and is no run folder: name a new folder (-o)"
                 raise UsageError(msg)
             return cls(path, settings, _new_record(settings))

@@ -262,12 +262,19 @@ DOORS = {"embed": embed_step, "fit": fit_step, "score": score_step, "select": se
 
 
 def read_selection(run: Run) -> tuple[Selection, Certificate]:
-    """Read what select_step wrote."""
-    saved = read_json(run.path / SELECTION)
-    chosen = selection.Selection(
-        np.array(saved["rows"], np.int64), np.array(saved["scores"]), np.array(saved["nearest"], np.int32)
-    )
-    return chosen, Certificate(**saved["certificate"])
+    """Read what select_step wrote. Raises DataError for anything else."""
+    file = run.path / SELECTION
+    saved = read_json(file)
+    try:
+        chosen = selection.Selection(
+            np.array(saved["rows"], np.int64),
+            np.array(saved["scores"], np.float64),
+            np.array(saved["nearest"], np.int32),
+        )
+        return chosen, Certificate(**saved["certificate"])
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{file}: cannot be read as a selection ({error}): delete it, and give the same command again"
+        raise DataError(msg) from error
 
 
 def _write_selected(run: Run, chosen: Selection) -> Path:
@@ -316,18 +323,24 @@ def _weights(path: str | None, count: int, side: str) -> NDArray[np.float64] | N
 
 
 def check_weights(weights: NDArray[Any], count: int, name: str) -> NDArray[np.float64]:
-    """Return weights (count,) as float64. Raises DataError for another shape, negative or non-finite ones, or sum 0."""
+    """Return weights (count,) as float64.
+
+    Raises DataError for another shape, negative or non-finite weights, and a sum that is 0 or not finite.
+    """
     if weights.shape != (count,) or weights.dtype.kind not in "fiu":
         msg = f"{name} are {weights.dtype} of shape {weights.shape}: give {count} numbers"
         raise DataError(msg)
+    weights = weights.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
     if bad.size:
         msg = f"{name}: row {bad[0]} is {weights[bad[0]]}: weights are finite and not negative"
         raise DataError(msg)
-    if not weights.sum() > 0:
-        msg = f"{name} are all 0: give at least one row some weight"
+    with np.errstate(over="ignore"):
+        total = float(weights.sum())
+    if not 0 < total < np.inf:
+        msg = f"{name} sum to {total:g}: give at least one row some weight, and all of them a finite sum"
         raise DataError(msg)
-    return weights.astype(np.float64)
+    return weights
 
 
 def _same_embedder(run: Run) -> None:

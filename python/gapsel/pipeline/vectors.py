@@ -11,6 +11,7 @@ import numpy as np
 
 from gapsel import corpus, embed, store
 from gapsel.errors import DataError, UsageError
+from gapsel.files import is_leftover
 from gapsel.potentials import gather
 from gapsel.progress import track
 
@@ -146,8 +147,8 @@ def write_side(
     with track(f"embed {side.name}", side.rows, "documents", enabled=not quiet) as advance:
         made = _Maker(settings, folder, side, encoder).write(advance)
     facts = {"rows": made.n, "d": made.d, "rejected": side.rejects.count, "tokens": int(made.tokens().sum())}
-    written = sorted(str(file.relative_to(folder)) for file in (folder / "vectors" / side.name).iterdir())
-    return facts, [rejected, *written]
+    there = sorted((folder / "vectors" / side.name).iterdir())
+    return facts, [rejected, *(str(file.relative_to(folder)) for file in there if not is_leftover(file))]
 
 
 def _batches(settings: Settings, side: str, rejects: corpus.Rejects | None = None) -> Iterator[corpus.Batch]:
