@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import ReferenceBackend
-from gapsel.baselines import ALL, Baseline, Nearest, Random, RoundRobin, roundrobin
-from gapsel.baselines.pool import tiles
+from gapsel.baselines import ALL, Baseline, Nearest, Problem, Random, RoundRobin, roundrobin
+from gapsel.baselines.problem import tiles
 from gapsel.cost import cost_matrix
 from gapsel.errors import DataError, UsageError
 from gapsel.records import COST_KINDS, Cost, Target
@@ -27,6 +27,7 @@ Array = NDArray[Any]
 CPU, REFERENCE = CpuBackend(1), ReferenceBackend()
 COSTS = st.builds(Cost, st.sampled_from(COST_KINDS), st.booleans())
 PLAIN = Cost("sqeuclidean", normalize=False)
+problems = given(seed=st.integers(0, 999), n=st.integers(1, 60), m=st.integers(1, 8), cost=COSTS, data=st.data())
 each_baseline = pytest.mark.parametrize("baseline", ALL, ids=lambda baseline: baseline.name)
 
 
@@ -54,7 +55,7 @@ def cut(x: Array, at: list[int]) -> list[Array]:
 
 def choose(baseline: Baseline, x: Array | list[Array], target: Target, k: int, cost: Cost = PLAIN) -> list[int]:
     shards = x if isinstance(x, list) else [x]
-    rows = baseline.choose(shards, target, cost, k, backend=CPU)
+    rows = baseline.choose(Problem(shards, target, cost, k), CPU)
     assert rows.shape == (k,)
     assert rows.dtype == np.int64
     return [int(row) for row in rows]
@@ -138,16 +139,16 @@ def test_names_differ() -> None:
 
 def test_random_depends_on_the_seed_alone() -> None:
     x, target = random_problem(0, 1000, 2)
-    by_seed = [Random().choose([x], target, PLAIN, 20, backend=CPU, seed=seed).tolist() for seed in (0, 0, 1)]
+    by_seed = [Random().choose(Problem([x], target, PLAIN, 20, seed), CPU).tolist() for seed in (0, 0, 1)]
     assert by_seed[0] == by_seed[1] != by_seed[2]
-    assert by_seed[0] == Random().choose([x * 2], target, Cost(), 20, backend=REFERENCE).tolist()
+    assert by_seed[0] == Random().choose(Problem([x * 2], target, Cost(), 20), REFERENCE).tolist()
 
 
 def test_random_is_uniform_in_row_and_in_rank() -> None:
     x, target = random_problem(0, 5, 1)
     counts = np.zeros((5, 3))
     for seed in range(2000):
-        counts[Random().choose([x], target, PLAIN, 3, backend=CPU, seed=seed), range(3)] += 1
+        counts[Random().choose(Problem([x], target, PLAIN, 3, seed), CPU), range(3)] += 1
     # Each row has each rank 400 times, give or take 18.
     assert abs(counts - 400).max() < 90
 
@@ -156,13 +157,7 @@ def test_random_is_uniform_in_row_and_in_rank() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 999),
-    n=st.integers(1, 60),
-    m=st.integers(1, 8),
-    cost=COSTS,
-    data=st.data(),
-)
+@problems
 def test_nearest_is_brute_force(seed: int, n: int, m: int, cost: Cost, data: st.DataObject) -> None:
     x, target = random_problem(seed, n, m)
     k = data.draw(st.integers(1, n))
@@ -175,7 +170,7 @@ def test_nearest_is_brute_force(seed: int, n: int, m: int, cost: Cost, data: st.
 def test_nearest_gives_ties_to_the_lower_row() -> None:
     x, target = grid_problem(1, 60, 3)
     expected = np.argsort(cost_matrix(x, target.y, PLAIN).min(axis=1), kind="stable")
-    assert Nearest().choose([x], target, PLAIN, 60, backend=REFERENCE).tolist() == expected.tolist()
+    assert Nearest().choose(Problem([x], target, PLAIN, 60), REFERENCE).tolist() == expected.tolist()
     x, target = random_problem(1, 60, 3)
     chosen = choose(Nearest(), np.concatenate([x, x]), target, 120, Cost())
     assert chosen[1::2] == [row + 60 for row in chosen[::2]]
@@ -185,13 +180,7 @@ def test_nearest_gives_ties_to_the_lower_row() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    seed=st.integers(0, 999),
-    n=st.integers(1, 60),
-    m=st.integers(1, 8),
-    cost=COSTS,
-    data=st.data(),
-)
+@problems
 def test_round_robin_is_brute_force(seed: int, n: int, m: int, cost: Cost, data: st.DataObject) -> None:
     x, target = random_problem(seed, n, m)
     k = data.draw(st.integers(1, n))

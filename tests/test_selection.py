@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import ReferenceBackend
-from gapsel.baselines import RoundRobin
+from gapsel.baselines import Problem, RoundRobin
 from gapsel.cost import cost_matrix, measure_scale
 from gapsel.errors import UsageError
 from gapsel.potentials import Rows, Task, solve
@@ -256,7 +256,7 @@ def test_a_whole_mass_keeps_the_targets_topics_where_one_step_collapses() -> Non
     whole, step = make(x, y, k, mass=1.0, rel=0.02), make(x, y, k, mass=0.0)
     _, at_whole = chosen(whole, k, CPU)
     _, at_step = chosen(step, k, CPU)
-    turns = RoundRobin().choose([x], whole.target, whole.cost, k, backend=CPU)
+    turns = RoundRobin().choose(Problem([x], whole.target, whole.cost, k), CPU)
     assert np.abs(shares(of_pool[at_whole.rows]) - shares(of_target)).max() <= 0.05
     assert shares(of_pool[at_step.rows]).max() >= 0.9
     assert alone(at_whole.rows, whole) <= 1.02 * alone(turns, whole)

@@ -3,7 +3,7 @@
     random.py      any k rows
     nearest.py     the k rows with the smallest cost to any target
     roundrobin.py  targets take turns, each takes its nearest row that is still free
-    pool.py        the pool as rows, however it is cut into shards
+    problem.py     what each of them is given; the pool as rows, however it is cut into shards
 
 None of them looks at the pool as a distribution: that is what they are there to show.
 """
@@ -13,19 +13,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from gapsel.baselines.nearest import Nearest
+from gapsel.baselines.problem import Problem
 from gapsel.baselines.random import Random
 from gapsel.baselines.roundrobin import RoundRobin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.records import Cost, Target
 
-__all__ = ["ALL", "Baseline", "Nearest", "Random", "RoundRobin"]
+__all__ = ["ALL", "Baseline", "Nearest", "Problem", "Random", "RoundRobin"]
 
 
 class Baseline(Protocol):
@@ -33,22 +31,11 @@ class Baseline(Protocol):
 
     name: str
 
-    def choose(
-        self,
-        shards: Sequence[NDArray[np.floating]],
-        target: Target,
-        cost: Cost,
-        k: int,
-        *,
-        backend: Backend,
-        seed: int = 0,
-    ) -> NDArray[np.int64]:
+    def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:
         """Return k distinct rows (k,) of the pool, best first, numbered across the shards.
 
-        The shards are those of `backends.Backend`, n rows of d dimensions; their cut changes nothing. Targets of weight
-        0 take part in nothing. ``seed`` is for baselines that draw, ``backend`` for those that sweep.
-
-        Raises UsageError unless 1 <= k <= n, DataError for shapes and values that do not fit, naming the row.
+        The cut into shards changes nothing. Targets of weight 0 take part in nothing. ``backend`` is for baselines that
+        sweep. Raises DataError for values that do not fit, naming the row.
         """
         ...
 

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.baselines.pool import size
 from gapsel.records import Box
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.records import Cost, Target
+    from gapsel.baselines.problem import Problem
 
 # The hard minimum does not know eps; any positive number will do.
 _EPS = 1.0
@@ -32,18 +29,12 @@ class Nearest:
 
     name = "nearest neighbours"
 
-    def choose(
-        self,
-        shards: Sequence[NDArray[np.floating]],
-        target: Target,
-        cost: Cost,
-        k: int,
-        *,
-        backend: Backend,
-        seed: int = 0,  # noqa: ARG002 - nothing is drawn
-    ) -> NDArray[np.int64]:
+    def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:
         """Return k rows (k,); see Baseline.choose."""
-        n = size(shards, target, k)
+        n, target = problem.n, problem.target
         smallest = np.empty(n, np.float32)
-        backend.sweep(shards, target, np.zeros(len(target.b)), Box.fixed(1 / n), eps=_EPS, cost=cost, hard=smallest)
-        return backend.topk(smallest, k)
+        backend.sweep(
+            problem.shards, target, np.zeros(len(target.b)), Box.fixed(1 / n),
+            eps=_EPS, cost=problem.cost, hard=smallest,
+        )  # fmt: skip
+        return backend.topk(smallest, problem.k)

@@ -10,15 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.baselines.pool import size
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.records import Cost, Target
+    from gapsel.baselines.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +23,6 @@ class Random:
 
     name = "random"
 
-    def choose(
-        self,
-        shards: Sequence[NDArray[np.floating]],
-        target: Target,
-        cost: Cost,  # noqa: ARG002 - neither target nor cost matters
-        k: int,
-        *,
-        backend: Backend,  # noqa: ARG002 - nothing is swept
-        seed: int = 0,
-    ) -> NDArray[np.int64]:
+    def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:  # noqa: ARG002 - nothing is swept
         """Return k rows (k,); see Baseline.choose."""
-        n = size(shards, target, k)
-        return np.random.default_rng(seed).choice(n, k, replace=False).astype(np.int64)
+        return np.random.default_rng(problem.seed).choice(problem.n, problem.k, replace=False).astype(np.int64)

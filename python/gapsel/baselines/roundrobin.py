@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.baselines.pool import size, tiles
+from gapsel.baselines.problem import tiles
 from gapsel.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.records import Cost, Target
+    from gapsel.baselines.problem import Problem
+    from gapsel.records import Cost
 
 # Lists are longer than their share of k, since targets have neighbours in common; a longer list costs little.
 _SLACK, _SPARE = 4, 64
@@ -41,29 +42,20 @@ class RoundRobin:
 
     name = "round-robin neighbours"
 
-    def choose(
-        self,
-        shards: Sequence[NDArray[np.floating]],
-        target: Target,
-        cost: Cost,
-        k: int,
-        *,
-        backend: Backend,  # noqa: ARG002 - the verbs give a row's best target, and here each target's best rows count
-        seed: int = 0,  # noqa: ARG002 - nothing is drawn
-    ) -> NDArray[np.int64]:
+    def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:  # noqa: ARG002 - gives best targets of rows
         """Return k rows (k,); see Baseline.choose. Weights are ignored."""
-        n = size(shards, target, k)
+        n, k = problem.n, problem.k
         if n > 1 << _ROW_BITS:
             msg = f"the pool has {n} rows: round-robin neighbours takes up to {1 << _ROW_BITS}, give it a sample"
             raise UsageError(msg)
-        y = target.y[target.b > 0]
+        y = problem.target.y[problem.target.b > 0]
         longest = max(_LIST_NUMBERS // len(y), 1)
         length = _SLACK * -(-k // len(y)) + _SPARE
         taken = np.zeros(n, np.bool_)
         chosen: list[int] = []
         while len(chosen) < k:
             length = min(length, longest, k - len(chosen))
-            _take_turns(_nearest_free(shards, y, cost, taken, length), taken, chosen, k)
+            _take_turns(_nearest_free(problem.shards, y, problem.cost, taken, length), taken, chosen, k)
             length *= 2
         return np.array(chosen, np.int64)
 

@@ -85,10 +85,8 @@ def _compare(
     run: Run, chosen: NDArray[np.int64], labels: Mapping[str, Sequence[str | None]], of_pool: Interval
 ) -> tuple[MethodResult, ...]:
     p = run.model.potentials
-    ways = {
-        one.name: one.choose(run.pool.shards, p.target, p.cost, run.k, backend=run.backend, seed=run.settings.seed)
-        for one in baselines.ALL
-    }
+    problem = baselines.Problem(run.pool.shards, p.target, p.cost, run.k, run.settings.seed)
+    ways = {one.name: one.choose(problem, run.backend) for one in baselines.ALL}
     wanted = {label for label in labels["target"] if label is not None}
     return tuple(
         MethodResult(

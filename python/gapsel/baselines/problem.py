@@ -1,7 +1,8 @@
-"""The pool as rows, however it is cut into shards: how many there are, and tiles of always the same height."""
+"""What a baseline is given, and the pool in tiles of always the same height, however it is cut into shards."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,29 +14,45 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gapsel.records import Target
+    from gapsel.records import Cost, Target
 
 MATRIX = 2
 
 
-def size(shards: Sequence[NDArray[np.floating]], target: Target, k: int) -> int:
-    """Return n, the number of rows in the pool.
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Choose k rows of a pool for a target.
+
+    ``shards`` are those of `backends.Backend`: n rows of d dimensions, numbered across the shards. ``seed`` is for
+    baselines that draw.
 
     Raises DataError for a shard or target that is not (rows, d) with the same d, UsageError unless 1 <= k <= n.
     """
-    if target.y.ndim != MATRIX or not np.any(target.b > 0):
-        msg = f"the target has shape {target.y.shape}: give (m, d) vectors, at least one of positive weight"
-        raise DataError(msg)
-    d = target.y.shape[1]
-    for at, shard in enumerate(shards):
-        if shard.ndim != MATRIX or shard.shape[1] != d:
-            msg = f"shard {at} has shape {shard.shape}: give (rows, {d}), as the target has {d} dimensions"
+
+    shards: Sequence[NDArray[np.floating]]
+    target: Target
+    cost: Cost
+    k: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        y = self.target.y
+        if y.ndim != MATRIX or not np.any(self.target.b > 0):
+            msg = f"the target has shape {y.shape}: give (m, d) vectors, at least one of positive weight"
             raise DataError(msg)
-    n = sum(map(len, shards))
-    if not 1 <= k <= n:
-        msg = f"k is {k}: the pool has {n} rows, so give a number from 1 to {n}"
-        raise UsageError(msg)
-    return n
+        d = y.shape[1]
+        for at, shard in enumerate(self.shards):
+            if shard.ndim != MATRIX or shard.shape[1] != d:
+                msg = f"shard {at} has shape {shard.shape}: give (rows, {d}), as the target has {d} dimensions"
+                raise DataError(msg)
+        if not 1 <= self.k <= self.n:
+            msg = f"k is {self.k}: the pool has {self.n} rows, so give a number from 1 to {self.n}"
+            raise UsageError(msg)
+
+    @property
+    def n(self) -> int:
+        """The number of rows in the pool."""
+        return sum(map(len, self.shards))
 
 
 def tiles(shards: Sequence[NDArray[np.floating]], height: int) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
