@@ -160,7 +160,7 @@ type Swept<'py> = (
 
 #[pyfunction]
 #[pyo3(signature = (
-    shards, y, b, g, a, lo, hi, *, eps, eta, cost, normalize,
+    shards, y, b, g, lo, hi, *, eps, eta, cost, normalize,
     gram = false, k = 0, f = None, hard = None, nearest = None, threads = 0, isa = None
 ))]
 #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
@@ -170,7 +170,6 @@ fn sweep<'py>(
     y: PyReadonlyArray2<'py, f32>,
     b: PyReadonlyArray1<'py, f64>,
     g: PyReadonlyArray1<'py, f64>,
-    a: &Bound<'py, PyAny>,
     lo: &Bound<'py, PyAny>,
     hi: &Bound<'py, PyAny>,
     eps: f64,
@@ -207,13 +206,8 @@ fn sweep<'py>(
         g: g.as_slice().map_err(|_| contiguous("g"))?,
         d,
     };
-    let (a, lo, hi) = (
-        MassArray::new("a", a)?,
-        MassArray::new("lo", lo)?,
-        MassArray::new("hi", hi)?,
-    );
+    let (lo, hi) = (MassArray::new("lo", lo)?, MassArray::new("hi", hi)?);
     let rule = Rule {
-        a: a.view("a")?,
         lo: lo.view("lo")?,
         hi: hi.view("hi")?,
         eta,

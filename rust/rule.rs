@@ -1,9 +1,9 @@
 //! The row rule: what mass a pool row carries, given its potential.
 //!
 //! ```text
-//! r_i      = clip(a_i exp(-f_i / eta), lo_i, hi_i)                        (a_i = 0 gives r_i = lo_i)
-//! phi_i(f) = min over lo_i <= r <= hi_i of  r f + eta (r log(r / a_i) - r + a_i)
-//! w_i      = r_i on a bound, r_i (1 - eps / eta) strictly between         (the Gram's weight)
+//! r_i      = lo_i + (hi_i - lo_i) / (1 + exp(f_i / eta))
+//! phi_i(f) = lo_i f - eta (hi_i - lo_i) log(1 + exp(-f / eta))            (phi' = r)
+//! w_i      = r_i + eps dr_i / df_i                                        (the Gram's weight)
 //! ```
 
 use crate::error::Error;
@@ -58,8 +58,6 @@ impl Masses<'_> {
 /// The box of each row and the temperature eta within it.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule<'a> {
-    /// Reference mass a.
-    pub a: Masses<'a>,
     /// Lower bound.
     pub lo: Masses<'a>,
     /// Upper bound.
@@ -93,7 +91,6 @@ impl Rule<'_> {
                 value: self.eta,
             });
         }
-        self.a.check("a", n)?;
         self.lo.check("lo", n)?;
         self.hi.check("hi", n)?;
         let rows = if matches!((self.lo, self.hi), (Masses::Same(_), Masses::Same(_))) {
@@ -115,19 +112,17 @@ impl Rule<'_> {
     /// Apply the rule to one row with soft minimum `f` and hard minimum `h`.
     #[must_use]
     pub fn apply(&self, row: usize, f: f64, h: f64, eps: f64) -> RowMass {
-        let (a, lo, hi) = (self.a.at(row), self.lo.at(row), self.hi.at(row));
-        let wanted = if a > 0.0 {
-            a * (-f / self.eta).exp()
-        } else {
-            0.0
-        };
-        let r = wanted.clamp(lo, hi);
-        let entropy = if r > 0.0 { r * (r / a).ln() } else { 0.0 };
-        let free = lo < r && r < hi;
+        let (lo, hi) = (self.lo.at(row), self.hi.at(row));
+        let room = hi - lo;
+        // The tail e never overflows, whatever the size of f.
+        let (x, e) = (f / self.eta, (-(f / self.eta).abs()).exp());
+        let (full, empty) = if x > 0.0 { (e, 1.0) } else { (1.0, e) };
+        let share = full / (1.0 + e);
+        let r = lo + room * share;
         RowMass {
             r,
-            w: if free { r * (1.0 - eps / self.eta) } else { r },
-            phi: r * f + self.eta * (entropy - r + a),
+            w: r - room * share * empty / (1.0 + e) / self.eta * eps,
+            phi: lo * f - self.eta * room * ((-x).max(0.0) + e.ln_1p()),
             hard: (lo * h).min(hi * h),
         }
     }

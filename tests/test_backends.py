@@ -116,7 +116,7 @@ def problem(
     f = np.empty(n)
     REFERENCE.sweep([x], target, g, Box.fixed(1 / n), eps=eps, cost=cost, f=f)
     lo = (1 - lam) * a
-    box = Box(a, lo, lo + 2 * lam / n if lam else a, eta=2 * eps)
+    box = Box(lo, lo + 2 * lam / n if lam else lo, eta=2 * eps)
     return Problem(x, target, g - float(np.median(f)), box, eps, cost)
 
 
@@ -150,7 +150,7 @@ def assert_agrees(p: Problem, found: Result, exact: Result) -> None:
     assert np.abs(found.swept.q - exact.swept.q).sum() <= relative * mass + 1e-12
     assert (found.swept.q[p.target.b == 0] == 0).all()
     scale = dc + 1e-6 * (float(np.abs(exact.f).max()) + p.box.eta)
-    total = float(np.sum(np.broadcast_to(p.box.a, len(p.x))) + np.sum(np.broadcast_to(p.box.hi, len(p.x))))
+    total = float(2 * np.sum(np.broadcast_to(p.box.hi, len(p.x))))
     assert abs(found.swept.value - exact.swept.value) <= 4 * scale * total
     assert abs(found.swept.hard - exact.swept.hard) <= 4 * scale * total
     assert abs(found.swept.entropy - exact.swept.entropy) <= 4 * relative * mass * (1 + math.log(len(p.g))) + 1e-12
@@ -200,20 +200,18 @@ def test_three_rows_two_columns(backend: Backend) -> None:
 
 
 def test_rows_in_a_box(backend: Backend) -> None:
-    """One row on its lower bound, one strictly between, one on its upper bound."""
+    """One row without room, one between its bounds, one that may be empty."""
     f, p = by_hand(X, Y, B, G, EPS)
-    a, eta = 1 / 3, 1.5
-    free = [a * math.exp(-fi / eta) for fi in f]
-    lo = [1.5 * free[0], 0.5 * free[1], 0.2 * free[2]]
-    hi = [2.0 * free[0], 1.5 * free[1], 0.8 * free[2]]
-    r = [lo[0], free[1], hi[2]]
+    lo, hi, eta = [0.3, 0.1, 0.0], [0.3, 0.5, 0.9], 1.5
+    share = [1 / (1 + math.exp(fi / eta)) for fi in f]
+    r = [lo[i] + (hi[i] - lo[i]) * share[i] for i in range(3)]
     target = Target(np.array(Y, np.float32), np.array(B))
-    box = Box(a, np.array(lo), np.array(hi), eta)
+    box = Box(np.array(lo), np.array(hi), eta)
     result = Problem(np.array(X, np.float32), target, np.array(G), box, EPS, Cost(normalize=False)).sweep(backend)
     np.testing.assert_allclose(result.swept.q, [sum(r[i] * p[i][j] for i in range(3)) for j in range(2)], rtol=1e-6)
-    phi = [ri * fi + eta * (ri * math.log(ri / a) - ri + a) for ri, fi in zip(r, f, strict=True)]
+    phi = [lo[i] * f[i] - eta * (hi[i] - lo[i]) * math.log(1 + math.exp(-f[i] / eta)) for i in range(3)]
     assert result.swept.value == pytest.approx(sum(phi), rel=1e-6)
-    w = [r[0], r[1] * (1 - EPS / eta), r[2]]
+    w = [r[i] - EPS / eta * (hi[i] - lo[i]) * share[i] * (1 - share[i]) for i in range(3)]
     gram = [[sum(w[i] * p[i][j] * p[i][h] for i in range(3)) for h in range(2)] for j in range(2)]
     assert result.swept.gram is not None
     np.testing.assert_allclose(result.swept.gram, np.array(gram), rtol=1e-6)
@@ -267,7 +265,7 @@ def test_peaky_rows_stay_finite(cpu: CpuBackend, kind: CostKind, scale: float) -
     result = p.sweep(cpu)
     assert result.swept.gram is not None
     assert all(np.isfinite(v).all() for v in (result.f, result.hard, result.swept.q, result.swept.gram))
-    assert result.swept.q.sum() == pytest.approx(float(np.sum(p.box.a)), rel=1e-5)
+    assert result.swept.q.sum() == pytest.approx(float(np.sum(p.box.lo)), rel=1e-5)
     exact = p.sweep(REFERENCE)
     np.testing.assert_allclose(result.hard, exact.hard, atol=3 * rounding(p), rtol=1e-6)
     assert (result.f >= result.hard - 3 * rounding(p)).all()
@@ -430,12 +428,12 @@ REFUSALS: list[tuple[str, Callable[[Problem], None], type[GapselError], str]] = 
     ("g nan", with_target(g=np.full(M, np.nan), b=np.ones(M)), DataError, r"g\[0\] is NaN"),
     ("b negative", with_target(b=np.r_[np.ones(M - 1), -1.0]), DataError, r"b\[19\] is -1"),
     ("b zero", with_target(b=np.zeros(M)), DataError, r"all weights b are zero"),
-    ("a", with_box(np.ones(N - 1), 0.0, 1.0, 1.0), DataError, r"a has 299 entries, expected 300"),
-    ("lo", with_box(1.0, np.ones(2), 1.0, 1.0), DataError, r"lo has 2 entries"),
-    ("a negative", with_box(-1.0, 0.0, 1.0, 1.0), DataError, r"a\[0\] is -1"),
-    ("hi infinite", with_box(1.0, 0.0, np.inf, 1.0), DataError, r"hi\[0\] is inf"),
-    ("lo above hi", with_box(1.0, np.r_[np.zeros(N - 1), 2.0], 1.0, 1.0), DataError, r"lo\[299\] is 2"),
-    ("eta", with_box(1.0, 1.0, 1.0, 0.0), UsageError, r"eta is 0"),
+    ("lo", with_box(np.ones(N - 1), 1.0, 1.0), DataError, r"lo has 299 entries, expected 300"),
+    ("hi", with_box(0.0, np.ones(2), 1.0), DataError, r"hi has 2 entries"),
+    ("lo negative", with_box(-1.0, 0.0, 1.0), DataError, r"lo\[0\] is -1"),
+    ("hi infinite", with_box(0.0, np.inf, 1.0), DataError, r"hi\[0\] is inf"),
+    ("lo above hi", with_box(np.r_[np.zeros(N - 1), 2.0], 1.0, 1.0), DataError, r"lo\[299\] is 2"),
+    ("eta", with_box(1.0, 1.0, 0.0), UsageError, r"eta is 0"),
     ("eps", with_eps(0.0), UsageError, r"eps is 0"),
     ("eps nan", with_eps(math.nan), UsageError, r"eps is NaN"),
     ("eps tiny", with_eps(1e-44), DataError, r"beyond float32"),

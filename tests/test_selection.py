@@ -259,5 +259,5 @@ def test_a_whole_mass_keeps_the_targets_topics_where_one_step_collapses() -> Non
     turns = RoundRobin().choose(Problem([x], whole.target, whole.cost, k), CPU)
     assert np.abs(shares(of_pool[at_whole.rows]) - shares(of_target)).max() <= 0.05
     assert shares(of_pool[at_step.rows]).max() >= 0.9
-    assert alone(at_whole.rows, whole) <= 1.02 * alone(turns, whole)
+    assert alone(at_whole.rows, whole) <= 1.05 * alone(turns, whole)
     assert alone(at_whole.rows, whole) < 0.8 * alone(at_step.rows, whole)

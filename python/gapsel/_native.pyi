@@ -18,7 +18,6 @@ def sweep(
     y: NDArray[np.float32],
     b: NDArray[np.float64],
     g: NDArray[np.float64],
-    a: float | NDArray[np.float64],
     lo: float | NDArray[np.float64],
     hi: float | NDArray[np.float64],
     *,

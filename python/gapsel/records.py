@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 CostKind = Literal["sqeuclidean", "cosine", "euclidean"]
@@ -54,13 +55,13 @@ class Target:
 class Box:
     """The row rule: what mass r_i a pool row carries, given its potential f_i.
 
-        r_i = clip(a_i exp(-f_i / eta), lo_i, hi_i)
+        r_i = lo_i + (hi_i - lo_i) / (1 + exp(f_i / eta))
 
-    ``a``, ``lo``, ``hi`` are each one number for all rows or an (n,) float64 array with 0 <= lo_i <= hi_i. With
-    lo = hi = a this is plain optimal transport. The threshold tau of the boxed problem lives in the constant of g.
+    ``lo`` and ``hi`` are each one number for all rows or an (n,) float64 array with 0 <= lo_i <= hi_i. With lo = hi
+    this is plain optimal transport. The threshold, at which a row is half full, is f = 0: it lives in the constant
+    of g.
     """
 
-    a: float | NDArray[np.float64]
     lo: float | NDArray[np.float64]
     hi: float | NDArray[np.float64]
     eta: float
@@ -68,12 +69,17 @@ class Box:
     @classmethod
     def fixed(cls, a: float | NDArray[np.float64]) -> Box:
         """Give every row exactly its weight, whatever f is (eta is then without effect)."""
-        return cls(a, a, a, 1.0)
+        return cls(a, a, 1.0)
 
     @property
     def is_fixed(self) -> bool:
         """Whether every row carries its weight whatever f is, so that the constant of g is without effect."""
         return self.lo is self.hi or (isinstance(self.lo, float) and self.lo == self.hi)
+
+    def taken(self, f: NDArray[np.float32], tau: float = 0.0) -> NDArray[np.float64]:
+        """Return what rows carry above lo, r - lo (n,), at potentials f - tau (n,)."""
+        room = np.asarray(self.hi) - self.lo
+        return np.asarray(room * np.exp(-np.logaddexp(0.0, (f.astype(np.float64) - tau) / self.eta)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +87,12 @@ class Sweep:
     """What one read of the pool gives, at one g.
 
     ``q`` (m,) float64 is the column marginal sum_i r_i p_ij. ``value`` is sum_i phi_i(f_i) with
-    phi_i(f) = min over lo_i <= r <= hi_i of r f + eta (r log(r / a_i) - r + a_i), so that the dual is
-    D(g) = <b, g> + value (for lo = hi = a: sum_i a_i f_i). ``hard`` is sum_i min(lo_i h_i, hi_i h_i) with
-    h_i = min_j (c_ij - g_j); <b, g> + hard bounds the unregularised optimum from below. ``entropy`` is
-    sum_i r_i (-sum_j p_ij log p_ij), in nats. ``gram`` (m, m) float64, if asked for, is sum_i w_i p_i p_i' with
-    w_i = r_i on a bound and r_i (1 - eps / eta) strictly between, so that diag(q) - gram is eps times minus the
-    Hessian of D. ``top``, if asked for, holds the k lowest f in order of (f, row): their rows (k,) int64 and the f
-    (k,) float32.
+    phi_i(f) = lo_i f - eta (hi_i - lo_i) log(1 + exp(-f / eta)), so that the dual is D(g) = <b, g> + value (for
+    lo = hi = a: sum_i a_i f_i). ``hard`` is sum_i min(lo_i h_i, hi_i h_i) with h_i = min_j (c_ij - g_j);
+    <b, g> + hard bounds the unregularised optimum from below. ``entropy`` is sum_i r_i (-sum_j p_ij log p_ij), in
+    nats. ``gram`` (m, m) float64, if asked for, is sum_i w_i p_i p_i' with w_i = r_i + eps dr_i / df_i, so that
+    diag(q) - gram is eps times minus the Hessian of D. ``top``, if asked for, holds the k lowest f in order of
+    (f, row): their rows (k,) int64 and the f (k,) float32.
     """
 
     q: NDArray[np.float64]

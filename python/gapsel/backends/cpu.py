@@ -61,7 +61,6 @@ class CpuBackend:
             np.ascontiguousarray(target.y, np.float32),
             np.ascontiguousarray(target.b, np.float64),
             np.ascontiguousarray(g, np.float64),
-            _masses(box.a),
             _masses(box.lo),
             _masses(box.hi),
             eps=eps,

@@ -48,7 +48,7 @@ class ReferenceBackend:
         f_all, p = soft_minimum(c, g[keep], target.b[keep], eps)
         reduced = c - g[keep]
         h = reduced.min(axis=1)
-        r, free, value = row_masses(f_all, box)
+        r, slope, value = row_masses(f_all, box)
         q = np.zeros(len(g))
         q[keep] = r @ p
         _write(f, f_all)
@@ -60,7 +60,7 @@ class ReferenceBackend:
             value=value,
             hard=float(np.minimum(box.lo * h, box.hi * h).sum()),
             entropy=float(-(r @ np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0.0).sum(axis=1))),
-            gram=_gram(p, r * np.where(free, 1.0 - eps / box.eta, 1.0), keep, len(g)) if gram else None,
+            gram=_gram(p, r + eps * slope, keep, len(g)) if gram else None,
             top=None if top is None else (top, f_all[top].astype(np.float32)),
         )
 
@@ -80,15 +80,14 @@ def soft_minimum(
     return -eps * (top + np.log(total))[:, 0], e / total
 
 
-def row_masses(f: NDArray[np.float64], box: Box) -> tuple[NDArray[np.float64], NDArray[np.bool_], float]:
-    """Return the row masses r (n,), which rows lie strictly inside their box, and the value sum_i phi_i(f_i)."""
-    a, lo, hi = (np.broadcast_to(np.asarray(v, np.float64), f.shape) for v in (box.a, box.lo, box.hi))
-    with np.errstate(over="ignore", invalid="ignore"):
-        r = np.where(a > 0, np.clip(a * np.exp(-f / box.eta), lo, hi), lo)
-    free = (lo < r) & (r < hi)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = np.where(r > 0, r * np.log(r / a), 0.0)
-    return r, free, float((r * f + box.eta * (entropy - r + a)).sum())
+def row_masses(f: NDArray[np.float64], box: Box) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Return the row masses r (n,), their slopes dr/df (n,), and the value sum_i phi_i(f_i)."""
+    lo, hi = (np.broadcast_to(np.asarray(v, np.float64), f.shape) for v in (box.lo, box.hi))
+    room = hi - lo
+    share = np.exp(-np.logaddexp(0.0, f / box.eta))  # 1 / (1 + exp(f / eta)), whatever the size of f
+    empty = np.exp(-np.logaddexp(0.0, -f / box.eta))  # 1 - share
+    value = lo * f - box.eta * room * np.logaddexp(0.0, -f / box.eta)
+    return lo + room * share, -room * share * empty / box.eta, float(value.sum())
 
 
 def _gram(p: NDArray[np.float64], w: NDArray[np.float64], keep: NDArray[np.intp], m: int) -> NDArray[np.float64]:

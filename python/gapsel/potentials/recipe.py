@@ -280,19 +280,15 @@ def shortlist_sizes(n: int, m: int, capacity: float | NDArray[np.float64]) -> tu
 
 def missed_mass(f: NDArray[np.float32], short: Shortlist, task: Task) -> float:
     """Return the selection's mass on rows that the shortlist did not keep exactly, at the f (n,) of a full sweep."""
-    box = task.box()
-    with np.errstate(over="ignore"):
-        taken = np.clip(box.a * np.exp(-f.astype(np.float64) / box.eta), box.lo, box.hi) - box.lo
+    taken = task.box().taken(f)
     return float(taken.sum() - taken[short.exact].sum())
 
 
 def threshold(f: NDArray[np.float32], box: Box) -> float:
-    """Return the tau with sum_i clip(a_i exp((tau - f_i) / eta), lo_i, hi_i) = 1, by bisection."""
-    values = f.astype(np.float64)
-    low, high = float(values.min()) - 100.0 * box.eta, float(values.max()) + 100.0 * box.eta
+    """Return the tau at which the row masses of f - tau sum to 1, by bisection."""
+    low, high = float(f.min()) - 100.0 * box.eta, float(f.max()) + 100.0 * box.eta
+    room = 1.0 - float(np.broadcast_to(box.lo, f.shape).sum())
     for _ in range(60):
         tau = 0.5 * (low + high)
-        with np.errstate(over="ignore"):
-            total = np.clip(box.a * np.exp((tau - values) / box.eta), box.lo, box.hi).sum()
-        low, high = (tau, high) if total < 1.0 else (low, tau)
+        low, high = (tau, high) if box.taken(f, tau).sum() < room else (low, tau)
     return 0.5 * (low + high)

@@ -52,7 +52,7 @@ class Rows:
         if mass == 0:
             return Box.fixed(self.a)
         lo = (1.0 - mass) * self.a
-        return Box(self.a, lo, lo + mass * self.capacity, eta)
+        return Box(lo, lo + mass * self.capacity, eta)
 
     def sample(self, count: int, rng: np.random.Generator) -> Rows:
         """Return ``count`` random rows in random order, so that each prefix is a random sample too."""
