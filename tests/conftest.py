@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 
+import pytest
 from hypothesis import settings
 
 import gapsel
@@ -15,6 +16,9 @@ from gapsel import _native
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
 OPTIONAL = ("torch", "transformers", "ot", "cupy", "ray")
+
+# What the files that tests share assert is explained as well as what the tests do.
+pytest.register_assert_rewrite("faults", "sample_run", "texts")
 
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("dev", deadline=None)

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from gapsel import corpus
 from gapsel.errors import DataError, UsageError
+from texts import Rows, hugging_face
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-Rows = list[dict[str, Any]]
 
 ROWS: Rows = [{"id": f"i{at}", "text": f"text {at}", "topic": topic} for at, topic in enumerate("abcab")]
 
@@ -32,19 +31,6 @@ def jsonl(path: Path, rows: list[Any]) -> str:
 def parquet(path: Path, table: pa.Table | Rows) -> str:
     pq.write_table(pa.Table.from_pylist(table) if isinstance(table, list) else table, path, row_group_size=3)
     return str(path)
-
-
-def hugging_face(folder: Path, rows: Rows) -> str:
-    """Write a folder as `datasets.Dataset.save_to_disk` does, in two files."""
-    folder.mkdir()
-    names = ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"]
-    for at, name in enumerate(names):
-        table = pa.Table.from_pylist(rows[at::2])
-        with pa.OSFile(str(folder / name), "wb") as out, pa.ipc.new_stream(out, table.schema) as writer:
-            writer.write_table(table, max_chunksize=2)
-    (folder / "dataset_info.json").write_text("{}")
-    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
-    return str(folder)
 
 
 def labelled(

@@ -1,0 +1,179 @@
+"""The findings of one made-up run, and its page as a reader sees it, for the tests of the report."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+from gapsel import report
+from gapsel.findings import (
+    Certificate,
+    Composition,
+    Example,
+    Findings,
+    Histogram,
+    Interval,
+    MethodResult,
+    Share,
+    Step,
+)
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+NAN, INF = math.nan, math.inf
+
+
+def example(rank: int, text: str, label: str, nearest: str) -> Example:
+    score = -0.4121 + 0.0000153 * rank
+    return Example(
+        f"{label}-{rank:05d}", "data/pool/part-03.jsonl", 41 * rank, rank, score, label, text, "emma-17", nearest
+    )
+
+
+def histogram() -> Histogram:
+    edges = tuple(round(-0.42 + 0.012 * i, 3) for i in range(61))
+    bell = [math.exp(-0.5 * ((i - 38) / 8.5) ** 2) + 0.004 * math.exp(-0.5 * ((i - 7) / 4) ** 2) for i in range(60)]
+    counts = tuple(round(47_000 * height) for height in bell)
+    return Histogram(
+        edges, counts, tuple(count if i < 13 else count // 3 if i == 13 else 0 for i, count in enumerate(counts))
+    )
+
+
+def steps() -> tuple[Step, ...]:
+    found = []
+    for rows, first, last in ((1_200, 0.9, 0.11), (4_800, 0.4, 0.055), (19_200, 0.13, 0.024)):
+        found += [
+            Step("sample", rows, 0.09, 0.0, first * (last / first) ** (i / 4), 0.02 * rows / 1e3) for i in range(5)
+        ]
+    found += [Step("pool", 1_000_000, 0.0475, 0.0, error, 21.4) for error in (0.031, 0.0021)]
+    found += [Step("shortlist", 104_000, 0.0475, 0.5, 0.62 * 0.47**i, 2.3) for i in range(9)]
+    found += [Step("pool", 1_000_000, 0.0475, 0.5, error, 21.6) for error in (0.014, 0.0012, 0.00031)]
+    return tuple(found)
+
+
+FICTION = (
+    "She was then, to her own great astonishment, obliged to own that the visit had given her pleasure; and though "
+    "nothing could be more unlike what she had expected, the evening closed upon a party of whom every one was "
+    "persuaded that the others had been the most entertained."
+)
+NEAREST = "Emma Woodhouse, handsome, clever, and rich, with a comfortable home and happy disposition."
+SCRIPTURE = "But they shook off the dust of their feet against them, and came unto Iconium."
+
+FINDINGS = Findings(
+    version="0.1.0",
+    pool=("data/pool/part-01.jsonl", "data/pool/part-02.jsonl", "data/pool/part-03.jsonl"),
+    target=("data/target_emma.jsonl.gz",),
+    embedder="sentence-transformers/all-MiniLM-L6-v2 (mean pooling, 256 tokens)",
+    n=1_000_000,
+    m=300,
+    k=10_000,
+    rejected_rows=132,
+    mass=0.5,
+    cost="sqeuclidean",
+    eps=0.0475,
+    eps_of_row_std=0.5,
+    eps_of_mean=0.0312,
+    perplexity=41.3,
+    converged=True,
+    marginal_error=0.00031,
+    tolerance=0.001,
+    full_sweeps=5,
+    pool_distance=Interval(1.302, 1.321),
+    methods=(
+        MethodResult("random", Interval(1.301, 1.323), Interval(1.306, 1.327), 0.0101, 0.172),
+        MethodResult("nearest neighbours", Interval(1.041, 1.049), Interval(0.931, 0.946), 0.583, 0.912),
+        MethodResult("round-robin neighbours", Interval(1.011, 1.019), Interval(0.741, 0.755), 0.741, 0.954),
+        MethodResult("gapsel", Interval(0.974, 0.982), Interval(0.802, 0.818), 1.0, 0.981),
+    ),
+    certificate=Certificate(1.1874, 0.9021, 0.0037, 1.28, 0.00044),
+    histogram=histogram(),
+    cut=-0.2591,
+    compositions=(
+        Composition(
+            "source",
+            (
+                Share("novels.jsonl.gz", 0.214, 0.9321, None),
+                Share("bible.jsonl.gz", 0.198, 0.0508, None),
+                Share("metamath.jsonl", 0.402, 0.0004, None),
+                Share("web/crawl-2024-18/en-head-00017-of-00120.parquet", 0.186, 0.0167, None),
+            ),
+        ),
+        Composition(
+            "domain",
+            (
+                Share("fiction", 0.2144, 0.931, 0.8125),
+                Share("scripture", 0.1981, 0.048, 0.175),
+                *(Share(f"web topic {i}", 0.0391 - 0.001 * i, 0.0052 - 0.0003 * i, 0.0) for i in range(14)),
+                Share("mathematics", 0.1310, 0.00005, 0.0125),
+            ),
+        ),
+    ),
+    chosen=(
+        example(1, FICTION, "fiction", NEAREST),
+        example(
+            4_127,
+            "I cannot make speeches. " * 20,
+            "fiction",
+            "If I loved you less, I might be able to talk about it more.",
+        ),
+        example(10_000, SCRIPTURE, "scripture", NEAREST),
+    ),
+    barely_rejected=(example(10_001, "The visit was returned in due form. " * 3, "fiction", NEAREST),),
+    steps=steps(),
+    seconds={"read": 31.2, "embed": 3_314.0, "solve": 128.3, "select": 4.41, "compare": 96.0, "write": 0.8},
+    peak_memory_bytes=3_412_000_000,
+)
+
+
+class Balance(HTMLParser):
+    """Collects what is wrong with the nesting of tags, every start tag, and the visible text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(f"</{tag}> at {self.getpos()}")
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+
+def read(page: str) -> Balance:
+    parser = Balance()
+    parser.feed(page)
+    parser.close()
+    assert parser.wrong == []
+    assert parser.open == []
+    return parser
+
+
+def text_of(found: Findings) -> str:
+    return re.sub(r"[ \n]+", " ", read(report.render(found)).text)
+
+
+def at_mass(mass: float) -> Findings:
+    """Return the findings at mass 0, where every mixture is the pool, or at mass 1, where it is the chosen alone."""
+    methods = (replace(m, mixture=m.alone if mass == 1 else FINDINGS.pool_distance) for m in FINDINGS.methods)
+    return replace(FINDINGS, mass=mass, methods=tuple(methods))
+
+
+def with_distance(*, mixture: Interval | None = None, alone: Interval | None = None) -> Findings:
+    """Return the findings with other intervals for gapsel's own choice."""
+    ours = FINDINGS.methods[-1]
+    ours = replace(ours, mixture=mixture or ours.mixture, alone=alone or ours.alone)
+    return replace(FINDINGS, methods=(*FINDINGS.methods[:-1], ours))

@@ -1,0 +1,115 @@
+"""What the report claims: honesty where the run is bad, and nothing past what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gapsel.findings import Interval
+from gapsel.report import charts, verdicts
+from sample_run import FINDINGS, INF, NAN, at_mass, text_of, with_distance
+
+
+def test_a_run_that_did_not_converge_says_so_first() -> None:
+    text = text_of(replace(FINDINGS, converged=False, marginal_error=0.02))
+    assert text.index("NOT CONVERGED") < text.index("of 1,000,000 documents were")
+    assert "The solver did not converge (marginal error 0.020" in text
+
+
+def test_a_certificate_at_an_unsolved_mixture_is_an_estimate() -> None:
+    doubtful = replace(FINDINGS, certificate=replace(FINDINGS.certificate, marginal_error=0.03))
+    assert "an estimate only, since the mixture was solved to a marginal error of 0.030" in text_of(doubtful)
+    assert "an estimate only" not in text_of(FINDINGS)
+    assert "≈\u202f1.3\u202f%" in text_of(doubtful)
+
+
+@pytest.mark.parametrize(
+    ("percent", "mass", "figure", "says"),
+    [
+        (1.28, 0.5, "≤\u202f1.3\u202f%", "can beat this one by more than 1.3\u202f%"),
+        (0.0, 0.5, "≤\u202f0.10\u202f%", "can beat this one by more than 0.10\u202f%"),
+        (0.0, 0.0, "converged", "one step of the gradient, with nothing to bound"),
+        (100.0, 0.5, "converged", "the certificate came out empty"),
+        (NAN, 0.5, "converged", "was not measured"),
+    ],
+)
+def test_the_certificate_claims_what_it_carries(percent: float, mass: float, figure: str, says: str) -> None:
+    found = replace(FINDINGS, mass=mass, certificate=replace(FINDINGS.certificate, percent=percent))
+    line = verdicts.answer(found).lines[2]
+    assert line.figure == figure
+    assert says in line.text
+    assert ("Its regularised distance" in text_of(found)) == ("can beat" in says)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "says"),
+    [
+        (0.974, 0.982, "gapsel's mixture lies nearest to the target, and its interval overlaps with no other method's"),
+        (0.974, 1.012, "overlaps with that of round-robin neighbours: this measurement does not tell them apart"),
+        (1.016, 1.020, "The mixture of round-robin neighbours lies nearer to the target than gapsel's: 1.01"),
+        (1.016, 1.020, "The two intervals overlap, so the difference is not settled."),
+        (1.030, 1.036, "The intervals do not overlap: the difference is real in this measure."),
+        (1.011, 1.019, "The mixture of gapsel and that of round-robin neighbours come equally near"),
+        (NAN, NAN, "gapsel's own distance was not measured"),
+    ],
+)
+def test_the_comparison_tells_what_was_measured(lower: float, upper: float, says: str) -> None:
+    found = with_distance(mixture=Interval(lower, upper))
+    assert says in verdicts.comparison(found)
+    assert says in text_of(found)
+
+
+@pytest.mark.parametrize("mass", [0.0, 1.0])
+def test_without_a_mixture_the_chosen_alone_are_compared(mass: float) -> None:
+    found = at_mass(mass)
+    said = verdicts.comparison(found)
+    assert "The choice of round-robin neighbours lies nearer to the target than gapsel's: 0.748 against 0.810" in said
+    assert ("one step of the gradient" in said) == (mass == 0)
+    assert "0.810 for the chosen alone" in verdicts.answer(found).lines[1].text
+    assert verdicts.alone(found) is None
+    assert not charts.intervals(found).has_alone
+    text = text_of(found)
+    assert "the chosen alone lie from the target" in text
+    assert "mixture of" not in text
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "says"),
+    [
+        (0.802, 0.818, "lies nearer to the target than gapsel's: 0.748 against 0.810 by the middle of the intervals. "),
+        (0.802, 0.818, "The intervals do not overlap"),
+        (0.745, 0.755, "The two intervals overlap, so the difference is not settled."),
+        (0.741, 0.755, None),
+        (0.700, 0.710, None),
+        (NAN, NAN, None),
+    ],
+)
+def test_who_leads_without_the_pool_is_said(lower: float, upper: float, says: str | None) -> None:
+    found = with_distance(alone=Interval(lower, upper))
+    said = verdicts.alone(found)
+    assert (said is None) == (says is None)
+    if said is not None and says is not None:
+        assert "Without the pool, the choice of round-robin neighbours" in said
+        assert says in said
+        assert said in text_of(found)
+    assert "for those who train on nothing else; they should set mass 1" in text_of(found)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "says"),
+    [
+        (1.29, 1.31, "It is not settled that the OT distance to the target falls"),
+        (1.60, 1.62, "The OT distance to the target does not fall, it rises"),
+        (0.0, INF, "was not measured against the pool's"),
+    ],
+)
+def test_a_fall_is_claimed_only_past_both_intervals(lower: float, upper: float, says: str) -> None:
+    assert says in verdicts.answer(with_distance(mixture=Interval(lower, upper))).lines[1].text
+
+
+def test_the_fall_is_what_the_worst_ends_leave() -> None:
+    moved = verdicts.change(Interval(0.5, 0.6), Interval(0.8, 1.0))
+    assert moved is not None
+    assert (moved.low, moved.high) == pytest.approx((-50.0, -25.0))
+    assert str(moved) == "\N{MINUS SIGN}50 to \N{MINUS SIGN}25\u202f%"
