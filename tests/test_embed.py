@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from gapsel import embed, progress
+from gapsel.embed import packing
+from gapsel.embed.encoder import _batches
 from gapsel.errors import DataError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ def test_batch_size_and_order_do_not_matter(encoder: embed.Encoder, batch_tokens
 
 def test_batches_hold_every_row_once_within_the_budget() -> None:
     tokens = np.random.default_rng(0).integers(1, 257, size=500).astype(np.int32)
-    batches = list(embed._batches(tokens, 1024))
+    batches = list(_batches(tokens, 1024))
     assert sorted(np.concatenate(batches)) == list(range(500))
     assert all(len(rows) * tokens[rows].max() <= 1024 for rows in batches)
 
@@ -128,6 +130,32 @@ def test_bfloat16_stays_close_to_float32(encoder: embed.Encoder) -> None:
     cosine = (rounded.vectors * encoder.encode(TEXTS).vectors).sum(axis=1)
     assert cosine.min() > 0.999
     np.testing.assert_allclose(np.linalg.norm(rounded.vectors, axis=1), 1.0, atol=1e-6)
+
+
+def test_packed_layers_take_the_place_of_plain_ones(encoder: embed.Encoder) -> None:
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    kinds = {type(module).__name__ for module in encoder.model.modules()}
+    assert "Packed" in kinds
+    assert "Linear" not in kinds
+    assert all(layer.weight.dtype == torch.float32 for layer in encoder.model.modules() if hasattr(layer, "weight"))
+
+
+def wrong_layer(layer: Any) -> object:
+    return torch.nn.Linear(layer.in_features, layer.out_features)
+
+
+def no_layer(layer: Any) -> object:
+    msg = f"no such operator for {layer}"
+    raise NotImplementedError(msg)
+
+
+@pytest.mark.parametrize("packed", [wrong_layer, no_layer])
+def test_layers_that_cannot_be_packed_stay_plain(packed: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "_packed", packed)
+    encoded = embed.load(dtype="float32", max_tokens=64).encode(TEXTS[:2])
+    expected = [one_at_a_time(minilm.get_model_path(), text, 64, REDUCE["mean"]) for text in TEXTS[:2]]
+    np.testing.assert_allclose(encoded.vectors, expected, atol=1e-5)
 
 
 def test_outside_judge_sentence_transformers_agrees(encoder: embed.Encoder) -> None:
@@ -208,7 +236,7 @@ def test_vector_that_is_not_finite_names_its_text(decoder_folder: Path, tmp_path
         ({"max_tokens": 513}, "use at most 512"),
         ({"batch_tokens": 100}, "batch_tokens 100 is below max_tokens 256"),
         ({"threads": -1}, "threads -1"),
-        ({"model": "gapsel/no-such-model"}, "Give a folder or 'default'"),
+        ({"model": "gapsel/no-such-model"}, "give a folder or 'default'"),
         ({"model": Path("no/such/folder")}, "is not a folder"),
     ],
 )

@@ -1,0 +1,162 @@
+"""An encoder at work: texts to token ids, token ids to unit vectors.
+
+Only real tokens count: every batch is padded on the right by this file, whatever side the tokenizer prefers, so the
+last real token is at length - 1, positions start at 0, and the mean runs over the first length rows. Texts are sorted
+by length and cut into batches of a token budget, so that little is spent on padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from gapsel.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import torch
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Pooling = Literal["mean", "cls", "last"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """Documents as token ids: ``ids`` (n lists), cut to the encoder's length; ``tokens`` (n,) int32, how many."""
+
+    ids: list[list[int]]
+    tokens: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Documents as vectors: ``vectors`` (n, d) float32 of unit norm, ``tokens`` (n,) int32, the tokens used."""
+
+    vectors: NDArray[np.float32]
+    tokens: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """A loaded model and how it is used; made by ``load``, called on one chunk of documents after another.
+
+    ``dim`` is d. ``fingerprint`` can be written as JSON; its ``hash`` is the identity: it covers the contents of the
+    model and tokenizer files, pooling, max_tokens and dtype, never where the files lie.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    pooling: Pooling
+    max_tokens: int
+    batch_tokens: int
+    pad_id: int
+    dim: int
+    fingerprint: dict[str, object]
+
+    def encode(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Encoded:
+        """Embed ``texts`` (n strings), in the order given; see ``tokenize`` and ``forward``, which it joins."""
+        return self.forward(self.tokenize(texts), progress)
+
+    def tokenize(self, texts: Sequence[str]) -> Tokenized:
+        """Turn ``texts`` (n strings) into token ids, each cut after ``max_tokens``, special ones included.
+
+        It may run in a thread beside ``forward``. Raises UsageError if ``texts`` is one string or holds something else
+        than strings, DataError naming the text that has no tokens.
+        """
+        ids = self._ids(_checked(texts))
+        tokens = np.fromiter(map(len, ids), dtype=np.int32, count=len(ids))
+        if (tokens == 0).any():
+            msg = f"text {int(np.argmin(tokens))} has no tokens, so it has no vector: leave empty texts out"
+            raise DataError(msg)
+        return Tokenized(ids, tokens)
+
+    def forward(self, texts: Tokenized, progress: Callable[[int], None] | None = None) -> Encoded:
+        """Run the model over tokenized texts; ``progress`` hears how many texts each batch finished.
+
+        Raises DataError naming the text whose vector is zero or not finite.
+        """
+        vectors = np.empty((len(texts.ids), self.dim), dtype=np.float32)
+        for rows in _batches(texts.tokens, self.batch_tokens):
+            vectors[rows] = self._batch([texts.ids[row] for row in rows], texts.tokens[rows])
+            if progress is not None:
+                progress(len(rows))
+        return Encoded(_unit(vectors), texts.tokens)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        # Half of a surrogate pair, as careless JSON has it, is no character and would stop the tokenizer.
+        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        encoding = self.tokenizer(
+            clean,
+            padding=False,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        ids: list[list[int]] = encoding["input_ids"]
+        return ids
+
+    def _batch(self, ids: list[list[int]], tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Run one batch: (rows, d) float32, pooled but not yet of unit norm."""
+        import torch
+
+        padded = np.full((len(ids), int(tokens.max())), self.pad_id, dtype=np.int64)
+        for row, row_ids in enumerate(ids):
+            padded[row, : len(row_ids)] = row_ids
+        device = self.model.device
+        lengths = torch.as_tensor(tokens, dtype=torch.int64, device=device)
+        mask = torch.arange(padded.shape[1], device=device) < lengths[:, None]
+        with torch.inference_mode():
+            inputs = torch.from_numpy(padded).to(device)
+            hidden = self.model(input_ids=inputs, attention_mask=mask.long()).last_hidden_state
+            pooled: NDArray[np.float32] = _pool(hidden, mask, lengths, self.pooling).cpu().numpy()
+        return pooled
+
+
+def _checked(texts: Sequence[str]) -> Sequence[str]:
+    if isinstance(texts, str):
+        msg = "encode takes a sequence of texts, not one string: pass [text]"
+        raise UsageError(msg)
+    unsure: Sequence[object] = texts
+    for row, text in enumerate(unsure):
+        if not isinstance(text, str):
+            msg = f"text {row} is of type {type(text).__name__}, not str: pass strings"
+            raise UsageError(msg)
+    return texts
+
+
+def _batches(tokens: NDArray[np.int32], budget: int) -> Iterator[NDArray[np.int64]]:
+    """Yield rows, longest first, so that rows times the longest of a batch stays within ``budget``."""
+    order = np.argsort(-tokens, kind="stable")
+    start = 0
+    while start < len(order):
+        count = max(1, budget // int(tokens[order[start]]))
+        yield order[start : start + count]
+        start += count
+
+
+def _pool(hidden: torch.Tensor, mask: torch.Tensor, lengths: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Reduce hidden states (rows, width, d) to (rows, d) float32; ``mask`` (rows, width) marks the real tokens."""
+    if pooling == "cls":
+        return hidden[:, 0].float()
+    if pooling == "last":
+        return hidden[range(len(hidden)), lengths - 1].float()
+    # Masked by choice, not by product: a NaN under the padding must not reach the sum.
+    return hidden.float().masked_fill(~mask[..., None], 0.0).sum(dim=1) / lengths[:, None]
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale rows to unit norm in place."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    bad = ~(np.isfinite(norms) & (norms > 0)).ravel()
+    if bad.any():
+        msg = f"the vector of text {int(np.argmax(bad))} is zero or not finite: try dtype float32, or leave it out"
+        raise DataError(msg)
+    vectors /= norms
+    return vectors
