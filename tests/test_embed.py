@@ -141,16 +141,13 @@ def test_packed_layers_take_the_place_of_plain_ones(encoder: embed.Encoder) -> N
     assert all(layer.weight.dtype == torch.float32 for layer in encoder.model.modules() if hasattr(layer, "weight"))
 
 
-def wrong_layer(layer: Any) -> object:
-    return torch.nn.Linear(layer.in_features, layer.out_features)
-
-
-def no_layer(layer: Any) -> object:
-    msg = f"no such operator for {layer}"
-    raise NotImplementedError(msg)
-
-
-@pytest.mark.parametrize("packed", [wrong_layer, no_layer])
+@pytest.mark.parametrize(
+    "packed",
+    [
+        pytest.param(lambda layer: torch.nn.Linear(layer.in_features, layer.out_features), id="wrong"),
+        pytest.param(lambda layer: layer.no_such_operator, id="missing"),
+    ],
+)
 def test_layers_that_cannot_be_packed_stay_plain(packed: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "_packed", packed)
     encoded = embed.load(dtype="float32", max_tokens=64).encode(TEXTS[:2])
