@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use half::f16;
 use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 
 use crate::error::Error;
 
@@ -12,6 +12,8 @@ use crate::error::Error;
 pub enum Values<'a> {
     /// Half precision.
     F16(&'a [f16]),
+    /// The upper half of single precision.
+    BF16(&'a [bf16]),
     /// Single precision.
     F32(&'a [f32]),
 }
@@ -88,10 +90,18 @@ impl<'a> Pool<'a> {
             let span = local * self.d..(local + 1) * self.d;
             match self.shards[index].values {
                 Values::F16(values) => values[span].convert_to_f32_slice(scratch),
+                Values::BF16(values) => widen(&values[span], scratch),
                 Values::F32(values) => scratch.copy_from_slice(&values[span]),
             }
             use_row(row - range.start, scratch)?;
         }
         Ok(())
+    }
+}
+
+/// half's own conversion tests every number for NaN, and so does not become vectors.
+fn widen(values: &[bf16], out: &mut [f32]) {
+    for (out, value) in out.iter_mut().zip(values) {
+        *out = f32::from_bits(u32::from(value.to_bits()) << 16);
     }
 }

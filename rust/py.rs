@@ -1,6 +1,6 @@
 //! The only file that names Python: borrow the arrays, release the lock, call, wrap.
 
-use half::f16;
+use half::{bf16, f16};
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
     PyReadwriteArray1,
@@ -45,6 +45,7 @@ fn raise(class: &str, message: &str) -> PyErr {
 
 enum ShardArray<'py> {
     F16(PyReadonlyArray2<'py, f16>),
+    BF16(PyReadonlyArray2<'py, bf16>),
     F32(PyReadonlyArray2<'py, f32>),
 }
 
@@ -56,19 +57,25 @@ impl<'py> ShardArray<'py> {
         if let Ok(array) = array.extract() {
             return Ok(Self::F16(array));
         }
+        if is_bfloat16(array) {
+            return Ok(Self::BF16(array.extract()?));
+        }
         let found = match array.cast::<PyUntypedArray>() {
             Ok(array) => format!("{} with {} axes", array.dtype(), array.ndim()),
             Err(_) => array.get_type().to_string(),
         };
         Err(raise(
             "DataError",
-            &format!("shard {index} is {found}: give a float16 or float32 array (rows, d)"),
+            &format!(
+                "shard {index} is {found}: give a float16, bfloat16 or float32 array (rows, d)"
+            ),
         ))
     }
 
     fn view(&self, index: usize) -> PyResult<Shard<'_>> {
         let (shape, values) = match self {
             Self::F16(array) => (array.shape(), array.as_slice().map(Values::F16)),
+            Self::BF16(array) => (array.shape(), array.as_slice().map(Values::BF16)),
             Self::F32(array) => (array.shape(), array.as_slice().map(Values::F32)),
         };
         let values = values.map_err(|_| contiguous(&format!("shard {index}")))?;
@@ -78,6 +85,14 @@ impl<'py> ShardArray<'py> {
             d: shape[1],
         })
     }
+}
+
+/// NumPy has no bfloat16 of its own, and to ask for it by name fails until a package (ml_dtypes) has brought it.
+fn is_bfloat16(array: &Bound<'_, PyAny>) -> bool {
+    let name = array
+        .getattr("dtype")
+        .and_then(|dtype| dtype.getattr("name"));
+    name.is_ok_and(|name| name.eq("bfloat16").unwrap_or(false))
 }
 
 enum MassArray<'py> {
@@ -161,7 +176,7 @@ type Swept<'py> = (
 #[pyfunction]
 #[pyo3(signature = (
     shards, y, b, g, lo, hi, *, eps, eta, cost, normalize,
-    gram = false, k = 0, f = None, hard = None, nearest = None, threads = 0, isa = None
+    gram = false, k = 0, rough = false, f = None, hard = None, nearest = None, threads = 0, isa = None
 ))]
 #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
 fn sweep<'py>(
@@ -178,13 +193,14 @@ fn sweep<'py>(
     normalize: bool,
     gram: bool,
     k: usize,
+    rough: bool,
     f: Option<&Bound<'py, PyArray1<f32>>>,
     hard: Option<&Bound<'py, PyArray1<f32>>>,
     nearest: Option<&Bound<'py, PyArray1<i32>>>,
     threads: usize,
     isa: Option<&str>,
 ) -> PyResult<Swept<'py>> {
-    let kernel = kernel::choose(isa)?;
+    let kernel = kernel::choose(isa)?.kernel(rough);
     let cost = Cost {
         kind: cost.parse()?,
         normalize,
@@ -274,10 +290,12 @@ fn py_topk<'py>(
 }
 
 #[pyfunction]
-fn isas() -> Vec<&'static str> {
+#[pyo3(signature = (*, rough = false))]
+fn isas(rough: bool) -> Vec<&'static str> {
     kernel::available()
         .iter()
-        .map(|kernel| kernel.name())
+        .filter(|isa| isa.is_rough() || !rough)
+        .map(|isa| isa.name)
         .collect()
 }
 

@@ -80,9 +80,13 @@ pub struct Sweep {
 ///
 /// # Errors
 /// If the problem or an output does not fit; see [`Error`].
-pub fn sweep(problem: &Problem, wanted: &mut Wanted, kernel: &dyn Kernel) -> Result<Sweep, Error> {
+pub fn sweep(
+    problem: &Problem,
+    wanted: &mut Wanted,
+    kernel: &'static dyn Kernel,
+) -> Result<Sweep, Error> {
     check(problem, wanted)?;
-    let target = Target::new(&problem.target, problem.cost, problem.eps, kernel.tile().1)?;
+    let target = Target::new(&problem.target, problem.cost, problem.eps, kernel)?;
     let work = Work::new(problem, &target, kernel, wanted);
     let mut gram = wanted.gram.then(|| Gram::new(target.width, kernel.tile()));
     let mut totals = Totals {
@@ -234,10 +238,9 @@ impl<'a> Work<'a> {
     }
 
     fn workspace(&self) -> Workspace {
-        let depth_blocks = self.problem.pool.d.div_ceil(DEPTH);
         Workspace {
             scratch: vec![0.0; self.problem.pool.d],
-            packed: vec![[0.0; STRIDE]; depth_blocks * self.block_rows],
+            packed: vec![[0.0; STRIDE]; self.target.depth_blocks() * self.block_rows],
             squared: Vec::new(),
             strip: Aligned::zeros(self.block_rows * self.ld),
             mass: Vec::new(),
@@ -245,7 +248,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Prepare the block's rows and lay them out by blocks of dimensions.
+    /// Prepare the block's rows and lay them out by blocks of words.
     fn pack(&self, first_row: usize, rows: usize, space: &mut Workspace) -> Result<(), Error> {
         let Workspace {
             scratch,
@@ -254,14 +257,16 @@ impl<'a> Work<'a> {
             ..
         } = space;
         squared.clear();
+        let depth = DEPTH * self.kernel.words().numbers();
         self.problem
             .pool
             .for_each_row(first_row..first_row + rows, scratch, |r, x| {
                 let norm = self.target.preparation.apply(x, "pool", first_row + r)?;
                 self.target.check_range(norm, first_row + r)?;
                 squared.push(norm);
-                for (index, x) in x.chunks(DEPTH).enumerate() {
-                    packed[index * self.block_rows + r][..x.len()].copy_from_slice(x);
+                for (index, x) in x.chunks(depth).enumerate() {
+                    self.kernel
+                        .pack(x, &mut packed[index * self.block_rows + r]);
                 }
                 Ok(())
             })

@@ -1,15 +1,17 @@
 //! The target, packed once per sweep: y in panels for the tile, and what each column adds to a logit.
 //!
-//! Both sides are prepared alike, and norms are taken from the rounded numbers that are then multiplied. Where the
-//! cost does not change under a shift, the mean of y is taken off both sides first, so that a large common offset
-//! does not eat float32's digits; for unit vectors nothing is gained by that.
+//! Both sides are prepared alike, and norms are taken from the rounded numbers that are then multiplied, so that a
+//! cost is a true distance between two vectors close to the given ones. Only 2 - 2 <x, y> on unit vectors goes without:
+//! there the norms are known, and what rough products round off them would shift whole columns. Where the cost does not
+//! change under a shift, the mean of y is taken off both sides first, so that a large common offset does not eat
+//! float32's digits; for unit vectors nothing is gained by that.
 
 use std::f64::consts::LOG2_E;
 use std::str::FromStr;
 
 use crate::aligned::Aligned;
 use crate::error::Error;
-use crate::kernel::{Columns, DEPTH};
+use crate::kernel::{Columns, DEPTH, Kernel};
 
 /// The bias of a column that only fills up a tile: below every true logit, and finite.
 const ABSENT: f32 = -1e38;
@@ -68,14 +70,15 @@ pub struct TargetView<'a> {
 }
 
 /// What is done to a vector of either side before it is multiplied.
-#[derive(Debug)]
 pub struct Preparation {
+    kernel: &'static dyn Kernel,
     unit: bool,
     centre: Vec<f32>,
+    norm_of_rounded: bool,
 }
 
 impl Preparation {
-    fn new(cost: Cost, view: &TargetView, keep: &[usize]) -> Self {
+    fn new(cost: Cost, view: &TargetView, keep: &[usize], kernel: &'static dyn Kernel) -> Self {
         let unit = cost.normalize || cost.kind == CostKind::Cosine;
         let mut mean = vec![0.0; if unit { 0 } else { view.d }];
         for &j in keep {
@@ -84,8 +87,10 @@ impl Preparation {
             }
         }
         Self {
+            kernel,
             unit,
             centre: mean.into_iter().map(|mean| mean as f32).collect(),
+            norm_of_rounded: !unit || cost.kind == CostKind::Euclidean,
         }
     }
 
@@ -94,39 +99,36 @@ impl Preparation {
     /// # Errors
     /// If a number is not finite, or a vector to be scaled is zero.
     pub fn apply(&self, x: &mut [f32], side: &'static str, row: usize) -> Result<f32, Error> {
-        for (x, &centre) in x.iter_mut().zip(&self.centre) {
-            *x -= centre;
-        }
-        let squared = squared_norm(x);
+        self.kernel.subtract(x, &self.centre);
+        let squared = self.kernel.squared_norm(x);
         if !squared.is_finite() {
             check_finite(x, side, row)?;
         }
-        if !self.unit {
-            return Ok(squared);
+        if self.unit {
+            self.scale_to_unit(x, squared, side, row)?;
         }
+        if self.norm_of_rounded {
+            self.kernel.round(x);
+        }
+        Ok(self.kernel.squared_norm(x))
+    }
+
+    fn scale_to_unit(
+        &self,
+        x: &mut [f32],
+        squared: f32,
+        side: &'static str,
+        row: usize,
+    ) -> Result<(), Error> {
         let squared = if (1e-30..1e30).contains(&squared) {
             squared
         } else {
-            rescale(x, side, row)?
+            bring_near_one(x, side, row)?;
+            self.kernel.squared_norm(x)
         };
-        let factor = 1.0 / squared.sqrt();
-        for x in x.iter_mut() {
-            *x *= factor;
-        }
-        Ok(squared_norm(x))
+        self.kernel.scale(x, 1.0 / squared.sqrt());
+        Ok(())
     }
-}
-
-/// Sum of squares, in sixteen interleaved partial sums.
-fn squared_norm(x: &[f32]) -> f32 {
-    let (chunks, rest) = x.as_chunks::<16>();
-    let mut sums = [0.0_f32; 16];
-    for chunk in chunks {
-        for (sum, x) in sums.iter_mut().zip(chunk) {
-            *sum += x * x;
-        }
-    }
-    sums.iter().sum::<f32>() + rest.iter().map(|x| x * x).sum::<f32>()
 }
 
 fn check_finite(x: &[f32], side: &'static str, row: usize) -> Result<(), Error> {
@@ -142,7 +144,7 @@ fn check_finite(x: &[f32], side: &'static str, row: usize) -> Result<(), Error> 
 }
 
 /// Bring a vector whose squared norm leaves float32 to a largest entry of 1.
-fn rescale(x: &mut [f32], side: &'static str, row: usize) -> Result<f32, Error> {
+fn bring_near_one(x: &mut [f32], side: &'static str, row: usize) -> Result<(), Error> {
     let largest = x.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
     if largest == 0.0 {
         return Err(Error::ZeroRow { side, row });
@@ -150,11 +152,10 @@ fn rescale(x: &mut [f32], side: &'static str, row: usize) -> Result<f32, Error> 
     for x in x.iter_mut() {
         *x = (f64::from(*x) / f64::from(largest)) as f32;
     }
-    Ok(squared_norm(x))
+    Ok(())
 }
 
 /// The target, ready for the kernel. Columns of zero weight are left out.
-#[derive(Debug)]
 pub struct Target {
     /// Rows of y that weigh something, in order.
     pub keep: Vec<usize>,
@@ -166,7 +167,7 @@ pub struct Target {
     pub preparation: Preparation,
     panels: Aligned,
     panel: usize,
-    d: usize,
+    depth: usize,
     kind: CostKind,
     largest_norm: f64,
     log2_unit: f64,
@@ -175,27 +176,32 @@ pub struct Target {
 }
 
 impl Target {
-    /// Pack y at potentials g into panels of `panel` columns.
+    /// Pack y at potentials g for a kernel.
     ///
     /// # Errors
     /// If a length, a weight, a potential or a vector is wrong.
-    pub fn new(view: &TargetView, cost: Cost, eps: f64, panel: usize) -> Result<Self, Error> {
+    pub fn new(
+        view: &TargetView,
+        cost: Cost,
+        eps: f64,
+        kernel: &'static dyn Kernel,
+    ) -> Result<Self, Error> {
         let keep = weighty(view)?;
-        let preparation = Preparation::new(cost, view, &keep);
+        let preparation = Preparation::new(cost, view, &keep, kernel);
+        let panel = kernel.tile().1;
+        let depth = view.d.div_ceil(kernel.words().numbers());
         let width = keep.len().next_multiple_of(panel);
-        let mut panels = Aligned::zeros(width * view.d);
+        let mut panels = Aligned::zeros(width * depth);
         let mut squared = Vec::with_capacity(keep.len());
         let mut scratch = vec![0.0; view.d];
+        let mut words = vec![0.0; depth];
         for (column, &j) in keep.iter().enumerate() {
             scratch.copy_from_slice(&view.y[j * view.d..(j + 1) * view.d]);
             squared.push(preparation.apply(&mut scratch, "target", j)?);
-            let start = column / panel * panel * view.d + column % panel;
-            for (slot, &y) in panels.as_mut()[start..]
-                .iter_mut()
-                .step_by(panel)
-                .zip(&scratch)
-            {
-                *slot = y;
+            kernel.pack(&scratch, &mut words);
+            let slots = &mut panels.as_mut()[column / panel * panel * depth + column % panel..];
+            for (slot, &word) in slots.iter_mut().step_by(panel).zip(&words) {
+                *slot = word;
             }
         }
         let log2_unit = LOG2_E / eps;
@@ -206,7 +212,7 @@ impl Target {
             preparation,
             panels,
             panel,
-            d: view.d,
+            depth,
             kind: cost.kind,
             largest_norm: f64::from(largest_norm).sqrt(),
             log2_unit,
@@ -267,12 +273,21 @@ impl Target {
         Ok((out, shift))
     }
 
-    /// Panels of y for each block of dimensions: (first column, the panel's part (depth, panel)).
+    /// Blocks of words that a row is cut into.
+    #[must_use]
+    pub fn depth_blocks(&self) -> usize {
+        self.depth.div_ceil(DEPTH)
+    }
+
+    /// Panels of y for each block of words: (first column, the panel's part (depth, panel)).
     pub fn panels(&self, depth_block: usize) -> impl Iterator<Item = (usize, &[f32])> {
-        let (from, to) = (depth_block * DEPTH, self.d.min((depth_block + 1) * DEPTH));
+        let (from, to) = (
+            depth_block * DEPTH,
+            self.depth.min((depth_block + 1) * DEPTH),
+        );
         self.panels
             .as_ref()
-            .chunks_exact(self.panel * self.d)
+            .chunks_exact(self.panel * self.depth)
             .enumerate()
             .map(move |(index, y)| (index * self.panel, &y[from * self.panel..to * self.panel]))
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gapsel.backends import Backend
 
 ISAS = _native.isas()
+ROUGH = _native.isas(rough=True)
 REFERENCE = ReferenceBackend()
 BACKENDS: dict[str, Callable[[], Backend]] = {
     "reference": ReferenceBackend,
@@ -67,7 +69,13 @@ class Problem:
     cost: Cost
 
     def sweep(
-        self, backend: Backend, shards: list[NDArray[Any]] | None = None, *, k: int = 0, gram: bool = True
+        self,
+        backend: Backend,
+        shards: list[NDArray[Any]] | None = None,
+        *,
+        k: int = 0,
+        gram: bool = True,
+        rough: bool = False,
     ) -> Result:
         n = len(self.x)
         f, hard, nearest = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.int32)
@@ -80,6 +88,7 @@ class Problem:
             cost=self.cost,
             gram=gram,
             k=k,
+            rough=rough,
             f=f,
             hard=hard,
             nearest=nearest,
@@ -136,9 +145,9 @@ def rounding(p: Problem) -> float:
     return min(math.sqrt(error), error / max(2 * float(smallest), 1e-300)) + 1e-6 * math.sqrt(square)
 
 
-def assert_agrees(p: Problem, found: Result, exact: Result) -> None:
-    """Hold a result against the reference, to what rounding the cost allows."""
-    dc = rounding(p) + 2e-7 * float(np.abs(exact.f).max() + np.abs(p.g).max())
+def assert_agrees(p: Problem, found: Result, exact: Result, error: float = 0.0) -> None:
+    """Hold a result against the reference, to what rounding the cost allows, and ``error`` more of it."""
+    dc = error + rounding(p) + 2e-7 * float(np.abs(exact.f).max() + np.abs(p.g).max())
     np.testing.assert_allclose(found.f, exact.f, atol=dc, rtol=1e-6)
     np.testing.assert_allclose(found.hard, exact.hard, atol=dc, rtol=1e-6)
     reduced = cost_matrix(p.x, p.target.y, p.cost) - p.g
@@ -311,6 +320,56 @@ def test_many_columns(m: int) -> None:
     assert np.abs(found.swept.q - exact.swept.q).sum() < 1e-4
 
 
+# Rough sweeps
+
+
+def bfloat16(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Round to the nearest bfloat16, ties to even, by hand."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
+
+
+@pytest.mark.parametrize("isa", ROUGH)
+@pytest.mark.parametrize("kind", COST_KINDS)
+@pytest.mark.parametrize("d", [1, 19, 769])
+def test_a_rough_sweep_is_off_by_the_rounding_of_unit_vectors(isa: str, kind: CostKind, d: int) -> None:
+    p = problem(250, 71, d, kind=kind, rel=0.2)
+    x, y = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (np.asarray(p.x), p.target.y))
+    # A product of two roundings is off by at most 2^-7 of it, and the cost by two of them.
+    error = 2**-6 * float((np.abs(x) @ np.abs(y).T).max())
+    if kind == "euclidean":
+        error = math.sqrt(error)
+    found, exact = p.sweep(CpuBackend(1, isa), rough=True), p.sweep(CpuBackend(1, isa))
+    assert_agrees(p, found, p.sweep(REFERENCE), error)
+    if d > 1:
+        assert not np.array_equal(found.f, exact.f)
+
+
+@pytest.mark.parametrize("isa", ROUGH)
+@pytest.mark.parametrize("kind", ["sqeuclidean", "euclidean"])
+@pytest.mark.parametrize("d", [2, 25, 770])
+def test_a_rough_sweep_is_exact_where_bfloat16_is(isa: str, kind: CostKind, d: int) -> None:
+    """The targets come in pairs (y, -y) of one weight, so that no centre is taken off."""
+    p = problem(250, 60, d, kind=kind, normalize=False)
+    p.x, p.target.y[:] = bfloat16(p.x), bfloat16(p.target.y)
+    p.target.y[30:], p.target.b[30:] = -p.target.y[:30], p.target.b[:30]
+    assert_agrees(p, p.sweep(CpuBackend(1, isa), rough=True), p.sweep(REFERENCE))
+
+
+@pytest.mark.parametrize("isa", ROUGH)
+def test_a_rough_distance_to_itself_is_zero(isa: str) -> None:
+    """Norms are those of the rounded numbers, where they are not known to be 1."""
+    p = problem(40, 40, 30, kind="euclidean", lam=0.0)
+    p.x, p.target.b[:], p.g = p.target.y.copy(), 1 / 40, np.zeros(40)
+    assert p.sweep(CpuBackend(1, isa), rough=True).hard.max() < 1e-3
+
+
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name.removeprefix("cpu-") not in ROUGH])
+def test_rough_is_exact_without_products_of_bfloat16(name: str) -> None:
+    p, backend = problem(30, 20, 9), BACKENDS[name]()
+    assert bits(p.sweep(backend, k=5, rough=True)) == bits(p.sweep(backend, k=5))
+
+
 # The same bits however the work is cut
 
 
@@ -324,22 +383,25 @@ def bits(result: Result) -> list[bytes]:
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("kind", COST_KINDS)
-def test_threads_change_no_bit(isa: str, kind: CostKind) -> None:
+@pytest.mark.parametrize("rough", [False, True])
+def test_threads_change_no_bit(isa: str, kind: CostKind, rough: bool) -> None:  # noqa: FBT001
     p = problem(5000, 90, 40, kind=kind)
-    assert bits(p.sweep(CpuBackend(1, isa), k=50)) == bits(p.sweep(CpuBackend(2, isa), k=50))
-    assert bits(p.sweep(CpuBackend(3, isa), k=50)) == bits(p.sweep(CpuBackend(0, isa), k=50))
+    one, *others = (bits(p.sweep(CpuBackend(threads, isa), k=50, rough=rough)) for threads in (1, 2, 3, 0))
+    assert all(other == one for other in others)
 
 
 @given(
     cuts=st.lists(st.integers(0, 700), max_size=6),
     isa=st.sampled_from(ISAS),
     dtype=st.sampled_from([np.float16, np.float32]),
+    rough=st.booleans(),
 )
 @settings(max_examples=30, deadline=None)
-def test_shards_change_no_bit(cuts: list[int], isa: str, dtype: type[np.floating[Any]]) -> None:
+def test_shards_change_no_bit(cuts: list[int], isa: str, dtype: type[np.floating[Any]], rough: bool) -> None:  # noqa: FBT001
     p = problem(700, 45, 11, dtype=dtype)
     shards = np.split(p.x, sorted(cuts))
-    assert bits(p.sweep(CpuBackend(2, isa), shards, k=9)) == bits(p.sweep(CpuBackend(1, isa), k=9))
+    whole = p.sweep(CpuBackend(1, isa), k=9, rough=rough)
+    assert bits(p.sweep(CpuBackend(2, isa), shards, k=9, rough=rough)) == bits(whole)
 
 
 def test_a_row_is_the_same_wherever_it_stands(cpu: CpuBackend) -> None:
@@ -353,10 +415,13 @@ def test_a_row_is_the_same_wherever_it_stands(cpu: CpuBackend) -> None:
         assert (alone.f[0], alone.hard[0], alone.nearest[0]) == (whole.f[row], whole.hard[row], whole.nearest[row])
 
 
-def test_half_and_single_shards_mix(cpu: CpuBackend) -> None:
-    p = problem(300, 20, 9, dtype=np.float16)
-    mixed = [p.x[:130], p.x[130:200].astype(np.float32), p.x[200:]]
-    assert bits(p.sweep(cpu, mixed, k=3)) == bits(p.sweep(cpu, k=3))
+@pytest.mark.parametrize("half", [np.float16, ml_dtypes.bfloat16])
+def test_half_and_single_shards_mix(backend: Backend, half: type[Any]) -> None:
+    p = problem(300, 20, 29)
+    p.x = p.x.astype(half)
+    single = p.x.astype(np.float32)
+    mixed = [p.x[:130], single[130:200], p.x[200:]]
+    assert bits(p.sweep(backend, mixed, k=3)) == bits(p.sweep(backend, [single], k=3))
 
 
 def test_memory_mapped_shards(cpu: CpuBackend, tmp_path: Path) -> None:

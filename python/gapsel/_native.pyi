@@ -10,11 +10,15 @@ __all__ = ["DEBUG_BUILD", "__version__", "isas", "sweep", "topk"]
 __version__: str
 DEBUG_BUILD: bool
 
-def isas() -> list[str]:
-    """Return the instruction sets this machine can run, best first; the last is "portable"."""
+def isas(*, rough: bool = False) -> list[str]:
+    """Return the instruction sets this machine can run, best first; the last is "portable".
+
+    A name stands for what may be used: "avx512bf16" is AVX-512 in float32 sweeps, and AVX512-BF16 in rough ones. With
+    ``rough``, only those that multiply bfloat16.
+    """
 
 def sweep(
-    shards: Sequence[NDArray[np.float16] | NDArray[np.float32]],
+    shards: Sequence[NDArray[np.floating]],  # float16, bfloat16 (of ml_dtypes) or float32
     y: NDArray[np.float32],
     b: NDArray[np.float64],
     g: NDArray[np.float64],
@@ -27,6 +31,7 @@ def sweep(
     normalize: bool,
     gram: bool = False,
     k: int = 0,
+    rough: bool = False,
     f: NDArray[np.float32] | None = None,
     hard: NDArray[np.float32] | None = None,
     nearest: NDArray[np.int32] | None = None,

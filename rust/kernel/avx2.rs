@@ -3,16 +3,19 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, Simd, implement_kernel};
+use super::*;
 
 /// Proof that the machine has AVX2 and FMA.
 #[derive(Clone, Copy)]
 struct Avx2(());
 
-pub fn detect() -> Option<&'static dyn Kernel> {
-    static KERNEL: Avx2 = Avx2(());
+pub fn detect() -> Option<Isa> {
     let present = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    present.then_some(&KERNEL as &dyn Kernel)
+    present.then_some(Isa {
+        name: "avx2",
+        exact: &Avx2(()),
+        rough: None,
+    })
 }
 
 macro_rules! operations {

@@ -1,8 +1,11 @@
 //! The tile and the strip: everything that touches n x m numbers.
 //!
-//! The algorithm stands once, in `tile` and `strip`, over the small vector trait `Simd`; `avx512`, `avx2` and
-//! `portable` give the trait its instructions and the tile its size. A [`Kernel`] is one of the three, behind a
-//! pointer, so that the sweep is compiled once and the choice is made at run time.
+//! The algorithm stands once, in `tile`, `strip` and `row`, over the small vector trait `Simd`; `avx512`, `avx2` and
+//! `portable` give the trait its instructions and the tile its size. A [`Kernel`] is one of them behind a pointer, so
+//! that the sweep is compiled once and the choice is made at run time.
+//!
+//! The operands of a tile are 32-bit [`Words`]. A word is one float32 or, for rough products, two bfloat16 neighbours
+//! of a row: the tile is the same but for its one multiplying instruction, sums are float32 either way.
 //!
 //! Every lane of every tile sees the same operations in the same order whatever its place, and tiles are always
 //! full (rows and columns that do not exist are zero), so a row's results do not depend on its neighbours.
@@ -12,6 +15,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+mod row;
 mod strip;
 #[cfg(test)]
 mod tests;
@@ -19,7 +23,7 @@ mod tile;
 
 use crate::error::Error;
 
-/// How many dimensions of a row one packed block holds: a tile of rows then stays near the first cache.
+/// How many words of a row one packed block holds: a tile of rows then stays near the first cache.
 ///
 /// Tried: 256 costs 3 to 6 % above 1000 dimensions (the strip is read and written more often), 512 changes nothing.
 pub const DEPTH: usize = 384;
@@ -30,6 +34,26 @@ pub const STRIDE: usize = DEPTH + 16;
 /// One pool row, or its part within one block of dimensions, ready for the tile.
 pub type PackedRow = [f32; STRIDE];
 
+/// What a 32-bit word of an operand holds. Words travel as float32, whose bits are copied and never computed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words {
+    /// One float32.
+    Singles,
+    /// Two bfloat16, neighbours in the row, the first in the low half.
+    Pairs,
+}
+
+impl Words {
+    /// Numbers in a word.
+    #[must_use]
+    pub const fn numbers(self) -> usize {
+        match self {
+            Self::Singles => 1,
+            Self::Pairs => 2,
+        }
+    }
+}
+
 /// A few float32 numbers that one instruction handles.
 ///
 /// A value of an implementing type is a proof that the instruction set is there: only its `detect` makes one.
@@ -38,6 +62,8 @@ trait Simd: Copy {
     type V: Copy;
     /// Numbers in it.
     const LANES: usize;
+    /// What the operands of `multiply` hold.
+    const WORDS: Words = Words::Singles;
     fn splat(self, x: f32) -> Self::V;
     fn load(self, x: &[f32]) -> Self::V;
     fn store(self, v: Self::V, x: &mut [f32]);
@@ -45,6 +71,11 @@ trait Simd: Copy {
     fn sub(self, x: Self::V, y: Self::V) -> Self::V;
     /// x y + z, fused where the instruction set can.
     fn mul_add(self, x: Self::V, y: Self::V, z: Self::V) -> Self::V;
+    /// A step of a dot product: sum + x y over the numbers in each word of x and y.
+    #[inline(always)]
+    fn multiply(self, x: Self::V, y: Self::V, sum: Self::V) -> Self::V {
+        self.mul_add(x, y, sum)
+    }
     fn max(self, x: Self::V, y: Self::V) -> Self::V;
     fn sqrt(self, x: Self::V) -> Self::V;
     /// `yes` where x > y, `no` elsewhere.
@@ -77,18 +108,36 @@ pub struct Peak {
     pub nearest: usize,
 }
 
-/// The operations on tiles and strips, one implementation per instruction set.
+/// The operations on rows, tiles and strips, one implementation per instruction set.
 pub trait Kernel: Sync {
-    /// The instruction set's name.
+    /// The kernel's name.
     fn name(&self) -> &'static str;
 
     /// Rows and columns of a tile.
     fn tile(&self) -> (usize, usize);
 
+    /// What the operands of `product` hold.
+    fn words(&self) -> Words;
+
+    /// Take `centre` off `x`.
+    fn subtract(&self, x: &mut [f32], centre: &[f32]);
+
+    /// Multiply `x` by `factor`.
+    fn scale(&self, x: &mut [f32], factor: f32);
+
+    /// The sum of squares.
+    fn squared_norm(&self, x: &[f32]) -> f32;
+
+    /// Round finite numbers to what `pack` makes of them.
+    fn round(&self, x: &mut [f32]);
+
+    /// Lay finite numbers out in words; a last word is filled up with zero.
+    fn pack(&self, x: &[f32], out: &mut [f32]);
+
     /// Multiply packed rows with one panel: `out[r * ld + c] (+)= sum_k x[r][k] y[k][c]`.
     ///
-    /// `x` holds whole tiles of rows; `y` is (depth, tile columns), depth at most `DEPTH`. With `accumulate` the
-    /// products are added to `out`, otherwise they replace it.
+    /// `x` holds whole tiles of rows; `y` is (depth, tile columns), depth at most `DEPTH` words. With `accumulate`
+    /// the products are added to `out`, otherwise they replace it.
     fn product(&self, x: &[PackedRow], y: &[f32], out: &mut [f32], ld: usize, accumulate: bool);
 
     /// One tile of sum_i u_i v_i' over several blocks of rows: `u` (rows, tile rows), `v` (rows, tile columns).
@@ -104,102 +153,110 @@ pub trait Kernel: Sync {
     fn add_rows(&self, q: &mut [f32], strip: &[f32], ld: usize, weights: &[f32]);
 }
 
-/// Give [`Kernel`] to an instruction set: each method enters a function compiled for it, once per call.
+/// One method of [`Kernel`]: it enters a function compiled for the instruction set, once per call.
+macro_rules! enter {
+    ([$($features:literal)?] fn $name:ident($s:ident: $isa:ty $(, $arg:ident: $kind:ty)*) $(-> $out:ty)? = $body:expr) => {
+        fn $name(&self $(, $arg: $kind)*) $(-> $out)? {
+            $(#[target_feature(enable = $features)])?
+            fn compiled($s: $isa $(, $arg: $kind)*) $(-> $out)? {
+                $body
+            }
+            // SAFETY: `self` exists, so the instruction set was detected.
+            unsafe { compiled(*self $(, $arg)*) }
+        }
+    };
+}
+use enter;
+
+/// Give [`Kernel`] to an instruction set.
 macro_rules! implement_kernel {
     ($isa:ty, $name:literal, $rows:literal x $vectors:literal $(, $features:literal)?) => {
-        // The portable set needs no features, and then its `enter` is safe to call.
+        // The portable set needs no features, and then its functions are safe to call.
         #[allow(unused_unsafe)]
-        impl $crate::kernel::Kernel for $isa {
+        impl Kernel for $isa {
             fn name(&self) -> &'static str {
                 $name
             }
 
             fn tile(&self) -> (usize, usize) {
-                ($rows, $vectors * <$isa as $crate::kernel::Simd>::LANES)
+                ($rows, $vectors * <$isa as Simd>::LANES)
             }
 
-            fn product(&self, x: &[$crate::kernel::PackedRow], y: &[f32], out: &mut [f32], ld: usize, accumulate: bool) {
-                $(#[target_feature(enable = $features)])?
-                fn enter(s: $isa, x: &[$crate::kernel::PackedRow], y: &[f32], out: &mut [f32], ld: usize, accumulate: bool) {
-                    $crate::kernel::tile::product::<_, $rows, $vectors>(s, x, y, out, ld, accumulate);
-                }
-                // SAFETY: `self` exists, so the instruction set was detected.
-                unsafe { enter(*self, x, y, out, ld, accumulate) }
+            fn words(&self) -> Words {
+                <$isa as Simd>::WORDS
             }
 
-            fn outer(&self, blocks: &mut dyn Iterator<Item = (&[f32], &[f32])>, out: &mut [f32]) {
-                $(#[target_feature(enable = $features)])?
-                fn enter(s: $isa, blocks: &mut dyn Iterator<Item = (&[f32], &[f32])>, out: &mut [f32]) {
-                    $crate::kernel::tile::outer::<_, $rows, $vectors>(s, blocks, out);
-                }
-                // SAFETY: as in `product`.
-                unsafe { enter(*self, blocks, out) }
-            }
-
-            fn logits(&self, z: &mut [f32], columns: &$crate::kernel::Columns, squared: f32, nearest: bool) -> $crate::kernel::Peak {
-                $(#[target_feature(enable = $features)])?
-                fn enter(s: $isa, z: &mut [f32], columns: &$crate::kernel::Columns, squared: f32, nearest: bool) -> $crate::kernel::Peak {
-                    $crate::kernel::strip::logits(s, z, columns, squared, nearest)
-                }
-                // SAFETY: as in `product`.
-                unsafe { enter(*self, z, columns, squared, nearest) }
-            }
-
-            fn exponentials(&self, z: &mut [f32], top: f32) -> (f32, f32) {
-                $(#[target_feature(enable = $features)])?
-                fn enter(s: $isa, z: &mut [f32], top: f32) -> (f32, f32) {
-                    $crate::kernel::strip::exponentials(s, z, top)
-                }
-                // SAFETY: as in `product`.
-                unsafe { enter(*self, z, top) }
-            }
-
-            fn add_rows(&self, q: &mut [f32], strip: &[f32], ld: usize, weights: &[f32]) {
-                $(#[target_feature(enable = $features)])?
-                fn enter(s: $isa, q: &mut [f32], strip: &[f32], ld: usize, weights: &[f32]) {
-                    $crate::kernel::strip::add_rows(s, q, strip, ld, weights);
-                }
-                // SAFETY: as in `product`.
-                unsafe { enter(*self, q, strip, ld, weights) }
-            }
+            enter!([$($features)?] fn subtract(_s: $isa, x: &mut [f32], centre: &[f32]) = row::subtract(x, centre));
+            enter!([$($features)?] fn scale(_s: $isa, x: &mut [f32], factor: f32) = row::scale(x, factor));
+            enter!([$($features)?] fn squared_norm(_s: $isa, x: &[f32]) -> f32 = row::squared_norm(x));
+            enter!([$($features)?] fn round(_s: $isa, x: &mut [f32]) = row::round(<$isa as Simd>::WORDS, x));
+            enter!([$($features)?] fn pack(_s: $isa, x: &[f32], out: &mut [f32]) = row::pack(<$isa as Simd>::WORDS, x, out));
+            enter!([$($features)?] fn product(s: $isa, x: &[PackedRow], y: &[f32], out: &mut [f32], ld: usize, accumulate: bool)
+                = tile::product::<_, $rows, $vectors>(s, x, y, out, ld, accumulate));
+            enter!([$($features)?] fn outer(s: $isa, blocks: &mut dyn Iterator<Item = (&[f32], &[f32])>, out: &mut [f32])
+                = tile::outer::<_, $rows, $vectors>(s, blocks, out));
+            enter!([$($features)?] fn logits(s: $isa, z: &mut [f32], columns: &Columns, squared: f32, nearest: bool) -> Peak
+                = strip::logits(s, z, columns, squared, nearest));
+            enter!([$($features)?] fn exponentials(s: $isa, z: &mut [f32], top: f32) -> (f32, f32)
+                = strip::exponentials(s, z, top));
+            enter!([$($features)?] fn add_rows(s: $isa, q: &mut [f32], strip: &[f32], ld: usize, weights: &[f32])
+                = strip::add_rows(s, q, strip, ld, weights));
         }
     };
 }
 use implement_kernel;
 
-/// The kernels that this machine can run, best first.
-#[must_use]
-pub fn available() -> Vec<&'static dyn Kernel> {
-    let mut kernels: Vec<&'static dyn Kernel> = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        kernels.extend(avx512::detect());
-        kernels.extend(avx2::detect());
-    }
-    kernels.push(portable::KERNEL);
-    kernels
+/// An instruction set by name, and what it multiplies with.
+#[derive(Clone, Copy)]
+pub struct Isa {
+    /// The name: what a machine may use, so "avx512bf16" is AVX-512 with BF16 on top.
+    pub name: &'static str,
+    exact: &'static dyn Kernel,
+    rough: Option<&'static dyn Kernel>,
 }
 
-/// The kernel of that name, or the best one.
+impl Isa {
+    /// Whether it has rough products.
+    #[must_use]
+    pub fn is_rough(&self) -> bool {
+        self.rough.is_some()
+    }
+
+    /// The kernel for float32 products, or for rough ones where the instruction set has them.
+    #[must_use]
+    pub fn kernel(&self, rough: bool) -> &'static dyn Kernel {
+        self.rough.filter(|_| rough).unwrap_or(self.exact)
+    }
+}
+
+/// The instruction sets that this machine can run, best first.
+#[must_use]
+pub fn available() -> Vec<Isa> {
+    let mut isas = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        isas.extend(avx512::detect());
+        isas.extend(avx2::detect());
+    }
+    isas.push(portable::ISA);
+    isas
+}
+
+/// The instruction set of that name, or the best one.
 ///
 /// # Errors
 /// If the name is unknown or the machine cannot run it.
-pub fn choose(name: Option<&str>) -> Result<&'static dyn Kernel, Error> {
-    let kernels = available();
-    match name {
-        None => Ok(kernels[0]),
-        Some(name) => kernels
-            .iter()
-            .copied()
-            .find(|kernel| kernel.name() == name)
-            .ok_or_else(|| Error::Unknown {
-                what: "instruction set",
-                name: name.to_owned(),
-                choices: kernels
-                    .iter()
-                    .map(|kernel| kernel.name())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            }),
-    }
+pub fn choose(name: Option<&str>) -> Result<Isa, Error> {
+    let isas = available();
+    let Some(name) = name else {
+        return Ok(isas[0]);
+    };
+    let names: Vec<&str> = isas.iter().map(|isa| isa.name).collect();
+    let unknown = || Error::Unknown {
+        what: "instruction set",
+        name: name.to_owned(),
+        choices: names.join(", "),
+    };
+    let found = isas.iter().find(|isa| isa.name == name);
+    found.copied().ok_or_else(unknown)
 }

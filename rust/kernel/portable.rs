@@ -1,12 +1,16 @@
 //! Any machine: plain loops over eight numbers, left to the compiler to vectorise.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, clippy::wildcard_imports)]
 
-use super::{Kernel, Simd, implement_kernel};
+use super::*;
 
 #[derive(Clone, Copy)]
 struct Portable;
 
-pub const KERNEL: &dyn Kernel = &Portable;
+pub const ISA: Isa = Isa {
+    name: "portable",
+    exact: &Portable,
+    rough: None,
+};
 
 type Eight = [f32; 8];
 

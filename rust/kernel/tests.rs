@@ -1,7 +1,7 @@
 //! Every kernel the machine has against one naive float64 twin.
 #![allow(clippy::float_cmp)] // maxima and zeros are exact
 
-use super::{Columns, DEPTH, Kernel, PackedRow, STRIDE, available};
+use super::{Columns, DEPTH, Kernel, STRIDE, Words, available};
 
 /// A reproducible number in -1..1.
 fn noise(seed: usize) -> f32 {
@@ -11,18 +11,39 @@ fn noise(seed: usize) -> f32 {
     (x >> 8) as f32 / (1 << 23) as f32 - 1.0
 }
 
-fn packed(rows: usize, depth: usize) -> Vec<PackedRow> {
-    (0..rows)
-        .map(|r| {
-            std::array::from_fn(|k| {
-                if k < depth {
-                    noise(r * STRIDE + k)
-                } else {
-                    0.0
-                }
-            })
-        })
-        .collect()
+/// Every kernel once, float32 ones and rough ones.
+fn kernels() -> Vec<&'static dyn Kernel> {
+    let mut kernels: Vec<&dyn Kernel> = Vec::new();
+    for kernel in available()
+        .iter()
+        .flat_map(|isa| [isa.kernel(true), isa.kernel(false)])
+    {
+        if kernels.iter().all(|known| known.name() != kernel.name()) {
+            kernels.push(kernel);
+        }
+    }
+    kernels
+}
+
+/// Rows of noise (rows, d), rounded to what the kernel multiplies.
+fn rounded(kernel: &dyn Kernel, rows: usize, d: usize, seed: usize) -> Vec<f32> {
+    let mut x: Vec<f32> = (0..rows * d).map(|i| noise(i + seed)).collect();
+    kernel.round(&mut x);
+    x
+}
+
+/// A panel (depth, width) of the columns (width, d).
+fn panel(kernel: &dyn Kernel, columns: &[f32], d: usize) -> Vec<f32> {
+    let (width, depth) = (columns.len() / d, d.div_ceil(kernel.words().numbers()));
+    let mut panel = vec![0.0; depth * width];
+    let mut words = vec![0.0; depth];
+    for (c, column) in columns.chunks(d).enumerate() {
+        kernel.pack(column, &mut words);
+        for (k, &word) in words.iter().enumerate() {
+            panel[k * width + c] = word;
+        }
+    }
+    panel
 }
 
 fn close(found: f32, exact: f64, tolerance: f64, what: &str, kernel: &dyn Kernel) {
@@ -36,24 +57,30 @@ fn close(found: f32, exact: f64, tolerance: f64, what: &str, kernel: &dyn Kernel
 
 #[test]
 fn product_is_the_sum_of_products() {
-    for kernel in available() {
+    for kernel in kernels() {
         let (height, width) = kernel.tile();
-        for depth in [1, 2, 37, DEPTH] {
+        for d in [1, 2, 37, DEPTH, DEPTH * kernel.words().numbers()] {
             let (rows, ld) = (2 * height, width + 3);
-            let x = packed(rows, depth);
-            let y: Vec<f32> = (0..depth * width).map(|i| noise(i + 1_000_003)).collect();
+            let (x, y) = (
+                rounded(kernel, rows, d, 0),
+                rounded(kernel, width, d, 1_000_003),
+            );
+            let mut packed = vec![[0.0; STRIDE]; rows];
+            for (packed, x) in packed.iter_mut().zip(x.chunks(d)) {
+                kernel.pack(x, packed);
+            }
+            let y_panel = panel(kernel, &y, d);
             let mut out = vec![7.0; rows * ld];
-            kernel.product(&x, &y, &mut out, ld, false);
-            kernel.product(&x, &y, &mut out, ld, true);
-            for r in 0..rows {
-                for c in 0..width {
-                    let exact: f64 = (0..depth)
-                        .map(|k| f64::from(x[r][k]) * f64::from(y[k * width + c]))
-                        .sum();
-                    close(out[r * ld + c], 2.0 * exact, 1e-5, "product", kernel);
+            kernel.product(&packed, &y_panel, &mut out, ld, false);
+            kernel.product(&packed, &y_panel, &mut out, ld, true);
+            for (x, out) in x.chunks(d).zip(out.chunks(ld)) {
+                for (y, &found) in y.chunks(d).zip(out) {
+                    let terms = x.iter().zip(y);
+                    let exact: f64 = terms.map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+                    close(found, 2.0 * exact, 1e-5, "product", kernel);
                 }
                 assert!(
-                    out[r * ld + width..(r + 1) * ld].iter().all(|&v| v == 7.0),
+                    out[width..].iter().all(|&v| v == 7.0),
                     "wrote beyond the panel"
                 );
             }
@@ -62,8 +89,48 @@ fn product_is_the_sum_of_products() {
 }
 
 #[test]
+fn rounding_is_to_the_nearest_word() {
+    for kernel in kernels() {
+        let pairs = kernel.words() == Words::Pairs;
+        // Eight binary digits: half a unit in the last place, seen from the lower end of an octave.
+        let tolerance = if pairs { 0.5_f32.powi(8) } else { 0.0 };
+        let scales = (-30..30).map(|power| 10_f32.powi(power));
+        let x: Vec<f32> = scales.enumerate().map(|(i, s)| s * noise(i)).collect();
+        let mut found = x.clone();
+        kernel.round(&mut found);
+        for (&x, &found) in x.iter().zip(&found) {
+            assert!((x - found).abs() <= tolerance * x.abs(), "{x}: {found}");
+        }
+        if pairs {
+            let mut ties = [257.0, 259.0, -257.0];
+            kernel.round(&mut ties);
+            assert_eq!(ties, [256.0, 260.0, -256.0]);
+        }
+    }
+}
+
+#[test]
+fn rows_are_shifted_scaled_and_measured() {
+    for kernel in kernels() {
+        for d in [1, 15, 16, 17, 100] {
+            let x: Vec<f32> = (0..d).map(noise).collect();
+            let centre: Vec<f32> = (0..d).map(|k| noise(k + 50)).collect();
+            let mut found = x.clone();
+            kernel.subtract(&mut found, &centre);
+            kernel.scale(&mut found, 3.0);
+            let mut norm = 0.0;
+            for ((&found, &x), &centre) in found.iter().zip(&x).zip(&centre) {
+                assert_eq!(found, (x - centre) * 3.0);
+                norm += f64::from(found).powi(2);
+            }
+            close(kernel.squared_norm(&found), norm, 1e-6, "norm", kernel);
+        }
+    }
+}
+
+#[test]
 fn outer_sums_over_all_blocks() {
-    for kernel in available() {
+    for kernel in kernels() {
         let (height, width) = kernel.tile();
         let blocks: Vec<(Vec<f32>, Vec<f32>)> = [1, 5, 64]
             .iter()
@@ -92,7 +159,7 @@ fn outer_sums_over_all_blocks() {
 
 #[test]
 fn logits_and_peaks_follow_the_formula() {
-    for kernel in available() {
+    for kernel in kernels() {
         let m = 7 * kernel.tile().1;
         for euclidean in [false, true] {
             let columns = Columns {
@@ -137,7 +204,7 @@ fn logits_and_peaks_follow_the_formula() {
 
 #[test]
 fn ties_go_to_the_lowest_column() {
-    for kernel in available() {
+    for kernel in kernels() {
         let m = 3 * kernel.tile().1;
         for first in [0, 1, m / 2, m - 1] {
             let hard_bias: Vec<f32> = (0..m).map(|j| if j >= first { 2.0 } else { 1.0 }).collect();
@@ -159,7 +226,7 @@ fn ties_go_to_the_lowest_column() {
 
 #[test]
 fn exponentials_are_within_a_millionth() {
-    for kernel in available() {
+    for kernel in kernels() {
         let m = 64 * kernel.tile().1;
         let logits: Vec<f32> = (0..m)
             .map(|j| 900.0 - (j * j) as f32 / (m * m) as f32 * 140.0)
@@ -202,7 +269,7 @@ fn exponentials_are_within_a_millionth() {
 
 #[test]
 fn add_rows_weights_each_row() {
-    for kernel in available() {
+    for kernel in kernels() {
         let width = kernel.tile().1;
         let ld = width + 16;
         for rows in [1, 3, 4, 5, 11] {

@@ -1,7 +1,7 @@
 //! The tile: a few rows times a few columns, kept in registers while k runs.
 //!
 //! With R rows and V vectors of columns, each step of k loads V vectors of y, broadcasts R numbers of x and does R V
-//! multiply-adds into R V registers. Rows of x lie one after the other (a broadcast can read from anywhere, so
+//! multiplications into R V registers. Rows of x lie one after the other (a broadcast can read from anywhere, so
 //! nothing is transposed in packing); y lies in panels of one tile's columns, k by k.
 
 use super::{PackedRow, STRIDE, Simd};
@@ -20,7 +20,7 @@ pub fn product<S: Simd, const R: usize, const V: usize>(
     for (rows, out) in x.as_chunks::<R>().0.iter().zip(out.chunks_mut(R * ld)) {
         let mut sums = [[s.splat(0.0); V]; R];
         for (k, y) in (0..STRIDE).zip(y.chunks_exact(columns)) {
-            step(s, &mut sums, |r| rows[r][k], y);
+            step(s, &mut sums, |r| rows[r][k], y, S::multiply);
         }
         for (sums, out) in sums.iter().zip(out.chunks_mut(ld)) {
             for (&sum, out) in sums.iter().zip(out.chunks_exact_mut(S::LANES)) {
@@ -50,7 +50,7 @@ pub fn outer<S: Simd, const R: usize, const V: usize>(
             .iter()
             .zip(v.chunks_exact(V * S::LANES))
         {
-            step(s, &mut sums, |r| u[r], v);
+            step(s, &mut sums, |r| u[r], v, S::mul_add);
         }
     }
     for (&sum, out) in sums
@@ -68,6 +68,7 @@ fn step<S: Simd, const R: usize, const V: usize>(
     sums: &mut [[S::V; V]; R],
     x: impl Fn(usize) -> f32,
     y: &[f32],
+    multiply: impl Fn(S, S::V, S::V, S::V) -> S::V,
 ) {
     let mut columns = [s.splat(0.0); V];
     for (column, y) in columns.iter_mut().zip(y.chunks_exact(S::LANES)) {
@@ -76,7 +77,7 @@ fn step<S: Simd, const R: usize, const V: usize>(
     for (r, sums) in sums.iter_mut().enumerate() {
         let x = s.splat(x(r));
         for (sum, &column) in sums.iter_mut().zip(&columns) {
-            *sum = s.mul_add(x, column, *sum);
+            *sum = multiply(s, x, column, *sum);
         }
     }
 }

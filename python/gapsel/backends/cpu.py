@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
     from gapsel.records import Box, Cost, Target
 
+# By name: NumPy has no bfloat16 of its own, ml_dtypes brings one.
+READABLE = ("float16", "bfloat16", "float32")
+
 
 class CpuBackend:
     """The two verbs on this machine's cores; ``threads`` 0 means all that the process may use.
 
     ``isa`` is one of ``gapsel._native.isas()``, or None for the best; the environment variable GAPSEL_ISA stands in
-    for None. On one instruction set, neither the number of threads nor the cut into shards changes a bit of a result.
+    for None. A name stands for what may be used: rough sweeps take bfloat16 under "avx512bf16" and are exact elsewhere.
+    On one instruction set, neither the number of threads nor the cut into shards changes a bit of a result.
     """
 
     name = "cpu"
@@ -40,6 +44,11 @@ class CpuBackend:
             raise UsageError(msg)
         self.threads, self.isa = threads, isa
 
+    @property
+    def multiplies_bfloat16(self) -> bool:
+        """Whether a rough sweep differs from an exact one here."""
+        return (self.isa or _native.isas()[0]) in _native.isas(rough=True)
+
     def sweep(
         self,
         shards: Sequence[NDArray[np.floating]],
@@ -51,6 +60,7 @@ class CpuBackend:
         cost: Cost,
         gram: bool = False,
         k: int = 0,
+        rough: bool = False,
         f: NDArray[np.float32] | None = None,
         hard: NDArray[np.float32] | None = None,
         nearest: NDArray[np.int32] | None = None,
@@ -69,6 +79,7 @@ class CpuBackend:
             normalize=cost.normalize,
             gram=gram,
             k=k,
+            rough=rough,
             f=f,
             hard=hard,
             nearest=nearest,
@@ -82,10 +93,10 @@ class CpuBackend:
         return _native.topk(np.ascontiguousarray(values, np.float32), k)
 
 
-def _readable(shard: NDArray[np.floating], index: int) -> NDArray[np.float16] | NDArray[np.float32]:
+def _readable(shard: NDArray[np.floating], index: int) -> NDArray[np.floating]:
     """Return a shard that the core can read where it lies, or say what to do; pools are too large to copy quietly."""
-    if shard.dtype not in (np.float16, np.float32):
-        msg = f"shard {index} is {shard.dtype}: give float16 or float32, as shard.astype(numpy.float32) does"
+    if shard.dtype.name not in READABLE:
+        msg = f"shard {index} is {shard.dtype}: give {', '.join(READABLE)}, as shard.astype(numpy.float32) does"
         raise DataError(msg)
     if not (shard.flags.c_contiguous and shard.flags.aligned):
         msg = f"shard {index} does not lie row after row in memory: pass numpy.ascontiguousarray of it"

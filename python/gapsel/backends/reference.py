@@ -37,6 +37,7 @@ class ReferenceBackend:
         cost: Cost,
         gram: bool = False,
         k: int = 0,
+        rough: bool = False,  # noqa: ARG002 (the judge is always exact)
         f: NDArray[np.floating] | None = None,
         hard: NDArray[np.floating] | None = None,
         nearest: NDArray[np.int32] | None = None,
