@@ -301,13 +301,13 @@ def test_a_run_killed_while_it_embeds_goes_on_and_ends_the_same(
     # As if it had been killed while it wrote.
     (out / "vectors" / "pool" / ".00002.npy.123.tmp").write_bytes(b"half")
     encoded = []
-    encode = embed.Encoder.encode
+    forward = embed.Encoder.forward
 
-    def count(self: embed.Encoder, texts: list[str], *rest: Any) -> embed.Encoded:  # noqa: ANN401
-        encoded.append(len(texts))
-        return encode(self, texts, *rest)
+    def count(self: embed.Encoder, texts: embed.Tokenized, *rest: Any) -> embed.Encoded:  # noqa: ANN401
+        encoded.append(len(texts.ids))
+        return forward(self, texts, *rest)
 
-    monkeypatch.setattr(embed.Encoder, "encode", count)
+    monkeypatch.setattr(embed.Encoder, "forward", count)
     assert main(arguments) == 0
     assert sum(encoded) == N - 2 * SHARD + M
     written = json.loads((out / "run.json").read_text())["steps"]["embed"]["files"]

@@ -6,7 +6,7 @@ score   potentials -> scores        steps.py
 select  scores -> selection         steps.py
 report  selection -> one HTML file  steps.py, evidence.py
 
-folder.py keeps the record of what is done.
+folder.py keeps the record of what is done; ahead.py reads and tokenizes one batch ahead of the model.
 """
 
 from __future__ import annotations

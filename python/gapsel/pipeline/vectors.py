@@ -12,6 +12,7 @@ import numpy as np
 from gapsel import corpus, embed, store
 from gapsel.errors import DataError, UsageError
 from gapsel.files import is_leftover
+from gapsel.pipeline.ahead import ahead
 from gapsel.potentials import gather
 from gapsel.progress import track
 
@@ -179,33 +180,49 @@ class _Maker:
     def write(self, advance: Callable[[int], None]) -> Store:
         kept = self._writer.keep(self._hashes()) if self._writer.finished_rows else 0
         advance(kept)
+        for piece in ahead(self._pieces(kept)):
+            self._append(piece, advance)
+        return self._writer.finish()
+
+    def _pieces(self, kept: int) -> Iterator[_Piece]:
+        """Read the documents after the first ``kept``; the batch that these end in comes whole."""
         seen = 0
         for batch in _batches(self._settings, self._side.name):
             skip = min(max(kept - seen, 0), len(batch.ids))
             if skip < len(batch.ids):
-                self._append(batch, seen, skip, advance)
+                tokenized = None if self._encoder is None else self._encoder.tokenize(batch.texts)
+                yield _Piece(batch, seen, skip, tokenized)
             seen += len(batch.ids)
-        return self._writer.finish()
 
     def _hashes(self) -> Iterator[bytes]:
         for batch in _batches(self._settings, self._side.name):
             yield from map(corpus.text_hash, batch.texts)
 
-    def _append(self, batch: corpus.Batch, first: int, skip: int, advance: Callable[[int], None]) -> None:
-        """Add the documents of a batch, which begins at row ``first`` of the side, but for those to skip."""
-        vectors, tokens = self._vectors(batch.texts, first, advance if not skip else lambda _count: None)
+    def _append(self, piece: _Piece, advance: Callable[[int], None]) -> None:
+        """Add the documents of a piece, but for those to skip."""
+        batch, skip = piece.batch, piece.skip
+        vectors, tokens = self._vectors(piece, advance if not skip else lambda _count: None)
         if skip or self._encoder is None:
             advance(len(batch.texts) - skip)
         hashes = [corpus.text_hash(text) for text in batch.texts[skip:]]
         self._writer.append(vectors[skip:], batch.ids[skip:], batch.source, batch.rows[skip:], hashes, tokens[skip:])
 
-    def _vectors(
-        self, texts: list[str], first: int, advance: Callable[[int], None]
-    ) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
+    def _vectors(self, piece: _Piece, advance: Callable[[int], None]) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
         # Always of the whole batch: what a document is padded with can change its last bit, and a run that was stopped
         # ends with the bits of one that was not.
-        given = self._side.vectors
+        given, count = self._side.vectors, len(piece.batch.texts)
         if given is not None:
-            return gather(given.shards, np.arange(first, first + len(texts))), np.zeros(len(texts), np.int32)
-        encoded = cast("embed.Encoder", self._encoder).encode(texts, advance)
+            return gather(given.shards, np.arange(piece.first, piece.first + count)), np.zeros(count, np.int32)
+        encoder, tokenized = cast("embed.Encoder", self._encoder), cast("embed.Tokenized", piece.tokenized)
+        encoded = encoder.forward(tokenized, advance)
         return encoded.vectors, encoded.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A batch that begins at row ``first`` of its side, how many of its documents are there already, its token ids."""
+
+    batch: corpus.Batch
+    first: int
+    skip: int
+    tokenized: embed.Tokenized | None
