@@ -22,7 +22,7 @@ pub struct PackedPlan {
 }
 
 impl PackedPlan {
-    /// Pack `strip` (rows, ld), whose first `width` columns hold p, with weights w (rows,).
+    /// Pack `strip` (rows, ld), whose first `width` columns hold p, with weights w (rows,); rows of weight 0 are left out.
     pub fn pack(
         &mut self,
         strip: &[f32],
@@ -32,11 +32,12 @@ impl PackedPlan {
         tile: (usize, usize),
     ) {
         let (height, panel) = tile;
-        self.rows = weights.len();
+        self.rows = weights.iter().filter(|&&w| w != 0.0).count();
         self.u
             .resize(width.next_multiple_of(height) * self.rows, 0.0);
         self.v.fit(width * self.rows);
-        for (i, (row, &w)) in strip.chunks(ld).zip(weights).enumerate() {
+        let rows = strip.chunks(ld).zip(weights);
+        for (i, (row, &w)) in rows.filter(|(_, w)| **w != 0.0).enumerate() {
             let (u_parts, v_parts) = (
                 self.u.chunks_mut(self.rows * height),
                 self.v.as_mut().chunks_mut(self.rows * panel),

@@ -29,6 +29,10 @@ const STRIP: usize = 1 << 21;
 /// Rows of the Gram summed in float32, about.
 const GROUP_ROWS: usize = 512;
 
+/// Rows of a smaller weight in units of 1/n are left out of the Gram: of a boxed pool that may be nearly all rows, which
+/// would cost as much as the others and hardly change a step.
+const LEAST_WEIGHT: f64 = 0.05;
+
 /// What a sweep reads.
 #[derive(Debug)]
 pub struct Problem<'a> {
@@ -320,7 +324,13 @@ impl<'a> Work<'a> {
             part.entropy += row.r * bits * std::f64::consts::LN_2;
             // Times n, so that masses of 1/n sit in the middle of float32's range.
             mass.push((row.r * n / f64::from(sum)) as f32);
-            gram_weight.push((row.w * n / f64::from(sum).powi(2)) as f32);
+            let weight = row.w * n;
+            let kept = if weight.abs() < LEAST_WEIGHT {
+                0.0
+            } else {
+                weight
+            };
+            gram_weight.push((kept / f64::from(sum).powi(2)) as f32);
         }
         part.q.clear();
         part.q.resize(self.target.width, 0.0);

@@ -91,7 +91,8 @@ class Sweep:
     lo = hi = a: sum_i a_i f_i). ``hard`` is sum_i min(lo_i h_i, hi_i h_i) with h_i = min_j (c_ij - g_j);
     <b, g> + hard bounds the unregularised optimum from below. ``entropy`` is sum_i r_i (-sum_j p_ij log p_ij), in
     nats. ``gram`` (m, m) float64, if asked for, is sum_i w_i p_i p_i' with w_i = r_i + eps dr_i / df_i, so that
-    diag(q) - gram is eps times minus the Hessian of D. ``top``, if asked for, holds the k lowest f in order of
+    diag(q) - gram is eps times minus the Hessian of D, but for rows with |w_i| below 0.05 / n, which are left out.
+    ``top``, if asked for, holds the k lowest f in order of
     (f, row): their rows (k,) int64 and the f (k,) float32.
     """
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from gapsel.records import Box, Cost, Target
 
 
+# See records.Sweep.gram.
+LEAST_WEIGHT = 0.05
+
+
 class ReferenceBackend:
     """The two verbs, written as the formulas of docs/method.md stand."""
 
@@ -92,7 +96,7 @@ def row_masses(f: NDArray[np.float64], box: Box) -> tuple[NDArray[np.float64], N
 
 
 def _gram(p: NDArray[np.float64], w: NDArray[np.float64], keep: NDArray[np.intp], m: int) -> NDArray[np.float64]:
-    out = np.zeros((m, m))
+    out, w = np.zeros((m, m)), np.where(np.abs(w) * len(w) < LEAST_WEIGHT, 0.0, w)
     out[np.ix_(keep, keep)] = p.T @ (w[:, None] * p)
     return out
 

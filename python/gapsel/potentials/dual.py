@@ -44,12 +44,15 @@ class Dual:
     eps: float
     cost: Cost
 
-    def at(self, g: NDArray[np.float64], *, gram: bool = False, want_f: bool = False) -> Point:
+    def at(
+        self, g: NDArray[np.float64], *, gram: bool = False, want_f: bool = False, rough: bool = False
+    ) -> Point:
         """Read the rows once at g (m,)."""
         f = np.empty(self.rows.n if want_f else 0, np.float32)
         sweep = self.backend.sweep(
-            self.rows.shards, self.target, g, self.box, eps=self.eps, cost=self.cost, gram=gram, f=f if want_f else None
-        )
+            self.rows.shards, self.target, g, self.box,
+            eps=self.eps, cost=self.cost, gram=gram, rough=rough, f=f if want_f else None,
+        )  # fmt: skip
         gradient = self.target.b - sweep.q
         value = float(self.target.b @ g) + sweep.value
         return Point(g, value, gradient, float(np.abs(gradient).sum()), sweep, f)
