@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 _EPS_OF_ROW_STD = 0.05
 _SAMPLE = 32
 _SMALL = 8192
-_FULL_SWEEPS = 3
-_TOLERANCE = 1e-2
+_FULL_SWEEPS = 4
+# At 1e-2 intervals were two to three times as wide for a tenth less rows read (40,000 rows, 600 targets).
+_TOLERANCE = 1e-3
 
 
 def distance(
