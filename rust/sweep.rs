@@ -14,7 +14,7 @@ use crate::aligned::Aligned;
 use crate::error::Error;
 use crate::gram::{Gram, PackedPlan};
 use crate::kernel::{DEPTH, Kernel, PackedRow, STRIDE};
-use crate::pool::Pool;
+use crate::pool::{Pool, ReadAhead};
 use crate::rule::Rule;
 use crate::target::{Cost, Target, TargetView};
 use crate::topk::{Entry, TopK};
@@ -109,7 +109,9 @@ pub fn sweep(
             .min(count),
         Part::default,
     );
+    let mut ahead = ReadAhead::new(&problem.pool);
     for first in (0..count).step_by(parts.len()) {
+        ahead.reach(first * work.block_rows);
         let live = parts.len().min(count - first);
         let parts = &mut parts[..live];
         let results: Vec<Result<(), Error>> = parts

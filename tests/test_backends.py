@@ -174,7 +174,8 @@ def assert_agrees(p: Problem, found: Result, exact: Result, error: float = 0.0) 
     assert found.swept.gram is not None
     assert exact.swept.gram is not None
     assert np.array_equal(found.swept.gram, found.swept.gram.T)
-    assert np.abs(found.swept.gram - exact.swept.gram).sum() <= 2 * relative * mass + undecided(p, exact, relative) + 1e-12
+    gap = float(np.abs(found.swept.gram - exact.swept.gram).sum())
+    assert gap <= 2 * relative * mass + undecided(p, exact, relative) + 1e-12
 
 
 # The formula, by hand

@@ -18,16 +18,6 @@ pub fn detect() -> Option<Isa> {
     })
 }
 
-macro_rules! operations {
-    ($($name:ident($($arg:ident: $kind:ty),*) $(-> $out:ty)? = $body:expr;)*) => {$(
-        #[inline(always)]
-        fn $name(self, $($arg: $kind),*) $(-> $out)? {
-            // SAFETY: `self` exists, so the instruction set was detected; slices are cut to a register's length first.
-            unsafe { $body }
-        }
-    )*};
-}
-
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;

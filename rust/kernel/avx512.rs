@@ -26,16 +26,6 @@ pub fn detect() -> impl Iterator<Item = Isa> {
     with.into_iter().chain(without)
 }
 
-macro_rules! operations {
-    ($($name:ident($($arg:ident: $kind:ty),*) $(-> $out:ty)? = $body:expr;)*) => {$(
-        #[inline(always)]
-        fn $name(self, $($arg: $kind),*) $(-> $out)? {
-            // SAFETY: `self` exists, so the instruction set was detected; slices are cut to a register's length first.
-            unsafe { $body }
-        }
-    )*};
-}
-
 impl<const BF16: bool> Simd for Avx512<BF16> {
     type V = __m512;
     const LANES: usize = 16;

@@ -1,7 +1,7 @@
 //! The tile and the strip: everything that touches n x m numbers.
 //!
-//! The algorithm stands once, in `tile`, `strip` and `row`, over the small vector trait `Simd`; `avx512`, `avx2` and
-//! `portable` give the trait its instructions and the tile its size. A [`Kernel`] is one of them behind a pointer, so
+//! The algorithm stands once, in `tile`, `strip` and `row`, over the small vector trait `Simd`; `avx512`, `avx2`,
+//! `neon` and `portable` give the trait its instructions and the tile its size. A [`Kernel`] is one of them behind a pointer, so
 //! that the sweep is compiled once and the choice is made at run time.
 //!
 //! The operands of a tile are 32-bit [`Words`]. A word is one float32 or, for rough products, two bfloat16 neighbours
@@ -10,10 +10,13 @@
 //! Every lane of every tile sees the same operations in the same order whatever its place, and tiles are always
 //! full (rows and columns that do not exist are zero), so a row's results do not depend on its neighbours.
 
+pub mod advise;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 mod row;
 mod strip;
@@ -153,6 +156,18 @@ pub trait Kernel: Sync {
     fn add_rows(&self, q: &mut [f32], strip: &[f32], ld: usize, weights: &[f32]);
 }
 
+/// Methods of [`Simd`], each an expression of intrinsics.
+macro_rules! operations {
+    ($($name:ident($($arg:ident: $kind:ty),*) $(-> $out:ty)? = $body:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($arg: $kind),*) $(-> $out)? {
+            // SAFETY: `self` exists, so the instruction set was detected; slices are cut to a register's length first.
+            unsafe { $body }
+        }
+    )*};
+}
+use operations;
+
 /// One method of [`Kernel`]: it enters a function compiled for the instruction set, once per call.
 macro_rules! enter {
     ([$($features:literal)?] fn $name:ident($s:ident: $isa:ty $(, $arg:ident: $kind:ty)*) $(-> $out:ty)? = $body:expr) => {
@@ -238,8 +253,25 @@ pub fn available() -> Vec<Isa> {
         isas.extend(avx512::detect());
         isas.extend(avx2::detect());
     }
+    #[cfg(target_arch = "aarch64")]
+    isas.extend(neon::detect());
     isas.push(portable::ISA);
     isas
+}
+
+/// Every kernel of this machine once, float32 ones and rough ones.
+#[must_use]
+pub fn kernels() -> Vec<&'static dyn Kernel> {
+    let mut kernels: Vec<&'static dyn Kernel> = Vec::new();
+    for kernel in available()
+        .iter()
+        .flat_map(|isa| [isa.kernel(true), isa.kernel(false)])
+    {
+        if kernels.iter().all(|known| known.name() != kernel.name()) {
+            kernels.push(kernel);
+        }
+    }
+    kernels
 }
 
 /// The instruction set of that name, or the best one.

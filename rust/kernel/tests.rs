@@ -1,7 +1,7 @@
 //! Every kernel the machine has against one naive float64 twin.
 #![allow(clippy::float_cmp)] // maxima and zeros are exact
 
-use super::{Columns, DEPTH, Kernel, STRIDE, Words, available};
+use super::{Columns, DEPTH, Kernel, STRIDE, Words, kernels};
 
 /// A reproducible number in -1..1.
 fn noise(seed: usize) -> f32 {
@@ -9,20 +9,6 @@ fn noise(seed: usize) -> f32 {
     x = (x ^ (x >> 15)).wrapping_mul(0x2C1B_3C6D);
     x = (x ^ (x >> 12)).wrapping_mul(0x297A_2D39);
     (x >> 8) as f32 / (1 << 23) as f32 - 1.0
-}
-
-/// Every kernel once, float32 ones and rough ones.
-fn kernels() -> Vec<&'static dyn Kernel> {
-    let mut kernels: Vec<&dyn Kernel> = Vec::new();
-    for kernel in available()
-        .iter()
-        .flat_map(|isa| [isa.kernel(true), isa.kernel(false)])
-    {
-        if kernels.iter().all(|known| known.name() != kernel.name()) {
-            kernels.push(kernel);
-        }
-    }
-    kernels
 }
 
 /// Rows of noise (rows, d), rounded to what the kernel multiplies.

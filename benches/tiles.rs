@@ -1,0 +1,104 @@
+//! The tiles and what follows them, kernel beside kernel: `cargo bench`, or `cargo bench -- product/avx512` for some.
+//!
+//! A block of 84 rows (whole tiles of every kernel) meets 1,024 columns of 384 dimensions, as in a sweep. Rates are
+//! multiply-adds per second for products, and numbers per second for the rest. Operands are 1, which makes the right
+//! answer plain, and each is looked at before it is timed.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use gapsel::kernel::{Columns, Kernel, STRIDE, kernels};
+
+const ROWS: usize = 84;
+const M: usize = 1024;
+const D: usize = 384;
+
+fn ones(kernel: &dyn Kernel, numbers: usize) -> Vec<f32> {
+    let mut words = vec![0.0; numbers / kernel.words().numbers()];
+    kernel.pack(&vec![1.0; numbers], &mut words);
+    words
+}
+
+fn rows(bench: &mut Criterion) {
+    let mut group = bench.benchmark_group("pack");
+    group.throughput(Throughput::Elements(D as u64));
+    for kernel in kernels() {
+        let mut row: Vec<f32> = (0..D).map(|k| (k % 7) as f32).collect();
+        let mut words = [0.0; STRIDE];
+        group.bench_function(kernel.name(), |bench| {
+            bench.iter(|| {
+                let norm = kernel.squared_norm(&row);
+                kernel.scale(&mut row, 1.0 / norm.sqrt());
+                kernel.pack(&row, &mut words);
+            });
+        });
+        assert!((kernel.squared_norm(&row) - 1.0).abs() < 1e-5);
+    }
+}
+
+fn product(bench: &mut Criterion) {
+    let mut group = bench.benchmark_group("product");
+    group.throughput(Throughput::Elements((ROWS * M * D) as u64));
+    for kernel in kernels() {
+        let panel = kernel.tile().1;
+        let mut x = vec![[0.0; STRIDE]; ROWS];
+        for x in &mut x {
+            kernel.pack(&[1.0; D], x);
+        }
+        let y = ones(kernel, D * M);
+        let mut strip = vec![0.0; ROWS * M];
+        let mut multiply = || {
+            for (j, y) in y.chunks(y.len() / (M / panel)).enumerate() {
+                kernel.product(&x, y, &mut strip[j * panel..], M, false);
+            }
+            strip[M - 1]
+        };
+        assert_eq!(multiply().to_bits(), (D as f32).to_bits());
+        group.bench_function(kernel.name(), |bench| bench.iter(&mut multiply));
+    }
+}
+
+fn outer(bench: &mut Criterion) {
+    let mut group = bench.benchmark_group("outer");
+    for kernel in kernels() {
+        let (height, width) = kernel.tile();
+        group.throughput(Throughput::Elements((ROWS * height * width) as u64));
+        let (u, v) = (vec![1.0; ROWS * height], vec![1.0; ROWS * width]);
+        let mut out = vec![0.0; height * width];
+        kernel.outer(&mut std::iter::once((&u[..], &v[..])), &mut out);
+        assert!(
+            out.iter()
+                .all(|sum| sum.to_bits() == (ROWS as f32).to_bits())
+        );
+        group.bench_function(kernel.name(), |bench| {
+            bench.iter(|| kernel.outer(&mut std::iter::once((&u[..], &v[..])), &mut out));
+        });
+    }
+}
+
+/// A row from dot products to its share of the column sums.
+fn strip(bench: &mut Criterion) {
+    let mut group = bench.benchmark_group("strip");
+    group.throughput(Throughput::Elements(M as u64));
+    let columns = Columns {
+        bias: vec![0.0; M],
+        hard_bias: vec![0.0; M],
+        squared: Vec::new(),
+        scale: 30.0,
+    };
+    for kernel in kernels() {
+        let (mut z, mut q) = (vec![0.0; M], vec![0.0; M]);
+        let mut row = |dot: f32| {
+            z.fill(dot);
+            let peak = kernel.logits(&mut z, &columns, 1.0, false);
+            let (sum, _) = kernel.exponentials(&mut z, peak.soft);
+            kernel.add_rows(&mut q, &z, M, &[1.0]);
+            sum
+        };
+        assert_eq!(row(0.5).to_bits(), (M as f32).to_bits());
+        group.bench_function(kernel.name(), |bench| bench.iter(|| row(black_box(0.5))));
+    }
+}
+
+criterion_group!(benches, rows, product, outer, strip);
+criterion_main!(benches);
