@@ -147,7 +147,7 @@ def rounding(p: Problem) -> float:
 
 def undecided(p: Problem, exact: Result, relative: float) -> float:
     """The weight of the rows that rounding may put on either side of LEAST_WEIGHT, below which the Gram has no rows."""
-    r, slope, _ = row_masses(exact.f, p.box)
+    r, slope, _ = row_masses(exact.f.astype(np.float64), p.box)
     w, off = np.abs(r + p.eps * slope), relative * (r + p.eps * np.abs(slope))
     near = np.abs(w - LEAST_WEIGHT / len(w)) <= off
     return float((w + off)[near].sum())
