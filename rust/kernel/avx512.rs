@@ -6,30 +6,54 @@ use std::mem::transmute;
 
 use super::*;
 
-/// Proof that the machine has AVX-512F and AVX-512DQ; with `BF16` AVX512-BF16 too, which then multiplies.
+/// Proof that the machine has AVX-512F and AVX-512DQ; with `BF16` AVX512-BF16 too, which then multiplies, and with
+/// `AMX` AMX, which then takes over the product.
 #[derive(Clone, Copy)]
-struct Avx512<const BF16: bool>(());
+struct Avx512<const BF16: bool, const AMX: bool>(());
 
+const EXACT: &dyn Kernel = &Avx512::<false, false>(());
+
+/// The instruction sets that have AVX-512 in them, best first.
 pub fn detect() -> impl Iterator<Item = Isa> {
     let exact = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq");
-    let rough = exact && is_x86_feature_detected!("avx512bf16");
-    let with = rough.then_some(Isa {
-        name: "avx512bf16",
-        exact: &Avx512::<false>(()),
-        rough: Some(&Avx512::<true>(())),
-    });
-    let without = exact.then_some(Isa {
-        name: "avx512",
-        exact: &Avx512::<false>(()),
-        rough: None,
-    });
-    with.into_iter().chain(without)
+    let bf16 = exact && is_x86_feature_detected!("avx512bf16");
+    let isas: [(bool, &'static str, Option<&'static dyn Kernel>); 3] = [
+        (
+            bf16 && amx::detect(),
+            "amx",
+            Some(&Avx512::<true, true>(())),
+        ),
+        (bf16, "avx512bf16", Some(&Avx512::<true, false>(()))),
+        (exact, "avx512", None),
+    ];
+    let present = isas.into_iter().filter(|(present, ..)| *present);
+    present.map(|(_, name, rough)| Isa {
+        name,
+        exact: EXACT,
+        rough,
+    })
 }
 
-impl<const BF16: bool> Simd for Avx512<BF16> {
+impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
     type V = __m512;
     const LANES: usize = 16;
     const WORDS: Words = if BF16 { Words::Pairs } else { Words::Singles };
+    #[inline(always)]
+    fn product<const R: usize, const V: usize>(
+        self,
+        x: &[PackedRow],
+        y: &[f32],
+        out: &mut [f32],
+        ld: usize,
+        accumulate: bool,
+    ) {
+        if AMX {
+            amx::product(x, y, out, ld, accumulate);
+        } else {
+            tile::product::<_, R, V>(self, x, y, out, ld, accumulate);
+        }
+    }
+
     operations! {
         splat(x: f32) -> __m512 = _mm512_set1_ps(x);
         load(x: &[f32]) -> __m512 = _mm512_loadu_ps(x[..16].as_ptr());
@@ -54,5 +78,6 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
 }
 
 // Tried on Zen 4: 12 x 2 is 5 % slower; 8 x 3 and 6 x 4 differ by less than the noise (2 %) and pad narrow targets more.
-implement_kernel!(Avx512<false>, "avx512", 14 x 2, "avx512f,avx512dq,fma");
-implement_kernel!(Avx512<true>, "avx512bf16", 14 x 2, "avx512f,avx512dq,avx512bf16,fma");
+implement_kernel!(Avx512<false, false>, "avx512", 14 x 2, "avx512f,avx512dq,fma");
+implement_kernel!(Avx512<true, false>, "avx512bf16", 14 x 2, "avx512f,avx512dq,avx512bf16,fma");
+implement_kernel!(Avx512<true, true>, "amx", 14 x 2, "avx512f,avx512dq,avx512bf16,fma");

@@ -1,16 +1,18 @@
 //! The tile and the strip: everything that touches n x m numbers.
 //!
 //! The algorithm stands once, in `tile`, `strip` and `row`, over the small vector trait `Simd`; `avx512`, `avx2`,
-//! `neon` and `portable` give the trait its instructions and the tile its size. A [`Kernel`] is one of them behind a pointer, so
-//! that the sweep is compiled once and the choice is made at run time.
+//! `neon` and `portable` give the trait its instructions and the tile its size, and `amx` is another way to a product.
+//! A [`Kernel`] is one of them behind a pointer, so that the sweep is compiled once and the choice is made at run time.
 //!
 //! The operands of a tile are 32-bit [`Words`]. A word is one float32 or, for rough products, two bfloat16 neighbours
-//! of a row: the tile is the same but for its one multiplying instruction, sums are float32 either way.
+//! of a row. The tile is the same but for the instruction that multiplies; sums are float32 either way.
 //!
 //! Every lane of every tile sees the same operations in the same order whatever its place, and tiles are always
 //! full (rows and columns that do not exist are zero), so a row's results do not depend on its neighbours.
 
 pub mod advise;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -78,6 +80,18 @@ trait Simd: Copy {
     #[inline(always)]
     fn multiply(self, x: Self::V, y: Self::V, sum: Self::V) -> Self::V {
         self.mul_add(x, y, sum)
+    }
+    /// [`Kernel::product`], for a tile of R rows and V vectors.
+    #[inline(always)]
+    fn product<const R: usize, const V: usize>(
+        self,
+        x: &[PackedRow],
+        y: &[f32],
+        out: &mut [f32],
+        ld: usize,
+        accumulate: bool,
+    ) {
+        tile::product::<_, R, V>(self, x, y, out, ld, accumulate);
     }
     fn max(self, x: Self::V, y: Self::V) -> Self::V;
     fn sqrt(self, x: Self::V) -> Self::V;
@@ -207,7 +221,7 @@ macro_rules! implement_kernel {
             enter!([$($features)?] fn round(_s: $isa, x: &mut [f32]) = row::round(<$isa as Simd>::WORDS, x));
             enter!([$($features)?] fn pack(_s: $isa, x: &[f32], out: &mut [f32]) = row::pack(<$isa as Simd>::WORDS, x, out));
             enter!([$($features)?] fn product(s: $isa, x: &[PackedRow], y: &[f32], out: &mut [f32], ld: usize, accumulate: bool)
-                = tile::product::<_, $rows, $vectors>(s, x, y, out, ld, accumulate));
+                = s.product::<$rows, $vectors>(x, y, out, ld, accumulate));
             enter!([$($features)?] fn outer(s: $isa, blocks: &mut dyn Iterator<Item = (&[f32], &[f32])>, out: &mut [f32])
                 = tile::outer::<_, $rows, $vectors>(s, blocks, out));
             enter!([$($features)?] fn logits(s: $isa, z: &mut [f32], columns: &Columns, squared: f32, nearest: bool) -> Peak
@@ -224,7 +238,7 @@ use implement_kernel;
 /// An instruction set by name, and what it multiplies with.
 #[derive(Clone, Copy)]
 pub struct Isa {
-    /// The name: what a machine may use, so "avx512bf16" is AVX-512 with BF16 on top.
+    /// The name: what may be used, so "avx512bf16" and "amx" are AVX-512 with these on top, for rough products.
     pub name: &'static str,
     exact: &'static dyn Kernel,
     rough: Option<&'static dyn Kernel>,
