@@ -74,8 +74,9 @@ format: setup ## fix what can be fixed by machine
 	$(BIN)/ruff format $(SOURCES)
 	cargo fmt
 
-bench: setup $(VENV)/.bench ## run every benchmark; prints ratios from one run
-	@for script in benches/*.py; do echo "== $$script"; $(PIN) $(BIN)/python $$script || exit 1; done
+bench: setup $(VENV)/.bench ## gapsel beside other solvers: a record in benches/record, and the README's figures
+	$(BIN)/gapsel bench --threads $(THREADS) --record benches/record
+	$(BIN)/python benches/readme.py
 
 wheel: setup ## build the wheel (one for all Pythons from 3.10) into dist/
 	$(BIN)/maturin build --release $(LOCKED) --out dist

@@ -22,8 +22,11 @@ HOME = {
     "cupy": {"backends/gpu"},
     "datasets": set[str](),
     "jinja2": {"report"},
+    "geomloss": {"bench/engines"},
+    "jax": {"bench/engines"},
     "matplotlib": set[str](),
-    "ot": set[str](),
+    "ot": {"bench/engines"},
+    "ott": {"bench/engines"},
     "pandas": set[str](),
     "plotly": set[str](),
     "ray": {"backends/ray"},
@@ -31,7 +34,7 @@ HOME = {
     "scipy": set[str](),
     "sentence_transformers": set[str](),
     "sklearn": set[str](),
-    "torch": {"embed"},
+    "torch": {"embed", "bench/engines"},
     "transformers": {"embed"},
 }
 # Imported inside functions only, so that the rooms can be entered without paying for them.
@@ -39,7 +42,7 @@ LAZY = set(HOME) - {"rich"}
 NO_ONE = {"pickle", "cPickle", "dill", "joblib"}
 
 FLOOR = {"_native", "errors", "records", "findings", "config", "cost", "files", "progress"}
-FRONT = {"__init__", "api", "cli", "pipeline"}
+FRONT = {"__init__", "api", "bench", "cli", "pipeline"}
 # What a room may import of gapsel, where that is an exact list.
 ONLY = {
     "errors": set[str](),
@@ -62,7 +65,8 @@ NEVER = {
     "selection": {"corpus", "embed", "report", "pipeline", "api"},
     "baselines": {"corpus", "report", "pipeline", "api"},
     "report": {"embed", "pipeline", "api"},
-    "pipeline": {"api"},
+    "pipeline": {"api", "bench"},
+    "bench": {"pipeline", "report", "api"},
 }
 
 

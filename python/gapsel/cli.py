@@ -57,6 +57,8 @@ def _fail(message: str, code: int) -> int:
 
 
 def _run(door: str, *, json: bool, **given: Any) -> int:  # noqa: ANN401 - settings
+    if door == "bench":
+        return _bench(json=json, **given)
     summary = _do(door, given)
     print(_in_json(summary) if json else _in_words(door, summary), flush=True)
     _check_converged(summary)
@@ -89,7 +91,35 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="print the results as JSON")
         command.add_argument("--quiet", action="store_true", help="no progress on stderr")
         _add_settings(command, door)
+    _add_bench(commands)
     return parser
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "gapsel and other solvers on the same problems: time and memory"
+    command = commands.add_parser("bench", help=about, description=f"Measure {about}.", allow_abbrev=False)
+    command.add_argument("--case", dest="cases", nargs="+", default=[], metavar="NAME", help="cases to measure (all)")
+    command.add_argument("--engine", dest="engines", nargs="+", default=[], metavar="NAME", help="and solvers (all)")
+    command.add_argument("--pool", type=Path, metavar="FILE", help="your own vectors (.npy) instead of the demo's")
+    command.add_argument("--target", type=Path, metavar="FILE", help="and those of a target")
+    command.add_argument("--threads", type=int, default=0, metavar="N", help="threads for all alike (all cores)")
+    command.add_argument("--record", type=Path, metavar="FOLDER", help="keep the results in the day's record there")
+    command.add_argument("--check", action="store_true", help="only check, in seconds, that every solver is right")
+    command.add_argument("--json", action="store_true", help="print the record as JSON")
+
+
+def _bench(*, json: bool, check: bool, record: Path | None, **given: Any) -> int:  # noqa: ANN401 - a plan
+    from gapsel import bench
+
+    plan = bench.Plan(**given)
+    if check:
+        print("\n".join(bench.check(plan)))
+        return 0
+    found = bench.run(plan, lambda said: print(said, file=sys.stderr, flush=True))
+    if record is not None:
+        print(f"{bench.save(record, found)}", file=sys.stderr)
+    print(_in_json(found) if json else bench.in_words(found), flush=True)
+    return 0
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
