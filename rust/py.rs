@@ -169,7 +169,7 @@ type Swept<'py> = (
     f64,
     f64,
     f64,
-    Option<Bound<'py, PyArray2<f64>>>,
+    Option<(Bound<'py, PyArray2<f64>>, Bound<'py, PyArray1<f64>>)>,
     Option<Top<'py>>,
 );
 
@@ -254,7 +254,10 @@ fn sweep<'py>(
     })??;
     let gram = swept
         .gram
-        .map(|gram| gram.into_pyarray(py).reshape([m, m]))
+        .map(|(gram, q)| {
+            let gram = gram.into_pyarray(py).reshape([m, m])?;
+            PyResult::Ok((gram, q.into_pyarray(py)))
+        })
         .transpose()?;
     let (f, rows): (Vec<f32>, Vec<i64>) = swept
         .top

@@ -29,9 +29,11 @@ const STRIP: usize = 1 << 21;
 /// Rows of the Gram summed in float32, about.
 const GROUP_ROWS: usize = 512;
 
-/// Rows of a smaller weight in units of 1/n are left out of the Gram: of a boxed pool that may be nearly all rows, which
-/// would cost as much as the others and hardly change a step.
-const LEAST_WEIGHT: f64 = 0.05;
+/// The Gram is taken from about this many rows a column: more cost more than what they do for a step.
+const GRAM_ROWS: f64 = 32.0;
+
+/// Rows of less mass than this, in units of 1/n, are thinned even where rows are few.
+const GRAM_MASS: f64 = 0.25;
 
 /// What a sweep reads.
 #[derive(Debug)]
@@ -74,8 +76,8 @@ pub struct Sweep {
     pub hard: f64,
     /// sum_i r_i (-sum_j p_ij log p_ij), in nats.
     pub entropy: f64,
-    /// (m, m), if wanted.
-    pub gram: Option<Vec<f64>>,
+    /// (m, m), and the column marginal of its rows (m,), if wanted.
+    pub gram: Option<(Vec<f64>, Vec<f64>)>,
     /// The k lowest f in order of (f, row).
     pub top: Vec<Entry>,
 }
@@ -98,6 +100,7 @@ pub fn sweep(
         value: 0.0,
         hard: 0.0,
         entropy: 0.0,
+        gram_q: vec![0.0; target.keep.len()],
         top: TopK::new(wanted.k),
     };
     let group = (GROUP_ROWS / work.block_rows).max(1);
@@ -168,6 +171,7 @@ fn check(problem: &Problem, wanted: &Wanted) -> Result<(), Error> {
 struct Part {
     first_row: usize,
     q: Vec<f32>,
+    gram_q: Vec<f32>,
     f: Vec<f32>,
     hard: Vec<f32>,
     nearest: Vec<i32>,
@@ -184,6 +188,7 @@ struct Workspace {
     squared: Vec<f32>,
     strip: Aligned,
     mass: Vec<f32>,
+    gram_mass: Vec<f32>,
     gram_weight: Vec<f32>,
 }
 
@@ -243,6 +248,21 @@ impl<'a> Work<'a> {
         result
     }
 
+    /// How many rows of its mass a row stands for in the Gram, 0 if it is left out.
+    ///
+    /// A row of mass r stays with probability min(1, n r / T), so that each row that stays is worth its cost and the
+    /// Gram is right in the mean.
+    fn thinned(&self, row: usize, r: f64) -> f64 {
+        let n = self.problem.pool.n as f64;
+        let least = (n / (GRAM_ROWS * self.target.keep.len() as f64)).max(GRAM_MASS);
+        let share = (n * r / least).min(1.0);
+        if dice(row) < share {
+            share.recip()
+        } else {
+            0.0
+        }
+    }
+
     fn workspace(&self) -> Workspace {
         Workspace {
             scratch: vec![0.0; self.problem.pool.d],
@@ -250,6 +270,7 @@ impl<'a> Work<'a> {
             squared: Vec::new(),
             strip: Aligned::zeros(self.block_rows * self.ld),
             mass: Vec::new(),
+            gram_mass: Vec::new(),
             gram_weight: Vec::new(),
         }
     }
@@ -296,12 +317,13 @@ impl<'a> Work<'a> {
             squared,
             strip,
             mass,
+            gram_mass,
             gram_weight,
             ..
         } = space;
         let n = self.problem.pool.n as f64;
         (part.value, part.hard_value, part.entropy) = (0.0, 0.0, 0.0);
-        for list in [&mut part.f, &mut part.hard, mass, gram_weight] {
+        for list in [&mut part.f, &mut part.hard, mass, gram_mass, gram_weight] {
             list.clear();
         }
         part.nearest.clear();
@@ -326,19 +348,19 @@ impl<'a> Work<'a> {
             part.entropy += row.r * bits * std::f64::consts::LN_2;
             // Times n, so that masses of 1/n sit in the middle of float32's range.
             mass.push((row.r * n / f64::from(sum)) as f32);
-            let weight = row.w * n;
-            let kept = if weight.abs() < LEAST_WEIGHT {
-                0.0
-            } else {
-                weight
-            };
-            gram_weight.push((kept / f64::from(sum).powi(2)) as f32);
+            let stands_for = self.thinned(part.first_row + r, row.r);
+            gram_mass.push((row.r * stands_for * n / f64::from(sum)) as f32);
+            gram_weight.push((row.w * stands_for * n / f64::from(sum).powi(2)) as f32);
         }
         part.q.clear();
         part.q.resize(self.target.width, 0.0);
         self.kernel
             .add_rows(&mut part.q, strip.as_ref(), self.ld, mass);
         if self.gram {
+            part.gram_q.clear();
+            part.gram_q.resize(self.target.width, 0.0);
+            self.kernel
+                .add_rows(&mut part.gram_q, strip.as_ref(), self.ld, gram_mass);
             part.plan.pack(
                 strip.as_ref(),
                 self.ld,
@@ -350,9 +372,20 @@ impl<'a> Work<'a> {
     }
 }
 
+/// A number in [0, 1) that depends on the row alone (the mixing of SplitMix64).
+fn dice(row: usize) -> f64 {
+    let mut x = (row as u64)
+        .wrapping_add(1)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((x ^ (x >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 /// The sums so far.
 struct Totals {
     q: Vec<f64>,
+    gram_q: Vec<f64>,
     value: f64,
     hard: f64,
     entropy: f64,
@@ -362,6 +395,9 @@ struct Totals {
 impl Totals {
     fn add(&mut self, part: &Part, wanted: &mut Wanted) {
         for (q, &part) in self.q.iter_mut().zip(&part.q) {
+            *q += f64::from(part);
+        }
+        for (q, &part) in self.gram_q.iter_mut().zip(&part.gram_q) {
             *q += f64::from(part);
         }
         self.value += part.value;
@@ -385,16 +421,24 @@ impl Totals {
     fn finish(self, problem: &Problem, target: &Target, gram: Option<Gram>) -> Sweep {
         let n = problem.pool.n as f64;
         let m = problem.target.b.len();
-        let mut q = vec![0.0; m];
-        for (&j, sum) in target.keep.iter().zip(&self.q) {
-            q[j] = sum / n;
-        }
+        let marginal = |sums: &[f64]| {
+            let mut q = vec![0.0; m];
+            for (&j, sum) in target.keep.iter().zip(sums) {
+                q[j] = sum / n;
+            }
+            q
+        };
         Sweep {
-            q,
+            q: marginal(&self.q),
             value: self.value,
             hard: self.hard,
             entropy: self.entropy,
-            gram: gram.map(|gram| gram.finish(&target.keep, m, 1.0 / n)),
+            gram: gram.map(|gram| {
+                (
+                    gram.finish(&target.keep, m, 1.0 / n),
+                    marginal(&self.gram_q),
+                )
+            }),
             top: self.top.into_sorted(),
         }
     }

@@ -42,7 +42,7 @@ def sweep(
     float,  # value
     float,  # hard
     float,  # entropy
-    NDArray[np.float64] | None,  # gram (m, m)
+    tuple[NDArray[np.float64], NDArray[np.float64]] | None,  # gram (m, m), q (m,) of its rows
     tuple[NDArray[np.int64], NDArray[np.float32]] | None,  # top: rows (k,), f (k,)
 ]: ...
 def topk(values: NDArray[np.float32], k: int) -> NDArray[np.int64]: ...

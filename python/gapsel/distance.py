@@ -47,9 +47,7 @@ def distance(
     point = solved.point
     if part is not rows:
         dual = Dual(backend, rows, target, Box.fixed(rows.a), eps, cost)
-        point = ascend(
-            dual, point.g, tolerance=_TOLERANCE, max_sweeps=_FULL_SWEEPS, curvature=solved.curvature, fresh=False
-        ).point
+        point = ascend(dual, point.g, tolerance=_TOLERANCE, max_sweeps=_FULL_SWEEPS, curvature=solved.curvature).point
     lower = float(target.b @ point.g) + point.sweep.hard
     upper = plan_cost(point, target, eps) + 0.5 * point.error * widest_row(rows, target, cost)
     return Interval(lower=lower, upper=max(upper, lower))

@@ -90,9 +90,10 @@ class Sweep:
     phi_i(f) = lo_i f - eta (hi_i - lo_i) log(1 + exp(-f / eta)), so that the dual is D(g) = <b, g> + value (for
     lo = hi = a: sum_i a_i f_i). ``hard`` is sum_i min(lo_i h_i, hi_i h_i) with h_i = min_j (c_ij - g_j);
     <b, g> + hard bounds the unregularised optimum from below. ``entropy`` is sum_i r_i (-sum_j p_ij log p_ij), in
-    nats. ``gram`` (m, m) float64, if asked for, is sum_i w_i p_i p_i' with w_i = r_i + eps dr_i / df_i, so that
-    diag(q) - gram is eps times minus the Hessian of D, but for rows with |w_i| below 0.05 / n, which are left out.
-    ``top``, if asked for, holds the k lowest f in order of
+    nats. ``gram`` (m, m) float64 and ``gram_q`` (m,), if asked for, are sum_i v_i w_i p_i p_i' and sum_i v_i r_i p_i
+    with w_i = r_i + eps dr_i / df_i, so that diag(gram_q) - gram is eps times minus the Hessian of D, from a part of
+    the rows: one stays with probability s_i = min(1, r_i n / max(n / 32 m, 0.25)), by a number that depends on i
+    alone, and then stands for v_i = 1 / s_i of its kind. ``top``, if asked for, holds the k lowest f in order of
     (f, row): their rows (k,) int64 and the f (k,) float32.
     """
 
@@ -101,6 +102,7 @@ class Sweep:
     hard: float
     entropy: float
     gram: NDArray[np.float64] | None = None
+    gram_q: NDArray[np.float64] | None = None
     top: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
 
 

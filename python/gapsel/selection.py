@@ -107,16 +107,13 @@ def _solve_mixture(
 ) -> Point:
     """Solve plain transport at fixed row masses: first on the rows that carry most of them and a sample of the rest."""
     g, curvature, tolerance = potentials.g, None, task.tolerance
-    exact, extra = shortlist_sizes(mixture.n, len(task.target.b), task.rows.capacity)
+    exact, extra = shortlist_sizes(mixture.n, len(task.target.b), task.rows.capacity, task.mass)
     if exact + extra < mixture.n:
         part = mixture.shortlist(f, exact, extra, np.random.default_rng(task.seed)).rows
-        reached = ascend(_plain_dual(part, task, backend), g, tolerance=0.3 * tolerance, max_sweeps=60, scaling_steps=5)
+        reached = ascend(_plain_dual(part, task, backend), g, tolerance=3 * tolerance, max_sweeps=60, rough="always")
         g, curvature = reached.point.g, reached.curvature
     dual = _plain_dual(mixture, task, backend)
-    return ascend(
-        dual, g, tolerance=tolerance, max_sweeps=task.max_sweeps, curvature=curvature, fresh=curvature is None,
-        want_f=True,
-    ).point  # fmt: skip
+    return ascend(dual, g, tolerance=tolerance, max_sweeps=task.max_sweeps, curvature=curvature, want_f=True).point
 
 
 def _plain_dual(rows: Rows, task: Task, backend: Backend) -> Dual:

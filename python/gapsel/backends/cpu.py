@@ -66,7 +66,7 @@ class CpuBackend:
         nearest: NDArray[np.int32] | None = None,
     ) -> Sweep:
         """Read the pool once; see Backend.sweep."""
-        q, value, hard_value, entropy, gram_matrix, top = _native.sweep(
+        q, value, hard_value, entropy, hessian, top = _native.sweep(
             [_readable(shard, index) for index, shard in enumerate(shards)],
             np.ascontiguousarray(target.y, np.float32),
             np.ascontiguousarray(target.b, np.float64),
@@ -86,7 +86,8 @@ class CpuBackend:
             threads=self.threads,
             isa=self.isa,
         )
-        return Sweep(q=q, value=value, hard=hard_value, entropy=entropy, gram=gram_matrix, top=top)
+        gram_matrix, gram_q = hessian or (None, None)
+        return Sweep(q=q, value=value, hard=hard_value, entropy=entropy, gram=gram_matrix, gram_q=gram_q, top=top)
 
     def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Return the rows of the k lowest values, in order of (value, row)."""

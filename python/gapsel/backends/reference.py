@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from gapsel.records import Box, Cost, Target
 
 
-# See records.Sweep.gram.
-LEAST_WEIGHT = 0.05
+# How many rows a column the Gram is taken from, and the mass in units of 1/n below which rows are thinned in any case.
+GRAM_ROWS, GRAM_MASS = 32, 0.25
 
 
 class ReferenceBackend:
@@ -54,18 +54,18 @@ class ReferenceBackend:
         reduced = c - g[keep]
         h = reduced.min(axis=1)
         r, slope, value = row_masses(f_all, box)
-        q = np.zeros(len(g))
-        q[keep] = r @ p
+        v = stands_for(r, len(keep))
         _write(f, f_all)
         _write(hard, h)
         _write(nearest, keep[reduced.argmin(axis=1)])
         top = self.topk(f_all.astype(np.float32), k) if k else None
         return Sweep(
-            q=q,
+            q=_spread(r @ p, keep, len(g)),
             value=value,
             hard=float(np.minimum(box.lo * h, box.hi * h).sum()),
             entropy=float(-(r @ np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0.0).sum(axis=1))),
-            gram=_gram(p, r + eps * slope, keep, len(g)) if gram else None,
+            gram=_gram(p, v * (r + eps * slope), keep, len(g)) if gram else None,
+            gram_q=_spread((v * r) @ p, keep, len(g)) if gram else None,
             top=None if top is None else (top, f_all[top].astype(np.float32)),
         )
 
@@ -95,9 +95,30 @@ def row_masses(f: NDArray[np.float64], box: Box) -> tuple[NDArray[np.float64], N
     return lo + room * share, -room * share * empty / box.eta, float(value.sum())
 
 
+def stands_for(r: NDArray[np.float64], m: int) -> NDArray[np.float64]:
+    """Return how many rows like itself each row stands for in the Gram (n,), 0 where it is left out."""
+    n = len(r)
+    share = np.minimum(1.0, n * r / max(n / (GRAM_ROWS * m), GRAM_MASS))
+    return np.divide(1.0, share, out=np.zeros(n), where=dice(n) < share)
+
+
+def dice(n: int) -> NDArray[np.float64]:
+    """Return numbers in [0, 1) that depend on the row alone (n,): the mixing of SplitMix64."""
+    x = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(((x ^ (x >> np.uint64(31))) >> np.uint64(11)) / 2.0**53)
+
+
 def _gram(p: NDArray[np.float64], w: NDArray[np.float64], keep: NDArray[np.intp], m: int) -> NDArray[np.float64]:
-    out, w = np.zeros((m, m)), np.where(np.abs(w) * len(w) < LEAST_WEIGHT, 0.0, w)
+    out = np.zeros((m, m))
     out[np.ix_(keep, keep)] = p.T @ (w[:, None] * p)
+    return out
+
+
+def _spread(values: NDArray[np.float64], keep: NDArray[np.intp], m: int) -> NDArray[np.float64]:
+    out = np.zeros(m)
+    out[keep] = values
     return out
 
 

@@ -1,12 +1,14 @@
 """What the solver believes about the Hessian of the dual, and the steps that follow from it.
 
-    H_mu = (1/eps) [(1 + mu) diag(max(q, l)) - G],    G = sum_i w_i p_i p_i'      (m x m, from some sweep's Gram)
-    l = (b - q) / log(b / q)                            the logarithmic mean of b and q, which is q at the solution
+    H_mu = (1/eps) [diag(q_G) - G + diag(max(l - q, 0)) + mu diag(q)]
+    G = sum_i v_i w_i p_i p_i',  q_G = sum_i v_i r_i p_i     (from some sweep's Gram, which has the rows with v_i > 0)
+    l = (b - q) / log(b / q)                                 the logarithmic mean of b and q, which is q at the solution
 
 mu = 0 is Newton's step, where q = b; a large mu a shortened Sinkhorn step. A column that holds far less than its mass
-needs a long way: with q alone on the diagonal Newton would ask for (b - q) / q, far too long, and hold back all other
-columns; with l it asks for Sinkhorn's log(b / q). On shortlists that cuts the sweeps by a third or more. When the Gram
-comes from other rows or an older g, or there is none, the secants seen since then correct it (L-BFGS around H_mu).
+needs a long way: Newton would ask for (b - q) / q, far too long, and hold back all other columns; with l it asks for
+Sinkhorn's log(b / q). On shortlists that cuts the sweeps by a third or more. q_G and G have the same rows, so that
+constants stay in the null space where row masses are fixed. When the Gram comes from other rows or an older g, or
+there is none, the secants seen since then correct it (L-BFGS around H_mu).
 """
 
 from __future__ import annotations
@@ -34,26 +36,28 @@ _POOR, _FAIR, _GOOD = 0.2, 0.4, 0.75
 
 @dataclass(slots=True)
 class Curvature:
-    """A model of -D'' with damping mu and secant pairs (step, change of q)."""
+    """A model of -D'': diagonal (m,) minus Gram, damping mu of q (m,), and secant pairs (step, change of q)."""
 
     eps: float
     q: NDArray[np.float64]
+    diagonal: NDArray[np.float64]
     gram: NDArray[np.float64] | None
     damping: float = LEAST_DAMPING
     secants: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
 
     @classmethod
     def of(cls, dual: Dual, point: Point, damping: float = LEAST_DAMPING) -> Curvature:
-        """Take q and Gram of a sweep: they must be the same rows', so that constants stay in the null space."""
+        """Take what a sweep says; without a Gram it is the diagonal alone."""
+        b, q, rows_q = dual.target.b, point.sweep.q, point.sweep.gram_q
+        diagonal = (q if rows_q is None else rows_q) + np.maximum(_logarithmic_mean(b, q) - q, 0.0)
         # A column without weight stays put.
-        b = dual.target.b
-        q = np.where(b > 0, np.maximum(point.sweep.q, _logarithmic_mean(b, point.sweep.q)), 1.0)
-        return cls(dual.eps, q, point.sweep.gram, damping)
+        absent = b == 0
+        return cls(dual.eps, np.where(absent, 1.0, q), np.where(absent, 1.0, diagonal), point.sweep.gram, damping)
 
     def renew(self, dual: Dual, point: Point) -> None:
-        """Replace Gram and q by those of this point; what the secants said is in them."""
+        """Replace Gram and diagonal by those of this point; what the secants said is in them."""
         fresh = Curvature.of(dual, point)
-        self.q, self.gram = fresh.q, fresh.gram
+        self.q, self.diagonal, self.gram = fresh.q, fresh.diagonal, fresh.gram
         self.secants.clear()
 
     def step(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -81,10 +85,11 @@ class Curvature:
             self.damping = max(self.damping * (0.2 if ratio > _GOOD else 0.5), LEAST_DAMPING)
 
     def _solve(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        diagonal = self.diagonal + self.damping * np.maximum(self.q, self.diagonal)
         if self.gram is None:
-            return self.eps * v / ((1.0 + self.damping) * self.q)
+            return self.eps * v / diagonal
         matrix = -self.gram
-        matrix[np.diag_indices_from(matrix)] += (1.0 + self.damping) * self.q
+        matrix[np.diag_indices_from(matrix)] += diagonal
         return np.asarray(self.eps * np.linalg.solve(matrix, v))
 
 

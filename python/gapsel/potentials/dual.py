@@ -21,9 +21,15 @@ if TYPE_CHECKING:
     from gapsel.records import Box, Cost, Sweep, Target
 
 
+_LEAST_ROUGH_EPS = 5e-3
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The dual at one g (m,): its value, its gradient b - q (m,), the marginal error; f (n,) or, unasked, (0,)."""
+    """The dual at one g (m,): its value, its gradient b - q (m,), the marginal error; f (n,) or, unasked, (0,).
+
+    ``rough``: the backend was free to round the vectors to bfloat16.
+    """
 
     g: NDArray[np.float64]
     value: float
@@ -31,6 +37,7 @@ class Point:
     error: float
     sweep: Sweep
     f: NDArray[np.float32]
+    rough: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +51,7 @@ class Dual:
     eps: float
     cost: Cost
 
-    def at(
-        self, g: NDArray[np.float64], *, gram: bool = False, want_f: bool = False, rough: bool = False
-    ) -> Point:
+    def at(self, g: NDArray[np.float64], *, gram: bool = False, want_f: bool = False, rough: bool = False) -> Point:
         """Read the rows once at g (m,)."""
         f = np.empty(self.rows.n if want_f else 0, np.float32)
         sweep = self.backend.sweep(
@@ -55,7 +60,13 @@ class Dual:
         )  # fmt: skip
         gradient = self.target.b - sweep.q
         value = float(self.target.b @ g) + sweep.value
-        return Point(g, value, gradient, float(np.abs(gradient).sum()), sweep, f)
+        return Point(g, value, gradient, float(np.abs(gradient).sum()), sweep, f, rough)
+
+    @property
+    def bears_rounding(self) -> bool:
+        """Whether costs that are off by some 2e-4, as those of unit vectors in bfloat16 are, still lead the way."""
+        unit = self.cost.kind == "cosine" or (self.cost.kind == "sqeuclidean" and self.cost.normalize)
+        return unit and self.eps > _LEAST_ROUGH_EPS
 
     def centred(self, step: NDArray[np.float64]) -> NDArray[np.float64]:
         """Take from a step what does not change D: its weighted mean, where the row masses are fixed."""

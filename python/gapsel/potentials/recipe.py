@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.potentials.ascent import Ascent, ascend
+from gapsel.potentials.ascent import Ascent, ascend, gram_pays, newton_step
 from gapsel.potentials.dual import Dual
 from gapsel.records import Evidence, Potentials, Stage
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
+    from gapsel.potentials.ascent import Rough
     from gapsel.potentials.curvature import Curvature
     from gapsel.potentials.dual import Point
     from gapsel.potentials.rows import Rows, Shortlist
@@ -35,21 +36,27 @@ if TYPE_CHECKING:
 # Sample sizes in units of m; a sample of more than a third of the pool is not worth its sweeps.
 _LEVELS = (4, 16, 64)
 _SMALLEST_SAMPLE = 1024
+# A sample of more than this part of the pool is not worth its sweeps.
+_LARGEST_SAMPLE = 5
 # eps starts at this share of the mean cost, where one Sinkhorn step nearly solves, and is halved from there.
 _FIRST_EPS = 0.2
 # Marginal error of a sample of s rows against the pool is about this times sqrt(m / s): less is not worth solving for.
 _SAMPLING_NOISE = 0.05
-# The deepest row that a mass of 1 chose in real text lay at ten times the share that was chosen.
-_SHORTLIST_DEPTH = 10
-_SHORTLIST_EXTRA = 16
+# In the order of mass 0 the deepest row that a mass of 0.5 chose in real text lay at 5 times the share that was chosen,
+# the deepest that a mass of 1 chose at 15 times.
+_SHORTLIST_DEPTH = 16
+_SHORTLIST_LEAST = 4
+_SHORTLIST_EXTRA = 8
 _SAMPLE_SWEEPS = 60
-# A full sweep may find that rows off the list take part in the selection: the list is then made anew by the f it saw.
+# A full sweep that is further off than _LISTED may find that rows off the list take part in the selection: the list is
+# then made anew by the f it saw.
 _ROUNDS = 3
+_LISTED = 0.05
 # eta, in units of eps, falls through these: at eps the box is easy to solve, at less its rows are full or at their
 # bottom, so that the k lowest f are the choice that was solved for, not a rounding of it.
 ETAS = (1.0, 0.3)
-# Plain transport is only the way to the shortlist when mass > 0: this error settles who is on it.
-_ON_THE_WAY = 1e-2
+# What is only the way to the next stage is solved to this: an eps that falls on, an eta that falls on, a shortlist.
+_EPS_ON_THE_WAY, _ETA_ON_THE_WAY, _LIST_ON_THE_WAY = 3e-2, 3e-2, 3e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +113,45 @@ class _Recipe:
     def run(self, start: NDArray[np.float64] | None) -> Solution:
         task, rng = self.task, np.random.default_rng(self.task.seed)
         if start is not None:
-            return self._finish(self._full(start, None, task.mass, task.tolerance))
-        plain = self._plain(rng)
-        if task.mass == 0:
-            return self._finish(plain)
-        return self._finish(self._boxed(plain, rng))
+            dual = self._dual(task.rows, task.mass, task.eps)
+            return self._finish(self._ascend("pool", dual, start, task.tolerance, want_f=True))
+        reached = self._sampled(rng)
+        if task.mass > 0:
+            reached = self._boxed(self._ranked(reached), rng)
+        elif isinstance(reached, np.ndarray):
+            dual = self._dual(task.rows, 0.0, task.eps)
+            reached = self._ascend("pool", dual, reached, task.tolerance, rough="first", want_f=True)
+        return self._finish(reached)
 
-    def _plain(self, rng: np.random.Generator) -> Ascent:
-        """Plain transport: samples, then full sweeps to the tolerance, or on the way to a shortlist."""
+    def _sampled(self, rng: np.random.Generator) -> NDArray[np.float64] | Ascent:
+        """Plain transport on samples: a g (m,) for the pool; or, where that is small, on the pool itself."""
         task = self.task
         sizes = sample_sizes(task.rows.n, len(task.target.b))
         if not sizes:
             return self.annealed(task.rows, task.tolerance, whole=True)
+        # A ranking for the shortlist needs no more than the first.
+        sizes = sizes[:1] if task.mass > 0 else sizes
         drawn = task.rows.sample(sizes[-1], rng)
-        reached = self.annealed(drawn.prefix(sizes[0]), self._noise(sizes[0]), whole=False)
+        g = self.annealed(drawn.prefix(sizes[0]), self._noise(sizes[0]), whole=False).point.g
         for size in sizes[1:]:
-            dual = self._dual(drawn.prefix(size), 0.0, task.eps)
-            reached = self._ascend("sample", dual, reached.point.g, self._noise(size), _SAMPLE_SWEEPS)
-        tolerance = task.tolerance if task.mass == 0 else max(task.tolerance, _ON_THE_WAY)
-        return self._full(reached.point.g, reached.curvature, 0.0, tolerance)
+            g = self._next_sample(drawn.prefix(size), g)
+        return g
+
+    def _ranked(self, reached: NDArray[np.float64] | Ascent) -> Point:
+        """Return a point of plain transport with f of all rows, which says who may be chosen."""
+        if isinstance(reached, Ascent):
+            return reached.point
+        dual = self._dual(self.task.rows, 0.0, self.task.eps)
+        point = dual.at(reached, want_f=True, rough=dual.bears_rounding)
+        self._note("pool", dual, point)
+        return point
+
+    def _next_sample(self, rows: Rows, g: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Go on from the g of a smaller sample: one step with this one's Gram, which the next stage will look at."""
+        dual = self._dual(rows, 0.0, self.task.eps)
+        once = gram_pays(len(g), rows.d)
+        reached = self._ascend("sample", dual, g, self._noise(rows.n), 1 if once else _SAMPLE_SWEEPS, rough="always")
+        return reached.point.g + (newton_step(dual, reached.point, reached.curvature) if once else 0.0)
 
     def annealed(self, rows: Rows, tolerance: float, *, whole: bool) -> Ascent:
         """Solve from g = 0 while eps falls to its value; an annealed eps only hands its g on."""
@@ -133,53 +160,52 @@ class _Recipe:
         for eps in annealed_eps(task.scale.mean, task.eps)[:-1]:
             if whole and self._sweeps_left() == 1:
                 break
-            g = self._ascend(stage, self._dual(rows, 0.0, eps), g, 1e-2, 8, scaling=3).point.g
+            dual = self._dual(rows, 0.0, eps)
+            g = self._ascend(stage, dual, g, _EPS_ON_THE_WAY, 8, rough="always").point.g
         dual = self._dual(rows, 0.0, task.eps)
-        return self._ascend(stage, dual, g, tolerance, task.max_sweeps, scaling=3, want_f=whole)
+        return self._ascend(
+            stage, dual, g, tolerance, task.max_sweeps,
+            rough="first" if whole else "always", want_f=whole,
+        )  # fmt: skip
 
-    def _boxed(self, plain: Ascent, rng: np.random.Generator) -> Ascent:
+    def _boxed(self, plain: Point, rng: np.random.Generator) -> Ascent:
         """From plain transport to the mass that is asked for."""
-        task, n, m = self.task, self.task.rows.n, len(self.task.target.b)
-        f = plain.point.f
-        exact, extra = shortlist_sizes(n, m, task.rows.capacity)
+        task, n, m, g, f = self.task, self.task.rows.n, len(self.task.target.b), plain.g, plain.f
+        exact, extra = shortlist_sizes(n, m, task.rows.capacity, task.mass)
         if exact + extra >= n:
-            return self._sharpened("pool", task.rows, plain.point.g, f)
-        short = task.rows.shortlist(f, exact, extra, rng)
-        reached, seen = self._listed(short, plain.point.g, f)
-        for _ in range(_ROUNDS):
-            if missed_mass(seen.f, short, task) <= max(0.3 * seen.error, task.tolerance):
-                break
-            short = task.rows.shortlist(seen.f, exact, extra, rng)
-            reached, seen = self._listed(short, seen.g, seen.f)
-        return self._full(seen, reached.curvature, task.mass, task.tolerance)
+            return self._sharpened("pool", task.rows, g, f, task.tolerance)
+        dual = self._dual(task.rows, task.mass, task.eps)
+        rounds = 0
+        while True:
+            rounds += 1
+            short = task.rows.shortlist(f, exact, extra, rng)
+            listed = self._sharpened("shortlist", short.rows, g, f[short.index], _LIST_ON_THE_WAY)
+            seen = self._ascend("pool", dual, listed.point.g, task.tolerance, 1, kept=listed.curvature, want_f=True)
+            g, f = seen.point.g, seen.point.f
+            missed = missed_mass(f, short, task)
+            if rounds == _ROUNDS or seen.point.error <= _LISTED or missed <= 0.3 * seen.point.error:
+                return self._ascend("pool", dual, seen.point, task.tolerance, kept=seen.curvature, want_f=True)
 
-    def _sharpened(self, stage: str, rows: Rows, g: NDArray[np.float64], f: NDArray[np.float32]) -> Ascent:
+    def _sharpened(
+        self, stage: str, rows: Rows, g: NDArray[np.float64], f: NDArray[np.float32], tolerance: float
+    ) -> Ascent:
         """Solve on these rows from a g with f (n,) there, while eta falls to its value."""
-        task = self.task
+        task, whole = self.task, stage == "pool"
+        limit = task.max_sweeps if whole else _SAMPLE_SWEEPS
         for eta in task.etas[:-1]:
-            if stage == "pool" and self._sweeps_left() == 1:
+            if whole and self._sweeps_left() == 1:
                 break
             dual = self._dual(rows, task.mass, task.eps, eta)
             start = g + threshold(f, dual.box)
-            point = self._ascend(stage, dual, start, _ON_THE_WAY, _SAMPLE_SWEEPS, scaling=5, want_f=True).point
+            point = self._ascend(
+                stage, dual, start, _ETA_ON_THE_WAY, limit, rough="always", secants=False, want_f=True
+            ).point
             g, f = point.g, point.f
         dual = self._dual(rows, task.mass, task.eps)
-        start = g + threshold(f, dual.box)
-        limit = task.max_sweeps if stage == "pool" else _SAMPLE_SWEEPS
-        return self._ascend(stage, dual, start, task.tolerance, limit, scaling=5, want_f=True)
-
-    def _listed(self, short: Shortlist, g: NDArray[np.float64], f: NDArray[np.float32]) -> tuple[Ascent, Point]:
-        """Solve on a shortlist and look at the whole pool from there, once."""
-        task = self.task
-        reached = self._sharpened("shortlist", short.rows, g, f[short.index])
-        seen = self._full(reached.point.g, reached.curvature, task.mass, task.tolerance, limit=1)
-        return reached, seen.point
-
-    def _full(
-        self, start: NDArray[np.float64] | Point, kept: Curvature | None, mass: float, tolerance: float, limit: int = 0
-    ) -> Ascent:
-        dual = self._dual(self.task.rows, mass, self.task.eps)
-        return self._ascend("pool", dual, start, tolerance, limit or self.task.max_sweeps, kept=kept, want_f=True)
+        return self._ascend(
+            stage, dual, g + threshold(f, dual.box), tolerance, limit,
+            rough="first" if whole else "always", secants=False, want_f=True,
+        )  # fmt: skip
 
     def _ascend(
         self,
@@ -187,16 +213,18 @@ class _Recipe:
         dual: Dual,
         start: NDArray[np.float64] | Point,
         tolerance: float,
-        max_sweeps: int,
+        max_sweeps: int = 0,
         *,
         kept: Curvature | None = None,
-        scaling: int = 0,
+        rough: Rough = "never",
+        secants: bool = True,
         want_f: bool = False,
     ) -> Ascent:
-        most = min(max_sweeps, self._sweeps_left()) if stage == "pool" else max_sweeps
+        most = max_sweeps or self.task.max_sweeps
         return ascend(
-            dual, start, tolerance=tolerance, max_sweeps=most, curvature=kept,
-            scaling_steps=scaling, want_f=want_f, watch=lambda point: self._note(stage, dual, point),
+            dual, start, tolerance=tolerance, max_sweeps=min(most, self._sweeps_left()) if stage == "pool" else most,
+            curvature=kept, rough=rough, secants=secants, want_f=want_f,
+            watch=lambda point: self._note(stage, dual, point),
         )  # fmt: skip
 
     def _note(self, stage: str, dual: Dual, point: Point) -> None:
@@ -250,16 +278,13 @@ def annealed(
 ) -> Ascent:
     """Solve plain transport on these rows alone, from g = 0 while eps falls to its value."""
     task = Task(rows, target, cost, scale, eps, 0.0, tolerance, max_sweeps=_SAMPLE_SWEEPS)
-    return _Recipe(task, backend, None).annealed(rows, tolerance, whole=False)
+    return _Recipe(task, backend, None).annealed(rows, tolerance, whole=True)
 
 
 def sample_sizes(n: int, m: int) -> list[int]:
     """Return the nested sample sizes for a pool of n rows and m targets; none where the pool itself is that small."""
     sizes = sorted({max(level * m, _SMALLEST_SAMPLE) for level in _LEVELS})
-    worth_it = [size for size in sizes if size <= n // 3]
-    if worth_it and worth_it[-1] < sizes[-1] and n // 3 > 1.5 * worth_it[-1]:
-        worth_it.append(n // 3)
-    return worth_it
+    return [size for size in sizes if size <= n // _LARGEST_SAMPLE]
 
 
 def annealed_eps(mean: float, eps: float) -> list[float]:
@@ -271,10 +296,11 @@ def annealed_eps(mean: float, eps: float) -> list[float]:
     return [*values, eps]
 
 
-def shortlist_sizes(n: int, m: int, capacity: float | NDArray[np.float64]) -> tuple[int, int]:
+def shortlist_sizes(n: int, m: int, capacity: float | NDArray[np.float64], mass: float) -> tuple[int, int]:
     """Return how many rows the shortlist keeps exactly, and how many stand for the rest."""
     k = 1.0 / float(np.max(capacity))
-    exact = min(n, int(max(_SHORTLIST_DEPTH * k, _SHORTLIST_EXTRA * m)) + 1)
+    deep = max(_SHORTLIST_LEAST, _SHORTLIST_DEPTH * mass) * k
+    exact = min(n, int(max(deep, _SHORTLIST_EXTRA * m)) + 1)
     return exact, max(_SHORTLIST_EXTRA * m, _SMALLEST_SAMPLE)
 
 
