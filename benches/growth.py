@@ -45,19 +45,21 @@ MOST_SELECTED = 10_000  # but no more
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: pool size, target size, mass, threads."""
+    """What is measured: pool size, target size, mass, threads, and whether reading from disk is."""
 
     n: int
     m: int
     mass: float
     threads: int
+    reading: bool
 
 
 @dataclass(frozen=True)
 class Result:
     """What a case took: the solver's seconds, its sweeps of the pool, the error at its end, bytes beyond mapped files.
 
-    The three other times, in seconds, are those of one sweep, warm and cold, and of reading its bytes from disk.
+    The three other times, in seconds, are those of one sweep, warm and cold, and of a plain read of its bytes; the last
+    two may be left out, for they do not depend on the mass.
     """
 
     n: int
@@ -70,8 +72,8 @@ class Result:
     converged: bool
     anonymous_bytes: int
     warm: float
-    cold: float
-    disk: float
+    cold: float | None
+    disk: float | None
 
 
 def write_pool(n: int) -> None:
@@ -160,11 +162,15 @@ def run(case: Case) -> Result:
         q = backend.sweep(shards, target, potentials.g, box, eps=eps, cost=cost).q
         return float(np.abs(q - target.b).sum())
 
-    error, warm = sweep(), timed(sweep)
-    forget()
-    cold = timed(sweep)
-    forget()
-    disk = timed(lambda: read(2 * case.n * y.shape[1]))
+    began = time.perf_counter()
+    error = sweep()
+    warm = time.perf_counter() - began
+    cold = disk = None
+    if case.reading:
+        forget()
+        cold = timed(sweep)
+        forget()
+        disk = timed(lambda: read(2 * case.n * y.shape[1]))
     return Result(
         case.n, case.m, y.shape[1], case.mass, seconds, evidence.full_sweeps, error, evidence.converged, peak[0],
         warm, cold, disk,
@@ -183,6 +189,11 @@ def slope(results: list[Result], what: str) -> float:
     return float(np.polyfit(n, np.log([getattr(result, what) for result in results]), 1)[0])
 
 
+def shown(seconds: float | None) -> str:
+    """Return a time in the table's width."""
+    return f"{'':7s}" if seconds is None else f"{seconds:7.3f}"
+
+
 def main() -> None:
     """Print one line for each case, then how time grows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -190,6 +201,7 @@ def main() -> None:
     parser.add_argument("--m", type=int, default=1000)
     parser.add_argument("--mass", type=float, nargs="+", default=[0.0, 0.5])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--warm", action="store_true", help="leave the reading from disk out")
     parser.add_argument("--keep", action="store_true", help="keep the file of vectors, and use the one that is there")
     parser.add_argument("--record", action="store_true", help="add the results to docs/growth.json")
     args = parser.parse_args()
@@ -200,26 +212,26 @@ def main() -> None:
     results = []
     for mass in args.mass:
         for n in sorted(args.n):
-            r = alone(Case(n, args.m, mass, args.threads))
+            r = alone(Case(n, args.m, mass, args.threads, reading=mass == args.mass[0] and not args.warm))
             results.append(r)
+            if args.record:
+                record(r, args.threads)
             print(
                 f"{n:9d} {r.m:5d}  {mass:<4g} {r.seconds:9.2f}  {r.full_sweeps:6d}  {r.error:.1e}  "
-                f"{r.converged!s:<9s}  {r.anonymous_bytes / 1e6:9.0f} {r.warm:7.3f} {r.cold:7.3f} {r.disk:7.3f}",
+                f"{r.converged!s:<9s}  {r.anonymous_bytes / 1e6:9.0f} {r.warm:7.3f} {shown(r.cold)} {shown(r.disk)}",
                 flush=True,
             )
-    for mass in args.mass:
+    for mass in args.mass if len(args.n) > 1 else []:
         of_mass = [r for r in results if r.mass == mass]
         print(f"mass {mass:g}: seconds ~ n^{slope(of_mass, 'seconds'):.2f}, one sweep ~ n^{slope(of_mass, 'warm'):.2f}")
     if not args.keep:
         FILE.unlink()
-    if args.record:
-        record(results, args.threads)
 
 
-def record(results: list[Result], threads: int) -> None:
-    """Add results to the file of records; one of the same n, m, mass is replaced."""
+def record(result: Result, threads: int) -> None:
+    """Add a result to the file of records, in the place of an older one of the same n, m and mass."""
     known = json.loads(RECORD.read_text())["results"] if RECORD.exists() else []
-    merged = {(r["n"], r["m"], r["mass"]): r for r in [*known, *map(asdict, results)]}
+    merged = {(r["n"], r["m"], r["mass"]): r for r in [*known, asdict(result)]}
     about = {"processor": processor(), "threads": threads, "date": time.strftime("%Y-%m-%d")}
     RECORD.write_text(json.dumps({**about, "results": [merged[key] for key in sorted(merged)]}, indent=1) + "\n")
 

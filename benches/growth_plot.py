@@ -1,4 +1,4 @@
-"""docs/growth.json, which growth.py records, as a picture: docs/growth.svg.
+"""docs/growth.json, which growth.py records, as a picture, docs/growth.svg, and as the table in docs/growth.md.
 
 Both axes are logarithmic, so that time in proportion to the pool is a line of slope one; the thin line is that. The
 number at each point is how many times the solver read the whole pool.
@@ -22,6 +22,8 @@ STYLE = (
     "text { font: 13px sans-serif; fill: #333 } .rule { stroke: #8884; fill: none } .ideal { stroke: #888; fill: none }"
     " @media (prefers-color-scheme: dark) { text { fill: #ddd } }"
 )
+
+TABLE = ("<!-- table -->", "<!-- end of table -->")
 
 Series = list[tuple[float, float, str]]
 
@@ -74,9 +76,31 @@ def curve(points: Series, x: Axis, y: Axis, label: str, colour: str) -> list[str
     return [f'<path class="ideal" stroke-dasharray="2 4" d="{ideal}"/>', *parts]
 
 
+def table(results: list[dict[str, Any]]) -> str:
+    """Return the results as rows of Markdown."""
+    names = ["mass", "n", "seconds", "sweeps", "error", "MB beyond the file", "one sweep", "cold", "read alone"]
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    lines += [
+        f"| {r['mass']:g} | {r['n']:,} | {r['seconds']:.1f} | {r['full_sweeps']} | {r['error']:.1e} | "
+        f"{r['anonymous_bytes'] / 1e6:.0f} | {r['warm']:.3g} | {shown(r['cold'])} | {shown(r['disk'])} |"
+        for r in sorted(results, key=lambda r: (r["m"], r["mass"], r["n"]))
+    ]
+    return "\n".join(lines)
+
+
+def shown(seconds: float | None) -> str:
+    """Return a time that may not have been taken."""
+    return "" if seconds is None else f"{seconds:.3g}"
+
+
 def main() -> None:
-    """Draw the recorded results."""
-    curves = series(json.loads((DOCS / "growth.json").read_text())["results"])
+    """Draw the recorded results, and renew the table."""
+    results = json.loads((DOCS / "growth.json").read_text())["results"]
+    page = DOCS / "growth.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(TABLE[0])
+    after = rest.partition(TABLE[1])[2]
+    page.write_text(f"{before}{TABLE[0]}\n{table(results)}\n{TABLE[1]}{after}", encoding="utf-8")
+    curves = series(results)
     x, y = axes(curves)
     parts = frame(x, y)
     for index, (label, points) in enumerate(curves.items()):
