@@ -23,7 +23,10 @@ _LEAST_COSINE = 0.99
 
 
 def pack_linear(network: PreTrainedModel) -> None:
-    """Put a packed layer, good for inference alone, in the place of every ``torch.nn.Linear`` of a model on the CPU."""
+    """Put a packed layer, good for inference alone, in the place of every ``torch.nn.Linear`` of a model on the CPU.
+
+    Until the packed model is tried, both are in memory.
+    """
     import torch
 
     layers = [
