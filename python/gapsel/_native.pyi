@@ -13,8 +13,8 @@ DEBUG_BUILD: bool
 def isas(*, rough: bool = False) -> list[str]:
     """Return the instruction sets this machine can run, best first; the last is "portable".
 
-    A name stands for what may be used: "avx512bf16" is AVX-512 in float32 sweeps, and AVX512-BF16 in rough ones. With
-    ``rough``, only those that multiply bfloat16.
+    A name stands for what may be used: "avx512bf16" is AVX-512 in float32 sweeps, AVX512-BF16 in rough ones, and
+    "amx" likewise AMX. With ``rough``, only those that multiply bfloat16.
     """
 
 def sweep(

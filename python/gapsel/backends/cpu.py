@@ -26,7 +26,7 @@ class CpuBackend:
     """The two verbs on this machine's cores; ``threads`` 0 means all that the process may use.
 
     ``isa`` is one of ``gapsel._native.isas()``, or None for the best; the environment variable GAPSEL_ISA stands in
-    for None. A name stands for what may be used: rough sweeps take bfloat16 under "avx512bf16" and are exact elsewhere.
+    for None. A name stands for what may be used: rough sweeps multiply bfloat16 under "amx" and "avx512bf16".
     On one instruction set, neither the number of threads nor the cut into shards changes a bit of a result.
     """
 
