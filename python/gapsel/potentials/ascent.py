@@ -74,6 +74,8 @@ def ascend(
     here = loop.look(start, gram=True) if isinstance(start, np.ndarray) else start
     while loop.sweeps < max_sweeps and not loop.done(here):
         here = loop.advance(here)
+    if loop.unsure(here):
+        here = loop.look(here.g)
     return Ascent(here, loop.absorb(here), loop.sweeps)
 
 
@@ -110,9 +112,10 @@ class _Loop:
 
     def done(self, here: Point) -> bool:
         """Whether the tolerance is met, for certain, or steps are refused again and again: D has met its noise."""
-        return (here.error <= self._tolerance or self._rejected > _REJECTIONS) and not self._unsure(here)
+        return (here.error <= self._tolerance or self._rejected > _REJECTIONS) and not self.unsure(here)
 
-    def _unsure(self, here: Point) -> bool:
+    def unsure(self, here: Point) -> bool:
+        """Whether only a rough look was taken where an exact one is due, if need be beyond the limit of sweeps."""
         return here.rough and self._rough == "first"
 
     def look(self, g: NDArray[np.float64], *, gram: bool = False) -> Point:
