@@ -77,7 +77,8 @@ def section(found: dict[str, Any]) -> str:
     return (
         f"{machine['cpu']}, {found['threads']} threads, {machine['memory_gib']} GiB, {found['date']}; {packages}.\n\n"
         f"{cases}\n{markdown(summary(found))}\n"
-        '<img src="docs/speed.svg" width="660" alt="Time of each solver to a marginal error of 1e-3, for three eps">\n'
+        '<img src="docs/speed.svg" width="660" alt="Time of each solver to an error of 1e-3, for three eps">\n\n'
+        "[All figures](docs/speed.md)\n"
     )
 
 
@@ -113,9 +114,9 @@ def picture(found: dict[str, Any]) -> str:
     for line, (name, row) in enumerate(dots.items()):
         y = TOP + STEP * line + STEP // 2
         parts.append(f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{table.LABELS[name]}</text>')
-        parts += [
-            _dot(axis.at(s), y, colour, whole=whole) for (s, whole), colour in zip(row, COLOURS, strict=False) if s
-        ]
+        for (seconds, measured), colour in zip(row, COLOURS, strict=False):
+            if seconds:
+                parts.append(_dot(axis.at(seconds), y, colour, measured=measured))
     for index, (case, colour) in enumerate(zip(cases.values(), COLOURS, strict=False)):
         x = LEFT + 150 * index
         parts.append(f'<circle cx="{x}" cy="12" r="5" fill="{colour}"/>')

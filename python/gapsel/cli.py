@@ -115,9 +115,8 @@ def _bench(*, json: bool, check: bool, record: Path | None, **given: Any) -> int
     if check:
         print("\n".join(bench.check(plan)))
         return 0
-    found = bench.run(plan, lambda said: print(said, file=sys.stderr, flush=True))
-    if record is not None:
-        print(f"{bench.save(record, found)}", file=sys.stderr)
+    keep = (lambda _: None) if record is None else (lambda found: bench.save(record, found))
+    found = bench.run(plan, lambda said: print(said, file=sys.stderr, flush=True), keep)
     print(_in_json(found) if json else bench.in_words(found), flush=True)
     return 0
 

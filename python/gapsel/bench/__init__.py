@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "check", "in_words", "run", "save"]
 
-CACHE = Path("target/bench")
+# Where demo vectors and right answers are kept: in a clone beside what was built, else with the user's other caches.
+CACHE = Path("target/bench") if cases.DEMO.exists() else Path.home() / ".cache" / "gapsel"
 # Of the machine's memory, what an engine may have.
 _SHARE = 0.8
 # How far the dual value of a small twin may be from the stored one: float32 vectors differ in their last bit.
@@ -57,8 +58,13 @@ class Plan:
         return [engine for engine in some if case.d <= engine.most_d]
 
 
-def run(plan: Plan, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Measure and return a record; ``tell`` hears what is being done. Raises GapselError for a wrong name or file."""
+def run(
+    plan: Plan, tell: Callable[[str], None], keep: Callable[[dict[str, Any]], object] = lambda _: None
+) -> dict[str, Any]:
+    """Measure and return a record. Raises GapselError for a wrong name or file.
+
+    ``tell`` hears what is being done; ``keep`` gets the record after each engine, so that a stop loses little.
+    """
     threads = plan.threads or record.cores()
     made = record.empty(threads, "the user's" if plan.pool else "the demo's, drawn again with jitter")
     for case in cases.named(plan.cases):
@@ -75,6 +81,7 @@ def run(plan: Plan, tell: Callable[[str], None]) -> dict[str, Any]:
                 execute = apart(engine, problem, answer, Path(folder), limits)
                 trial = Trial(engine, problem, answer, case.limit, execute)
                 told["engines"][engine.name] = _results(trial, case.goals)
+                keep(made)
                 tell(f"  {engine.label}: {len(trial.runs)} runs")
     return made
 
