@@ -226,7 +226,9 @@ def test_weighted_pool_in_its_box(mass: float) -> None:
 @pytest.mark.parametrize("mass", MASSES)
 def test_boxed_value_is_what_a_general_optimiser_finds(mass: float) -> None:
     """min <P, C> + eps KL(P | r b) + eta mixing(r) over plans with columns b and row sums r in the box."""
-    task = make(cloud(5, 2), cloud(3, 2, seed=1, shift=0.5), b=weights(3), k=2, mass=mass, tolerance=1e-9)
+    task = make(
+        cloud(5, 2), cloud(3, 2, seed=1, shift=0.5), b=weights(3), k=2, mass=mass, tolerance=1e-9, etas=(1.0, 0.3)
+    )
     c, a, b, eta = costs(task), base(task), task.target.b, task.box().eta
     product = np.outer(a, b)
     lo = (1 - mass) / 5

@@ -52,16 +52,20 @@ _SAMPLE_SWEEPS = 60
 # then made anew by the f it saw.
 _ROUNDS = 3
 _LISTED = 0.05
-# eta, in units of eps, falls through these: at eps the box is easy to solve, at less its rows are full or at their
-# bottom, so that the k lowest f are the choice that was solved for, not a rounding of it.
-ETAS = (1.0, 0.3)
+# eta, in units of eps, falls through these as far as it is above _SHARP row stds: at eps the box is easy to solve, at
+# less its rows are full or at their bottom, so that the k lowest f are the choice that was solved for, not a rounding.
+_ETAS = (1.0, 0.3, 0.1)
+_SHARP = 0.05
 # What is only the way to the next stage is solved to this: an eps that falls on, an eta that falls on, a shortlist.
 _EPS_ON_THE_WAY, _ETA_ON_THE_WAY, _LIST_ON_THE_WAY = 3e-2, 3e-2, 3e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is asked: rows, target, cost and its scale; eps absolute; mass; when to stop; ``etas`` in units of eps."""
+    """What is asked: rows, target, cost and its scale; eps absolute; mass; when to stop; ``etas`` in units of eps.
+
+    Without ``etas`` they are those that make the selection sharp.
+    """
 
     rows: Rows
     target: Target
@@ -72,11 +76,16 @@ class Task:
     tolerance: float = 1e-3
     max_sweeps: int = 60
     seed: int = 0
-    etas: tuple[float, ...] = ETAS
+    etas: tuple[float, ...] = ()
 
     def box(self) -> Box:
         """Return the row rule that is solved for, at the last eta."""
-        return self.rows.box(self.mass, self.etas[-1] * self.eps)
+        return self.rows.box(self.mass, self.falling_etas()[-1] * self.eps)
+
+    def falling_etas(self) -> tuple[float, ...]:
+        """Return what eta falls through, in units of eps."""
+        blurred = sum(eta * self.eps > self.scale.eps(_SHARP) for eta in _ETAS)
+        return self.etas or _ETAS[: max(2, blurred + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +201,7 @@ class _Recipe:
         """Solve on these rows from a g with f (n,) there, while eta falls to its value."""
         task, whole = self.task, stage == "pool"
         limit = task.max_sweeps if whole else _SAMPLE_SWEEPS
-        for eta in task.etas[:-1]:
+        for eta in task.falling_etas()[:-1]:
             if whole and self._sweeps_left() == 1:
                 break
             dual = self._dual(rows, task.mass, task.eps, eta)
@@ -237,7 +246,7 @@ class _Recipe:
             self.watch(self.trace[-1])
 
     def _dual(self, rows: Rows, mass: float, eps: float, eta: float | None = None) -> Dual:
-        box = rows.box(mass, (self.task.etas[-1] if eta is None else eta) * eps)
+        box = rows.box(mass, (self.task.falling_etas()[-1] if eta is None else eta) * eps)
         return Dual(self.backend, rows, self.task.target, box, eps, self.task.cost)
 
     def _noise(self, size: int) -> float:
