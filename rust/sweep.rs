@@ -29,8 +29,12 @@ const STRIP: usize = 1 << 21;
 /// Rows of the Gram summed in float32, about.
 const GROUP_ROWS: usize = 512;
 
-/// The Gram is taken from about this many rows a column: more cost more than what they do for a step.
+/// The Gram is taken from about this many rows a column: more cost more than what they do for a step; but more are
+/// taken as long as it costs about a quarter of the product, 2 n d m, and the exponentials, which cost as much as 32
+/// dimensions more.
 const GRAM_ROWS: f64 = 32.0;
+const GRAM_COST: f64 = 2.0;
+const EXPONENTIALS: f64 = 32.0;
 
 /// Rows of less mass than this, in units of 1/n, are thinned even where rows are few.
 const GRAM_MASS: f64 = 0.25;
@@ -254,7 +258,9 @@ impl<'a> Work<'a> {
     /// Gram is right in the mean.
     fn thinned(&self, row: usize, r: f64) -> f64 {
         let n = self.problem.pool.n as f64;
-        let least = (n / (GRAM_ROWS * self.target.keep.len() as f64)).max(GRAM_MASS);
+        let m = self.target.keep.len() as f64;
+        let cheap = GRAM_COST * m / (self.problem.pool.d as f64 + EXPONENTIALS);
+        let least = (n / (GRAM_ROWS * m)).min(cheap).max(GRAM_MASS);
         let share = (n * r / least).min(1.0);
         if dice(row) < share {
             share.recip()

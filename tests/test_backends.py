@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gapsel import _native
 from gapsel.backends.cpu import CpuBackend
-from gapsel.backends.reference import GRAM_MASS, GRAM_ROWS, ReferenceBackend, dice, row_masses
+from gapsel.backends.reference import ReferenceBackend, dice, row_masses, share_kept
 from gapsel.cost import cost_matrix
 from gapsel.errors import DataError, GapselError, UsageError
 from gapsel.records import COST_KINDS, Box, Cost, CostKind, Sweep, Target
@@ -148,9 +148,8 @@ def rounding(p: Problem) -> float:
 def undecided(p: Problem, exact: Result, relative: float) -> float:
     """The weight of the rows that rounding may put into the Gram or leave out of it."""
     r, slope, _ = row_masses(exact.f.astype(np.float64), p.box)
-    n, kept = len(r), int((p.target.b > 0).sum())
-    share = n * r / max(n / (GRAM_ROWS * kept), GRAM_MASS)
-    near = np.abs(share - dice(n)) <= 2 * relative * share + 1e-12
+    share = share_kept(r, int((p.target.b > 0).sum()), p.x.shape[1])
+    near = np.abs(share - dice(len(r))) <= 2 * relative * share + 1e-12
     return float(((1 + relative) * (r + p.eps * np.abs(slope)) / np.clip(share, 1e-12, 1.0))[near].sum())
 
 

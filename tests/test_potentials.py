@@ -533,12 +533,12 @@ def test_thousands_of_targets_are_solved_without_a_gram() -> None:
 
 
 def test_no_g_is_looked_at_twice() -> None:
-    """A sweep of the same rows at the same g teaches nothing, least of all where steps are refused."""
+    """The same rows at the same g teach nothing, least of all where steps are refused; only a closer look does."""
     seen: list[bytes] = []
 
     class Recording(CpuBackend):
         def sweep(self, shards: Any, target: Any, g: Any, box: Any, **more: Any) -> Sweep:  # noqa: ANN401
-            seen.append(g.tobytes() + str((len(shards[0]), box.hi, more["eps"])).encode())
+            seen.append(g.tobytes() + str((len(shards[0]), box.hi, box.eta, more["eps"], more["rough"])).encode())
             return super().sweep(shards, target, g, box, **more)
 
     for mass in (0.0, 0.5, 1.0):

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from gapsel.records import Box, Cost, Target
 
 
-# How many rows a column the Gram is taken from, and the mass in units of 1/n below which rows are thinned in any case.
-GRAM_ROWS, GRAM_MASS = 32, 0.25
+# How many rows a column the Gram is taken from at least, how dear more of them may be, and the mass in units of 1/n
+# below which rows are thinned in any case.
+GRAM_ROWS, GRAM_COST, GRAM_MASS = 32, 2.0, 0.25
+EXPONENTIALS = 32
 
 
 class ReferenceBackend:
@@ -54,7 +56,7 @@ class ReferenceBackend:
         reduced = c - g[keep]
         h = reduced.min(axis=1)
         r, slope, value = row_masses(f_all, box)
-        v = stands_for(r, len(keep))
+        v = stands_for(r, len(keep), x.shape[1])
         _write(f, f_all)
         _write(hard, h)
         _write(nearest, keep[reduced.argmin(axis=1)])
@@ -95,11 +97,17 @@ def row_masses(f: NDArray[np.float64], box: Box) -> tuple[NDArray[np.float64], N
     return lo + room * share, -room * share * empty / box.eta, float(value.sum())
 
 
-def stands_for(r: NDArray[np.float64], m: int) -> NDArray[np.float64]:
+def stands_for(r: NDArray[np.float64], m: int, d: int) -> NDArray[np.float64]:
     """Return how many rows like itself each row stands for in the Gram (n,), 0 where it is left out."""
+    share = share_kept(r, m, d)
+    return np.divide(1.0, share, out=np.zeros(len(r)), where=dice(len(r)) < share)
+
+
+def share_kept(r: NDArray[np.float64], m: int, d: int) -> NDArray[np.float64]:
+    """Return the probability (n,) with which each row stays in the Gram."""
     n = len(r)
-    share = np.minimum(1.0, n * r / max(n / (GRAM_ROWS * m), GRAM_MASS))
-    return np.divide(1.0, share, out=np.zeros(n), where=dice(n) < share)
+    least = min(n / (GRAM_ROWS * m), GRAM_COST * m / (d + EXPONENTIALS))
+    return np.minimum(1.0, n * r / max(least, GRAM_MASS))
 
 
 def dice(n: int) -> NDArray[np.float64]:

@@ -32,8 +32,6 @@ _GOOD_STEP = 0.05
 _EXPONENTIALS = 32
 _DEAR_GRAM = 8
 _LARGEST_GRAM = 6144
-# Rough costs are those of vectors rounded to bfloat16, a problem of its own whose D is off by this share.
-_ROUGH_NOISE = 1e-5
 # After so many rejections in a row Sinkhorn's step is tried, and after so many the loop gives up.
 _SINKHORN_TURNS = (3, 5)
 _REJECTIONS = 6
@@ -146,23 +144,25 @@ class _Loop:
             self.curvature.renew(self.dual, here)
         return self.curvature
 
-    def _noise(self, here: Point, there: Point) -> float:
+    def _noise(self, here: Point) -> float:
         """Return what D may be wrong by: a share of what it is summed from, so that the unit of the cost is free."""
         size = abs(here.value) + float(self.dual.target.b @ np.abs(here.g)) + self.dual.eps
-        resolution = self.dual.backend.resolution
-        return size * (resolution if here.rough == there.rough else max(resolution, _ROUGH_NOISE))
+        return self.dual.backend.resolution * size
 
     def _judge(self, here: Point, there: Point, step: NDArray[np.float64], *, newton: bool) -> Point:
+        self._slow = there.error > _SLOW * here.error
+        if here.rough and not there.rough:
+            # Rounded vectors are a problem of their own, whose D says nothing about this one.
+            return there
         slope = float(here.gradient @ step)
-        rise, noise = there.value - here.value, self._noise(here, there)
+        rise, noise = there.value - here.value, self._noise(here)
         if self.curvature is not None:
-            if there.sweep.gram is None and here.rough == there.rough:
+            if there.sweep.gram is None:
                 self.curvature.learn(step, there.sweep.q - here.sweep.q)
             if newton and slope > noise:
                 self.curvature.trust(rise / (0.5 * slope))
         better = there.error < here.error
         if rise > max(1e-4 * slope, noise) or (better and abs(rise) <= noise):
-            self._slow = there.error > _SLOW * here.error
             self._rejected = 0
             return there
         self._slow = True
