@@ -55,7 +55,7 @@ _LISTED = 0.05
 # eta, in units of eps, falls through these as far as it is above _SHARP row stds: at eps the box is easy to solve, at
 # less its rows are full or at their bottom, so that the k lowest f are the choice that was solved for, not a rounding.
 _ETAS = (1.0, 0.3, 0.1)
-_SHARP = 0.05
+_SHARP = 0.08
 # What is only the way to the next stage is solved to this: an eps that falls on, an eta that falls on, a shortlist.
 _EPS_ON_THE_WAY, _ETA_ON_THE_WAY, _LIST_ON_THE_WAY = 3e-2, 3e-2, 3e-3
 
