@@ -63,7 +63,7 @@ fn outer(bench: &mut Criterion) {
     for kernel in kernels() {
         let (height, width) = kernel.tile();
         group.throughput(Throughput::Elements((ROWS * height * width) as u64));
-        let (u, v) = (vec![1.0; ROWS * height], vec![1.0; ROWS * width]);
+        let (u, v) = (ones(kernel, ROWS * height), ones(kernel, ROWS * width));
         let mut out = vec![0.0; height * width];
         kernel.outer(&mut std::iter::once((&u[..], &v[..])), &mut out);
         assert!(

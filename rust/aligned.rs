@@ -23,9 +23,10 @@ impl Aligned {
 
     /// Make room for `len` numbers; what they are is then left open.
     pub fn fit(&mut self, len: usize) {
-        if self.len != len {
+        if self.start + len > self.numbers.len() {
             *self = Self::zeros(len);
         }
+        self.len = len;
     }
 }
 

@@ -200,7 +200,7 @@ fn sweep<'py>(
     threads: usize,
     isa: Option<&str>,
 ) -> PyResult<Swept<'py>> {
-    let kernel = kernel::choose(isa)?.kernel(rough);
+    let isa = kernel::choose(isa)?;
     let cost = Cost {
         kind: cost.parse()?,
         normalize,
@@ -249,7 +249,7 @@ fn sweep<'py>(
     };
     let swept = py.detach(|| {
         threads::with_threads(threads, || {
-            crate::sweep::sweep(&problem, &mut wanted, kernel)
+            crate::sweep::sweep(&problem, &mut wanted, isa, rough)
         })
     })??;
     let gram = swept

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::aligned::Aligned;
 use crate::error::Error;
 use crate::gram::{Gram, PackedPlan};
-use crate::kernel::{DEPTH, Kernel, PackedRow, STRIDE};
+use crate::kernel::{DEPTH, Isa, Kernel, PackedRow, STRIDE};
 use crate::pool::{Pool, ReadAhead};
 use crate::rule::Rule;
 use crate::target::{Cost, Target, TargetView};
@@ -88,23 +88,27 @@ pub struct Sweep {
 
 /// Read the pool once. Call it within the thread pool that is to do the work.
 ///
+/// With `rough` products of vectors may be in bfloat16; those of the Gram, which only bends steps, always may.
+///
 /// # Errors
 /// If the problem or an output does not fit; see [`Error`].
 pub fn sweep(
     problem: &Problem,
     wanted: &mut Wanted,
-    kernel: &'static dyn Kernel,
+    isa: Isa,
+    rough: bool,
 ) -> Result<Sweep, Error> {
+    let (kernel, outer) = (isa.kernel(rough), isa.kernel(true));
     check(problem, wanted)?;
     let target = Target::new(&problem.target, problem.cost, problem.eps, kernel)?;
-    let work = Work::new(problem, &target, kernel, wanted);
-    let mut gram = wanted.gram.then(|| Gram::new(target.width, kernel.tile()));
+    let work = Work::new(problem, &target, (kernel, outer), wanted);
+    let mut gram = wanted.gram.then(|| Gram::new(target.width, outer.tile()));
     let mut totals = Totals {
         q: vec![0.0; target.keep.len()],
         value: 0.0,
         hard: 0.0,
         entropy: 0.0,
-        gram_q: vec![0.0; target.keep.len()],
+        surplus: vec![0.0; target.keep.len()],
         top: TopK::new(wanted.k),
     };
     let group = (GROUP_ROWS / work.block_rows).max(1);
@@ -133,7 +137,7 @@ pub fn sweep(
                 .chunks(group)
                 .map(|parts| parts.iter().map(|part| &part.plan).collect())
                 .collect();
-            gram.add(&groups, kernel);
+            gram.add(&groups, outer);
         }
         for part in parts {
             totals.add(part, wanted);
@@ -175,7 +179,7 @@ fn check(problem: &Problem, wanted: &Wanted) -> Result<(), Error> {
 struct Part {
     first_row: usize,
     q: Vec<f32>,
-    gram_q: Vec<f32>,
+    surplus: Vec<f32>,
     f: Vec<f32>,
     hard: Vec<f32>,
     nearest: Vec<i32>,
@@ -192,8 +196,8 @@ struct Workspace {
     squared: Vec<f32>,
     strip: Aligned,
     mass: Vec<f32>,
-    gram_mass: Vec<f32>,
     gram_weight: Vec<f32>,
+    gram_surplus: Vec<f32>,
 }
 
 /// Everything that blocks share.
@@ -201,6 +205,7 @@ struct Work<'a> {
     problem: &'a Problem<'a>,
     target: &'a Target,
     kernel: &'a dyn Kernel,
+    outer: &'a dyn Kernel,
     block_rows: usize,
     ld: usize,
     gram: bool,
@@ -212,7 +217,7 @@ impl<'a> Work<'a> {
     fn new(
         problem: &'a Problem<'a>,
         target: &'a Target,
-        kernel: &'a dyn Kernel,
+        (kernel, outer): (&'a dyn Kernel, &'a dyn Kernel),
         wanted: &Wanted,
     ) -> Self {
         let height = kernel.tile().0;
@@ -223,6 +228,7 @@ impl<'a> Work<'a> {
             problem,
             target,
             kernel,
+            outer,
             block_rows: (rows / height).max(1) * height,
             ld,
             gram: wanted.gram,
@@ -276,8 +282,8 @@ impl<'a> Work<'a> {
             squared: Vec::new(),
             strip: Aligned::zeros(self.block_rows * self.ld),
             mass: Vec::new(),
-            gram_mass: Vec::new(),
             gram_weight: Vec::new(),
+            gram_surplus: Vec::new(),
         }
     }
 
@@ -323,13 +329,13 @@ impl<'a> Work<'a> {
             squared,
             strip,
             mass,
-            gram_mass,
             gram_weight,
+            gram_surplus,
             ..
         } = space;
         let n = self.problem.pool.n as f64;
         (part.value, part.hard_value, part.entropy) = (0.0, 0.0, 0.0);
-        for list in [&mut part.f, &mut part.hard, mass, gram_mass, gram_weight] {
+        for list in [&mut part.f, &mut part.hard, mass, gram_weight, gram_surplus] {
             list.clear();
         }
         part.nearest.clear();
@@ -355,24 +361,24 @@ impl<'a> Work<'a> {
             // Times n, so that masses of 1/n sit in the middle of float32's range.
             mass.push((row.r * n / f64::from(sum)) as f32);
             let stands_for = self.thinned(part.first_row + r, row.r);
-            gram_mass.push((row.r * stands_for * n / f64::from(sum)) as f32);
             gram_weight.push((row.w * stands_for * n / f64::from(sum).powi(2)) as f32);
+            gram_surplus.push(((row.r - row.w) * stands_for * n / f64::from(sum)) as f32);
         }
         part.q.clear();
         part.q.resize(self.target.width, 0.0);
         self.kernel
             .add_rows(&mut part.q, strip.as_ref(), self.ld, mass);
         if self.gram {
-            part.gram_q.clear();
-            part.gram_q.resize(self.target.width, 0.0);
+            part.surplus.clear();
+            part.surplus.resize(self.target.width, 0.0);
             self.kernel
-                .add_rows(&mut part.gram_q, strip.as_ref(), self.ld, gram_mass);
+                .add_rows(&mut part.surplus, strip.as_ref(), self.ld, gram_surplus);
             part.plan.pack(
                 strip.as_ref(),
                 self.ld,
                 self.target.width,
                 gram_weight,
-                self.kernel.tile(),
+                self.outer,
             );
         }
     }
@@ -391,7 +397,8 @@ fn dice(row: usize) -> f64 {
 /// The sums so far.
 struct Totals {
     q: Vec<f64>,
-    gram_q: Vec<f64>,
+    /// sum_i v_i (r_i - w_i) p_i
+    surplus: Vec<f64>,
     value: f64,
     hard: f64,
     entropy: f64,
@@ -403,8 +410,8 @@ impl Totals {
         for (q, &part) in self.q.iter_mut().zip(&part.q) {
             *q += f64::from(part);
         }
-        for (q, &part) in self.gram_q.iter_mut().zip(&part.gram_q) {
-            *q += f64::from(part);
+        for (surplus, &part) in self.surplus.iter_mut().zip(&part.surplus) {
+            *surplus += f64::from(part);
         }
         self.value += part.value;
         self.hard += part.hard_value;
@@ -440,10 +447,12 @@ impl Totals {
             hard: self.hard,
             entropy: self.entropy,
             gram: gram.map(|gram| {
-                (
-                    gram.finish(&target.keep, m, 1.0 / n),
-                    marginal(&self.gram_q),
-                )
+                let gram = gram.finish(&target.keep, m, 1.0 / n);
+                // By G's own sums, so that rounding leaves constants where they were: G 1 = sum_i v_i w_i p_i.
+                let sums = gram.chunks(m).map(|row| row.iter().sum::<f64>());
+                let q = sums.zip(marginal(&self.surplus)).map(|(w, rest)| w + rest);
+                let q = q.collect();
+                (gram, q)
             }),
             top: self.top.into_sorted(),
         }

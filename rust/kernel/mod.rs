@@ -133,7 +133,7 @@ pub trait Kernel: Sync {
     /// Rows and columns of a tile.
     fn tile(&self) -> (usize, usize);
 
-    /// What the operands of `product` hold.
+    /// What the operands of `product` and `outer` hold.
     fn words(&self) -> Words;
 
     /// Take `centre` off `x`.
@@ -151,13 +151,18 @@ pub trait Kernel: Sync {
     /// Lay finite numbers out in words; a last word is filled up with zero.
     fn pack(&self, x: &[f32], out: &mut [f32]);
 
+    /// Lay rows out in words of one number from each of them, times their factors; one row or, in pairs, both.
+    fn stack(&self, x: [&[f32]; 2], factors: [f32; 2], out: &mut [f32]);
+
     /// Multiply packed rows with one panel: `out[r * ld + c] (+)= sum_k x[r][k] y[k][c]`.
     ///
     /// `x` holds whole tiles of rows; `y` is (depth, tile columns), depth at most `DEPTH` words. With `accumulate`
     /// the products are added to `out`, otherwise they replace it.
     fn product(&self, x: &[PackedRow], y: &[f32], out: &mut [f32], ld: usize, accumulate: bool);
 
-    /// One tile of sum_i u_i v_i' over several blocks of rows: `u` (rows, tile rows), `v` (rows, tile columns).
+    /// One tile of sum_i u_i v_i' over several blocks of rows: `u` (depth, tile rows), `v` (depth, tile columns).
+    ///
+    /// A word holds one row's number, or those of two rows.
     fn outer(&self, blocks: &mut dyn Iterator<Item = (&[f32], &[f32])>, out: &mut [f32]);
 
     /// Turn a row of dot products `z` into logits, in place; `squared` is |x_i|^2 (Euclidean cost only).
@@ -220,6 +225,8 @@ macro_rules! implement_kernel {
             enter!([$($features)?] fn squared_norm(_s: $isa, x: &[f32]) -> f32 = row::squared_norm(x));
             enter!([$($features)?] fn round(_s: $isa, x: &mut [f32]) = row::round(<$isa as Simd>::WORDS, x));
             enter!([$($features)?] fn pack(_s: $isa, x: &[f32], out: &mut [f32]) = row::pack(<$isa as Simd>::WORDS, x, out));
+            enter!([$($features)?] fn stack(_s: $isa, x: [&[f32]; 2], factors: [f32; 2], out: &mut [f32])
+                = row::stack(<$isa as Simd>::WORDS, x, factors, out));
             enter!([$($features)?] fn product(s: $isa, x: &[PackedRow], y: &[f32], out: &mut [f32], ld: usize, accumulate: bool)
                 = s.product::<$rows, $vectors>(x, y, out, ld, accumulate));
             enter!([$($features)?] fn outer(s: $isa, blocks: &mut dyn Iterator<Item = (&[f32], &[f32])>, out: &mut [f32])

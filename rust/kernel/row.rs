@@ -51,13 +51,37 @@ pub fn pack(words: Words, x: &[f32], out: &mut [f32]) {
         Words::Pairs => {
             let (pairs, rest) = x.as_chunks::<2>();
             for (out, [low, high]) in out.iter_mut().zip(pairs) {
-                *out = f32::from_bits(bfloat16(*high) << 16 | bfloat16(*low));
+                *out = word(*low, *high);
             }
             if let [low] = rest {
                 out[pairs.len()] = f32::from_bits(bfloat16(*low));
             }
         }
     }
+}
+
+/// See [`super::Kernel::stack`].
+#[inline(always)]
+pub fn stack(words: Words, x: [&[f32]; 2], factors: [f32; 2], out: &mut [f32]) {
+    let numbers = x[0].iter().zip(x[1]);
+    match words {
+        Words::Singles => {
+            for (out, (x, _)) in out.iter_mut().zip(numbers) {
+                *out = x * factors[0];
+            }
+        }
+        Words::Pairs => {
+            for (out, (low, high)) in out.iter_mut().zip(numbers) {
+                *out = word(low * factors[0], high * factors[1]);
+            }
+        }
+    }
+}
+
+/// Two numbers as bfloat16.
+#[inline(always)]
+fn word(low: f32, high: f32) -> f32 {
+    f32::from_bits(bfloat16(high) << 16 | bfloat16(low))
 }
 
 /// The sixteen bits of the nearest bfloat16, ties to even; x is finite and far from overflow.

@@ -114,28 +114,47 @@ fn rows_are_shifted_scaled_and_measured() {
     }
 }
 
+/// Rows (rows, width) as `outer` reads them, each times its factor; an odd last row is its own partner, times 0.
+fn stacked(kernel: &dyn Kernel, x: &[f32], width: usize, factor: f32) -> Vec<f32> {
+    let rows: Vec<&[f32]> = x.chunks(width).collect();
+    let numbers = kernel.words().numbers();
+    let words = rows.chunks(numbers).flat_map(|rows| {
+        let full = if rows.len() == numbers { factor } else { 0.0 };
+        let mut out = vec![0.0; width];
+        kernel.stack([rows[0], rows[rows.len() - 1]], [factor, full], &mut out);
+        out
+    });
+    words.collect()
+}
+
 #[test]
-fn outer_sums_over_all_blocks() {
+fn outer_sums_over_all_rows_of_all_blocks() {
     for kernel in kernels() {
         let (height, width) = kernel.tile();
         let blocks: Vec<(Vec<f32>, Vec<f32>)> = [1, 5, 64]
             .iter()
-            .map(|rows| {
-                let u = (0..rows * height).map(|i| noise(i + rows));
+            .map(|&rows| {
+                let u = rounded(kernel, rows, height, rows);
+                (u, rounded(kernel, rows, width, 77 * rows))
+            })
+            .collect();
+        let packed: Vec<(Vec<f32>, Vec<f32>)> = blocks
+            .iter()
+            .map(|(u, v)| {
                 (
-                    u.collect(),
-                    (0..rows * width).map(|i| noise(i + 77 * rows)).collect(),
+                    stacked(kernel, u, height, 2.0),
+                    stacked(kernel, v, width, 1.0),
                 )
             })
             .collect();
         let mut out = vec![0.0; height * width];
-        kernel.outer(&mut blocks.iter().map(|(u, v)| (&u[..], &v[..])), &mut out);
+        kernel.outer(&mut packed.iter().map(|(u, v)| (&u[..], &v[..])), &mut out);
         for r in 0..height {
             for c in 0..width {
                 let exact: f64 = blocks
                     .iter()
                     .flat_map(|(u, v)| u.chunks(height).zip(v.chunks(width)))
-                    .map(|(u, v)| f64::from(u[r]) * f64::from(v[c]))
+                    .map(|(u, v)| 2.0 * f64::from(u[r]) * f64::from(v[c]))
                     .sum();
                 close(out[r * width + c], exact, 1e-5, "outer", kernel);
             }

@@ -20,7 +20,7 @@ pub fn product<S: Simd, const R: usize, const V: usize>(
     for (rows, out) in x.as_chunks::<R>().0.iter().zip(out.chunks_mut(R * ld)) {
         let mut sums = [[s.splat(0.0); V]; R];
         for (k, y) in (0..STRIDE).zip(y.chunks_exact(columns)) {
-            step(s, &mut sums, |r| rows[r][k], y, S::multiply);
+            step(s, &mut sums, |r| rows[r][k], y);
         }
         for (sums, out) in sums.iter().zip(out.chunks_mut(ld)) {
             for (&sum, out) in sums.iter().zip(out.chunks_exact_mut(S::LANES)) {
@@ -50,7 +50,7 @@ pub fn outer<S: Simd, const R: usize, const V: usize>(
             .iter()
             .zip(v.chunks_exact(V * S::LANES))
         {
-            step(s, &mut sums, |r| u[r], v, S::mul_add);
+            step(s, &mut sums, |r| u[r], v);
         }
     }
     for (&sum, out) in sums
@@ -68,7 +68,6 @@ fn step<S: Simd, const R: usize, const V: usize>(
     sums: &mut [[S::V; V]; R],
     x: impl Fn(usize) -> f32,
     y: &[f32],
-    multiply: impl Fn(S, S::V, S::V, S::V) -> S::V,
 ) {
     let mut columns = [s.splat(0.0); V];
     for (column, y) in columns.iter_mut().zip(y.chunks_exact(S::LANES)) {
@@ -77,7 +76,7 @@ fn step<S: Simd, const R: usize, const V: usize>(
     for (r, sums) in sums.iter_mut().enumerate() {
         let x = s.splat(x(r));
         for (sum, &column) in sums.iter_mut().zip(&columns) {
-            *sum = multiply(s, x, column, *sum);
+            *sum = s.multiply(x, column, *sum);
         }
     }
 }
