@@ -1,0 +1,238 @@
+// Every load and store of a kernel, as g++ -fsanitize=thread and -fsanitize=undefined report them: is it inside an
+// array that was passed, and is it a race?
+//
+// For each two bytes, the last write and the last reads are kept. Two accesses of one block are in order if a
+// __syncthreads lies between them, or, in one warp, a __syncwarp; accesses of different blocks are in order if the
+// first block has passed a __threadfence since. If they are not, and one of them writes, and not both are atomic, then
+// it is a race. (A __threadfence alone orders nothing on a device: that an atomic follows it is taken on trust.)
+
+#include "runtime.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+namespace cuda_emulator {
+namespace {
+
+// As Python says them.
+enum Kind { WRITABLE, CONSTANT, IMAGE, SHARED };
+enum class Access { read, write, atomic };
+
+constexpr size_t MOST_SHARED = 227 << 10, WORD = 2;
+constexpr int POISON = 0xff;  // a NaN, or -1
+
+// Who touched a word last: one thread, several of a warp, or several of a block.
+struct Touch {
+    unsigned block = 0, epoch = 0, warp_epoch = 0;
+    unsigned short thread = 0;
+    unsigned char several = 0, bytes = 0;  // bytes: a bit for each
+    bool atomic = false;
+};
+
+struct Cell {
+    Touch write, read;
+};
+
+struct Place {
+    Region region;
+    int argument;
+    Cell* cells = nullptr;
+};
+
+alignas(1024) char dynamic[MOST_SHARED];
+std::vector<Place> places;
+Place* last_place = nullptr;
+unsigned epoch = 0;
+unsigned warp_epochs[32];
+std::vector<unsigned> fenced;  // for each block, the epoch after its last __threadfence
+const char* caller = nullptr;
+
+[[noreturn]] void fail_outside(const char* at, size_t size, Access access) {
+    const char* nearest = "";
+    long distance = -1;
+    int argument = -1;
+    for (const Place& place : places) {
+        if (place.region.kind == IMAGE) continue;
+        const char *start = place.region.start, *end = start + place.region.size;
+        const long off = at >= end ? at - end : at + size > end && at >= start ? 0 : start - at;
+        if (off < 0 || (distance >= 0 && off >= distance)) continue;
+        distance = off;
+        argument = place.argument;
+        nearest = at >= start ? "past the end of" : "before the start of";
+    }
+    const char* verb = access == Access::read ? "reads" : "writes";
+    if (argument >= 0)
+        fail("%s %zu bytes outside every array, %ld %s argument %d [pc %p]", verb, size, distance, nearest, argument, caller);
+    if (distance >= 0) fail("%s %zu bytes outside every array, %ld %s shared memory [pc %p]", verb, size, distance, nearest, caller);
+    fail("%s %zu bytes at %p, outside every array [pc %p]", verb, size, at, caller);
+}
+
+Place& place_of(const char* at, size_t size, Access access) {
+    const auto holds = [=](const Place& place) {
+        return at >= place.region.start && at + size <= place.region.start + place.region.size;
+    };
+    if (last_place && holds(*last_place)) return *last_place;
+    for (Place& place : places)
+        if (holds(place)) return *(last_place = &place);
+    fail_outside(at, size, access);
+}
+
+unsigned char bytes_of(const char* at, size_t size, size_t word_at) {
+    unsigned char bytes = 0;
+    for (size_t i = 0; i < WORD; i++) {
+        const auto byte = reinterpret_cast<size_t>(at);
+        bytes |= static_cast<unsigned char>((word_at + i >= byte && word_at + i < byte + size) << i);
+    }
+    return bytes;
+}
+
+bool in_order(const Touch& before, bool shared) {
+    if (before.bytes == 0) return true;
+    if (before.block != block_number()) return shared || fenced[before.block] > before.epoch;
+    if (before.epoch < epoch) return true;
+    if (before.several == 2) return false;
+    if (before.several == 0 && before.thread == thread_number()) return true;
+    const unsigned warp = thread_number() / 32;
+    return before.thread / 32u == warp && before.warp_epoch < warp_epochs[warp];
+}
+
+[[noreturn]] void fail_race(const Place& place, const char* at, const Touch& before, const char* was, Access access) {
+    char name[64];
+    if (place.region.kind == SHARED) snprintf(name, sizeof name, "shared memory");
+    else snprintf(name, sizeof name, "argument %d", place.argument);
+    const char* verb = access == Access::read ? "reads" : access == Access::write ? "writes" : "atomically changes";
+    fail("a race: %s byte %ld of %s, which thread %u of block %u %s, with nothing to order the two [pc %p]", verb,
+         long(at - place.region.start), name, before.thread, before.block, was, caller);
+}
+
+void remember(Touch& touch, unsigned char bytes, bool atomic) {
+    const unsigned thread = thread_number(), warp = thread / 32;
+    // Of two single bytes side by side the later is remembered: a race may be missed so, none is made up.
+    const bool now = touch.bytes & bytes && touch.block == block_number() && touch.epoch == epoch;
+    unsigned char several = 0;
+    if (now && touch.thread / 32u != warp) several = 2;
+    else if (now && (touch.thread != thread || touch.several)) several = touch.several > 1 ? touch.several : 1;
+    touch = {block_number(), epoch, warp_epochs[warp], static_cast<unsigned short>(thread), several,
+             static_cast<unsigned char>(now ? touch.bytes & bytes : bytes), atomic && (!now || touch.atomic)};
+}
+
+void check_race(Place& place, const char* at, size_t size, Access access) {
+    const bool shared = place.region.kind == SHARED;
+    const auto first = reinterpret_cast<size_t>(at) / WORD, last = (reinterpret_cast<size_t>(at) + size - 1) / WORD;
+    const auto base = reinterpret_cast<size_t>(place.region.start) / WORD;
+    for (size_t word = first; word <= last; word++) {
+        Cell& cell = place.cells[word - base];
+        const unsigned char bytes = bytes_of(at, size, word * WORD);
+        const bool both_atomic = access == Access::atomic && cell.write.atomic;
+        if (cell.write.bytes & bytes && !both_atomic && !in_order(cell.write, shared))
+            fail_race(place, at, cell.write, cell.write.atomic ? "atomically changed" : "wrote", access);
+        if (access != Access::read && cell.read.bytes & bytes && !in_order(cell.read, shared))
+            fail_race(place, at, cell.read, "read", access);
+        remember(access == Access::read ? cell.read : cell.write, bytes, access == Access::atomic);
+    }
+}
+
+void touch(const void* address, size_t size, Access access) {
+    if (on_a_stack(address)) return;
+    const char* at = static_cast<const char*>(address);
+    Place& place = place_of(at, size, access);
+    if (place.region.kind == IMAGE) return;
+    if (place.region.kind == CONSTANT && access != Access::read)
+        fail("writes byte %ld of argument %d, which is read-only [pc %p]", long(at - place.region.start), place.argument, caller);
+    if (place.region.kind != CONSTANT) check_race(place, at, size, access);
+}
+
+void add_place(const Region& region, int argument) {
+    Place place{region, argument, nullptr};
+    if (region.kind == WRITABLE || region.kind == SHARED)
+        place.cells = static_cast<Cell*>(calloc(region.size / WORD + 2, sizeof(Cell)));
+    places.push_back(place);
+}
+
+}  // namespace
+
+void* dynamic_shared() { return dynamic; }
+
+void touch_atomically(const void* at, size_t size) {
+    caller = static_cast<const char*>(__builtin_return_address(0));
+    touch(at, size, Access::atomic);
+}
+
+void fence() { fenced[block_number()] = epoch + 1; }
+
+void memory_starts(const Region* regions, int count, unsigned shared, unsigned blocks) {
+    for (int i = 0; i < count; i++) add_place(regions[i], regions[i].kind == SHARED ? -1 : i);
+    add_place({dynamic, shared, SHARED}, -1);
+    fenced.assign(blocks, 0);
+    epoch = 1;
+}
+
+void memory_starts_block() {
+    ++epoch;
+    memset(warp_epochs, 0, sizeof warp_epochs);
+    for (const Place& place : places)
+        if (place.region.kind == SHARED) memset(place.region.start, POISON, place.region.size);
+}
+
+void memory_orders_block() { ++epoch; }
+void memory_orders_warp(unsigned warp) { ++warp_epochs[warp]; }
+
+void memory_ends() {
+    for (Place& place : places) free(place.cells);
+    places.clear();
+    last_place = nullptr;
+}
+
+}  // namespace cuda_emulator
+
+// What g++ calls.
+
+using namespace cuda_emulator;
+
+#define HOOK(name, bytes, access)                                                                                      \
+    extern "C" void name(void* at) {                                                                                   \
+        caller = static_cast<const char*>(__builtin_return_address(0));                                                \
+        touch(at, bytes, Access::access);                                                                              \
+    }
+#define HOOKS(bytes)                                                                                                   \
+    HOOK(__tsan_read##bytes, bytes, read)                                                                              \
+    HOOK(__tsan_write##bytes, bytes, write)                                                                            \
+    HOOK(__tsan_unaligned_read##bytes, bytes, read)                                                                    \
+    HOOK(__tsan_unaligned_write##bytes, bytes, write)                                                                  \
+    HOOK(__tsan_volatile_read##bytes, bytes, read)                                                                     \
+    HOOK(__tsan_volatile_write##bytes, bytes, write)
+HOOKS(1)
+HOOKS(2)
+HOOKS(4)
+HOOKS(8)
+HOOKS(16)
+
+extern "C" void __tsan_read_range(void* at, size_t size) {
+    caller = static_cast<const char*>(__builtin_return_address(0));
+    touch(at, size, Access::read);
+}
+extern "C" void __tsan_write_range(void* at, size_t size) {
+    caller = static_cast<const char*>(__builtin_return_address(0));
+    touch(at, size, Access::write);
+}
+extern "C" void __tsan_init() {}
+extern "C" void __tsan_func_entry(void*) {}
+extern "C" void __tsan_func_exit() {}
+
+struct UndefinedSite {
+    const char* file;
+    unsigned line, column;
+};
+
+#define UNDEFINED(name, what)                                                                                          \
+    extern "C" void __ubsan_handle_##name(const UndefinedSite* site, ...) { fail("%s at %s:%u", what, site->file, site->line); }
+UNDEFINED(out_of_bounds, "an index outside its array")
+UNDEFINED(shift_out_of_bounds, "a shift by more than the width, or of a negative number")
+UNDEFINED(divrem_overflow, "an integer is divided by zero, or its quotient overflows")
+UNDEFINED(add_overflow, "a signed sum overflows")
+UNDEFINED(sub_overflow, "a signed difference overflows")
+UNDEFINED(mul_overflow, "a signed product overflows")
+UNDEFINED(negate_overflow, "a negation overflows")
+UNDEFINED(type_mismatch_v1, "an access through a pointer that is null or not aligned for its type")

@@ -1,0 +1,28 @@
+// What the two halves of the runtime, fibers and memory, know of each other.
+
+#pragma once
+
+#include "include/host.h"
+
+// A piece of memory that a launch may touch: an argument's array, or the image of the compiled source.
+struct Region {
+    char* start;
+    size_t size;
+    int kind;
+};
+
+namespace cuda_emulator {
+
+// fibers (runtime.cpp)
+unsigned thread_number();
+unsigned block_number();
+bool on_a_stack(const void* at);
+
+// memory (memory.cpp)
+void memory_starts(const Region* regions, int count, unsigned shared, unsigned blocks);
+void memory_starts_block();
+void memory_orders_block();
+void memory_orders_warp(unsigned warp);
+void memory_ends();
+
+}  // namespace cuda_emulator
