@@ -79,22 +79,18 @@ Place& place_of(const char* at, size_t size, Access access) {
     fail_outside(at, size, access);
 }
 
-unsigned char bytes_of(const char* at, size_t size, size_t word_at) {
-    unsigned char bytes = 0;
-    for (size_t i = 0; i < WORD; i++) {
-        const auto byte = reinterpret_cast<size_t>(at);
-        bytes |= static_cast<unsigned char>((word_at + i >= byte && word_at + i < byte + size) << i);
-    }
-    return bytes;
+// Which of a word's two bytes lie in [first, end).
+unsigned char bytes_of(size_t first, size_t end, size_t word_at) {
+    return static_cast<unsigned char>((word_at >= first) | (word_at + 1 < end) << 1);
 }
 
 bool in_order(const Touch& before, bool shared) {
     if (before.bytes == 0) return true;
-    if (before.block != block_number()) return shared || fenced[before.block] > before.epoch;
+    if (before.block != now.block) return shared || fenced[before.block] > before.epoch;
     if (before.epoch < epoch) return true;
     if (before.several == 2) return false;
-    if (before.several == 0 && before.thread == thread_number()) return true;
-    const unsigned warp = thread_number() / 32;
+    if (before.several == 0 && before.thread == now.thread) return true;
+    const unsigned warp = now.thread / 32;
     return before.thread / 32u == warp && before.warp_epoch < warp_epochs[warp];
 }
 
@@ -108,23 +104,23 @@ bool in_order(const Touch& before, bool shared) {
 }
 
 void remember(Touch& touch, unsigned char bytes, bool atomic) {
-    const unsigned thread = thread_number(), warp = thread / 32;
+    const unsigned thread = now.thread, warp = thread / 32;
     // Of two single bytes side by side the later is remembered: a race may be missed so, none is made up.
-    const bool now = touch.bytes & bytes && touch.block == block_number() && touch.epoch == epoch;
+    const bool again = touch.bytes & bytes && touch.block == now.block && touch.epoch == epoch;
     unsigned char several = 0;
-    if (now && touch.thread / 32u != warp) several = 2;
-    else if (now && (touch.thread != thread || touch.several)) several = touch.several > 1 ? touch.several : 1;
-    touch = {block_number(), epoch, warp_epochs[warp], static_cast<unsigned short>(thread), several,
-             static_cast<unsigned char>(now ? touch.bytes & bytes : bytes), atomic && (!now || touch.atomic)};
+    if (again && touch.thread / 32u != warp) several = 2;
+    else if (again && (touch.thread != thread || touch.several)) several = touch.several > 1 ? touch.several : 1;
+    touch = {now.block, epoch, warp_epochs[warp], static_cast<unsigned short>(thread), several,
+             static_cast<unsigned char>(again ? touch.bytes & bytes : bytes), atomic && (!again || touch.atomic)};
 }
 
 void check_race(Place& place, const char* at, size_t size, Access access) {
     const bool shared = place.region.kind == SHARED;
-    const auto first = reinterpret_cast<size_t>(at) / WORD, last = (reinterpret_cast<size_t>(at) + size - 1) / WORD;
+    const auto first = reinterpret_cast<size_t>(at), end = first + size;
     const auto base = reinterpret_cast<size_t>(place.region.start) / WORD;
-    for (size_t word = first; word <= last; word++) {
+    for (size_t word = first / WORD; word * WORD < end; word++) {
         Cell& cell = place.cells[word - base];
-        const unsigned char bytes = bytes_of(at, size, word * WORD);
+        const unsigned char bytes = bytes_of(first, end, word * WORD);
         const bool both_atomic = access == Access::atomic && cell.write.atomic;
         if (cell.write.bytes & bytes && !both_atomic && !in_order(cell.write, shared))
             fail_race(place, at, cell.write, cell.write.atomic ? "atomically changed" : "wrote", access);
@@ -135,8 +131,8 @@ void check_race(Place& place, const char* at, size_t size, Access access) {
 }
 
 void touch(const void* address, size_t size, Access access) {
-    if (on_a_stack(address)) return;
     const char* at = static_cast<const char*>(address);
+    if (at >= now.stacks && at < now.end_of_stacks) return;
     Place& place = place_of(at, size, access);
     if (place.region.kind == IMAGE) return;
     if (place.region.kind == CONSTANT && access != Access::read)
@@ -160,7 +156,7 @@ void touch_atomically(const void* at, size_t size) {
     touch(at, size, Access::atomic);
 }
 
-void fence() { fenced[block_number()] = epoch + 1; }
+void fence() { fenced[now.block] = epoch + 1; }
 
 void memory_starts(const Region* regions, int count, unsigned shared, unsigned blocks) {
     for (int i = 0; i < count; i++) add_place(regions[i], regions[i].kind == SHARED ? -1 : i);

@@ -46,9 +46,8 @@ struct Launch {
     uint3 here;  // the block that runs
 };
 
-std::vector<Fiber> fibers;
-char* stacks = nullptr;
-size_t stack_count = 0;
+std::vector<Fiber> fibers;  // the first launch.threads of them are the block's
+bool whole = true;          // no launch has failed since they were made
 Fiber* me = nullptr;
 Launch launch;
 jmp_buf scheduler;
@@ -72,37 +71,45 @@ void live() {
 void run(Fiber& fiber) {
     if (_setjmp(scheduler) != 0) return;
     me = &fiber;
+    now.thread = fiber.thread;
     if (fiber.started) _longjmp(fiber.at, 1);
     fiber.started = true;
     setcontext(&fiber.first);
 }
 
 // Stacks lie one after another, each with a page below it that must not be touched.
+void make_stacks(size_t count) {
+    if (now.stacks) munmap(now.stacks, static_cast<size_t>(now.end_of_stacks - now.stacks));
+    now.stacks = static_cast<char*>(
+        mmap(nullptr, count * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    now.end_of_stacks = now.stacks + count * STACK;
+    for (size_t i = 0; i < count; i++) mprotect(now.stacks + i * STACK, PAGE, PROT_NONE);
+}
+
+// Fibers that ran to their end wait for the next launch; those of a launch that failed are somewhere within a kernel.
 void make_fibers(unsigned count) {
-    if (stack_count < count) {
-        if (stacks) munmap(stacks, stack_count * STACK);
-        stacks = static_cast<char*>(
-            mmap(nullptr, count * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-        stack_count = count;
-        for (unsigned i = 0; i < count; i++) mprotect(stacks + i * STACK, PAGE, PROT_NONE);
+    if (fibers.size() < count || !whole) {
+        make_stacks(count);
+        fibers = std::vector<Fiber>(count);
+        for (unsigned i = 0; i < count; i++) {
+            ucontext_t& first = fibers[i].first;
+            getcontext(&first);
+            first.uc_stack.ss_sp = now.stacks + i * STACK;
+            first.uc_stack.ss_size = STACK;
+            first.uc_link = nullptr;
+            makecontext(&first, live, 0);
+        }
     }
-    fibers = std::vector<Fiber>(count);
     for (unsigned i = 0; i < count; i++) {
-        Fiber& fiber = fibers[i];
-        getcontext(&fiber.first);
-        fiber.first.uc_stack.ss_sp = stacks + i * STACK;
-        fiber.first.uc_stack.ss_size = STACK;
-        fiber.first.uc_link = nullptr;
-        makecontext(&fiber.first, live, 0);
         const dim3& size = launch.block;
-        fiber.thread = i;
-        fiber.index = {i % size.x, i / size.x % size.y, i / (size.x * size.y)};
+        fibers[i].thread = i;
+        fibers[i].index = {i % size.x, i / size.x % size.y, i / (size.x * size.y)};
     }
 }
 
-bool same(const Site& a, const Site& b) {
-    return a.line == b.line && strcmp(a.name, b.name) == 0 && strcmp(a.file, b.file) == 0;
-}
+bool same(const char* a, const char* b) { return a == b || strcmp(a, b) == 0; }
+
+bool same(const Site& a, const Site& b) { return a.line == b.line && same(a.name, b.name) && same(a.file, b.file); }
 
 std::string describe(const Fiber& fiber) {
     if (fiber.state == State::returned) return "have returned";
@@ -117,9 +124,9 @@ std::string describe(const Fiber& fiber) {
 
 [[noreturn]] void fail_diverged() {
     std::string text;
-    for (unsigned first = 0, last; first < fibers.size(); first = last) {
+    for (unsigned first = 0, last; first < launch.threads; first = last) {
         const std::string what = describe(fibers[first]);
-        for (last = first + 1; last < fibers.size() && describe(fibers[last]) == what;) last++;
+        for (last = first + 1; last < launch.threads && describe(fibers[last]) == what;) last++;
         text += "; threads " + std::to_string(first) + "-" + std::to_string(last - 1) + " " + what;
     }
     fail("the block has diverged%s", text.c_str());
@@ -137,11 +144,29 @@ std::vector<unsigned> permutation(unsigned count, int order) {
     return out;
 }
 
+bool all_are_here(const Fiber* warp, const Fiber& last) {
+    for (unsigned left = last.mask; left; left &= left - 1) {
+        const Fiber& fiber = warp[__builtin_ctz(left)];
+        if (fiber.state != State::with_warp || fiber.mask != last.mask || !same(fiber.site, last.site)) return false;
+    }
+    return true;
+}
+
+void answer_all(Fiber* warp, unsigned mask) {
+    uint64_t words[32];
+    for (unsigned i = 0; i < 32; i++) words[i] = mask >> i & 1 ? warp[i].word : 0;
+    for (unsigned left = mask; left; left &= left - 1) {
+        const auto i = static_cast<unsigned>(__builtin_ctz(left));
+        warp[i].answer = warp[i].combine(words, mask, i, warp[i].argument);
+        warp[i].state = State::ready;
+    }
+}
+
 void run_block(const std::vector<unsigned>& order) {
     arrived = 0;
     barrier_sum = 0;
     memory_starts_block();
-    for (Fiber& fiber : fibers) fiber.state = State::ready;
+    for (unsigned i = 0; i < launch.threads; i++) fibers[i].state = State::ready;
     for (unsigned left = launch.threads; left > 0;) {
         bool moved = false;
         for (const unsigned i : order) {
@@ -170,7 +195,7 @@ void check(unsigned shared) {
 void on_signal(int number, siginfo_t* info, void*) {
     if (number == SIGFPE) fail("an integer is divided by zero");
     fail("an access to %p, which is nobody's memory%s", info->si_addr,
-         me && info->si_addr >= stacks && info->si_addr < stacks + stack_count * STACK ? ": a thread's stack is full" : "");
+         info->si_addr >= now.stacks && info->si_addr < now.end_of_stacks ? ": a thread's stack is full" : "");
 }
 
 // Faults of the kernel end the launch and not the process.
@@ -203,25 +228,20 @@ void run_grid(int order) {
     const std::vector<unsigned> threads = permutation(launch.threads, order);
     for (const unsigned block : permutation(grid.x * grid.y * grid.z, order)) {
         launch.here = {block % grid.x, block / grid.x % grid.y, block / (grid.x * grid.y)};
+        now.block = block;
         run_block(threads);
     }
 }
 
 }  // namespace
 
+Now now{};
+
 uint3 thread_index() { return me->index; }
 uint3 block_index() { return launch.here; }
 dim3 block_size() { return launch.block; }
 dim3 grid_size() { return launch.grid; }
 unsigned lane() { return me->thread % 32; }
-unsigned thread_number() { return me->thread; }
-bool on_a_stack(const void* at) { return at >= stacks && at < stacks + stack_count * STACK; }
-
-unsigned block_number() {
-    const uint3& at = launch.here;
-    return at.x + launch.grid.x * (at.y + launch.grid.y * at.z);
-}
-
 void fail(const char* format, ...) {
     char text[4096];
     va_list values;
@@ -243,11 +263,11 @@ uint64_t meet_block(Site site, uint64_t word) {
     me->state = State::at_barrier;
     barrier_sum += word;
     if (++arrived == launch.threads) {
-        for (const Fiber& fiber : fibers)
-            if (!same(fiber.site, site)) fail_diverged();
-        for (Fiber& fiber : fibers) {
-            fiber.state = State::ready;
-            fiber.answer = barrier_sum;
+        for (unsigned i = 0; i < launch.threads; i++)
+            if (!same(fibers[i].site, site)) fail_diverged();
+        for (unsigned i = 0; i < launch.threads; i++) {
+            fibers[i].state = State::ready;
+            fibers[i].answer = barrier_sum;
         }
         arrived = 0;
         barrier_sum = 0;
@@ -268,19 +288,10 @@ uint64_t meet_warp(Site site, unsigned mask, uint64_t word, unsigned argument, C
     me->argument = argument;
     me->combine = combine;
     me->state = State::with_warp;
-    uint64_t words[32] = {};
-    bool complete = true;
-    for (unsigned i = 0; i < 32; i++) {
-        if (!(mask >> i & 1)) continue;
-        complete = complete && warp[i].state == State::with_warp && warp[i].mask == mask && same(warp[i].site, site);
-        words[i] = warp[i].word;
+    if (all_are_here(warp, *me)) {
+        answer_all(warp, mask);
+        if (ordered) memory_orders_warp(me->thread / 32);
     }
-    for (unsigned i = 0; complete && i < 32; i++) {
-        if (!(mask >> i & 1)) continue;
-        warp[i].answer = warp[i].combine(words, mask, i, warp[i].argument);
-        warp[i].state = State::ready;
-    }
-    if (complete && ordered) memory_orders_warp(me->thread / 32);
     back_to_scheduler();
     return me->answer;
 }
@@ -305,6 +316,7 @@ extern "C" const char* emulator_launch(const EmulatedKernel* kernel, void** argu
         run_grid(order);
     }
     me = nullptr;
+    whole = message.empty();
     memory_ends();
     return message.empty() ? nullptr : message.c_str();
 }

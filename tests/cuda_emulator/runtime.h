@@ -13,10 +13,12 @@ struct Region {
 
 namespace cuda_emulator {
 
-// fibers (runtime.cpp)
-unsigned thread_number();
-unsigned block_number();
-bool on_a_stack(const void* at);
+// fibers (runtime.cpp): who runs, and where the stacks lie
+struct Now {
+    unsigned thread, block;  // numbers in the block and in the grid
+    char *stacks, *end_of_stacks;
+};
+extern Now now __attribute__((visibility("hidden")));
 
 // memory (memory.cpp)
 void memory_starts(const Region* regions, int count, unsigned shared, unsigned blocks);
