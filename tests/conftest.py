@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 import gapsel
+from cuda_compiler import TABLE, table_lines
 from gapsel import _native
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -34,3 +35,10 @@ def pytest_report_header() -> list[str]:
         f"optional packages: {', '.join(present) or 'none'}; missing: {', '.join(missing) or 'none'}",
         f"threads: {threads}",
     ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    table = terminalreporter.config.stash.get(TABLE, None)
+    if table:
+        terminalreporter.section("CUDA kernels: registers of a thread, on each architecture")
+        terminalreporter.write("".join(f"{line}\n" for line in table_lines(table)))

@@ -6,6 +6,7 @@ can run the same lines on NumPy and a CPU.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -43,7 +44,7 @@ class TopK:
     """
 
     def __init__(self, kernels: Kernels, xp: Any, k: int, piece: int = PIECE) -> None:  # noqa: ANN401 (a module)
-        self.k, self._xp, self._kernels = k, xp, kernels
+        self.k, self._xp, self._kernel = k, xp, cache(kernels.get_function)
         self._room = max(k, piece)
         self._state = xp.asarray(np.array([0xFFFFFFFF, NONE, 0, 0, NONE], np.int64))
         self._digits = xp.zeros(DIGITS, np.uint32)
@@ -112,11 +113,11 @@ class TopK:
 
     def _run(self, name: str, work: int, share: int, *args: object) -> None:
         """Launch as many blocks as ``work`` takes at ``share`` a block."""
-        self._kernels.get_function(name)((-(-work // share),), (THREADS,), args)
+        self._kernel(name)((-(-work // share),), (THREADS,), args)
 
     def _run_alone(self, name: str, *args: object) -> None:
         """Launch one block."""
-        self._kernels.get_function(name)((1,), (ALONE,), args)
+        self._kernel(name)((1,), (ALONE,), args)
 
     def _entries(self, n: int) -> tuple[Array, Array]:
         return self._xp.empty(n, np.float32), self._xp.empty(n, np.int64)
