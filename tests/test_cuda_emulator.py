@@ -80,6 +80,14 @@ def test_the_ways_to_speak_with_a_warp(sample: Module, order: int) -> None:
     assert out[8].tolist() == [(x > 2).sum()] * 32
 
 
+def test_one_array_as_two_arguments(sample: Module) -> None:
+    x = np.arange(32, dtype=np.int32)
+    sample.get_function("copy")((1,), (32,), (x, x))
+    assert x.tolist() == list(range(32))
+    with pytest.raises(EmulationError, match="a race"):
+        sample.get_function("copy")((1,), (31,), (x, x[1:]))
+
+
 # 16-bit floats
 
 EDGES = [0.0, -0.0, np.inf, -np.inf, np.nan, 65504, 65519.99, 65520, 2**-24, 2**-25, 1.5 * 2**-25, 3.4e38]
@@ -123,6 +131,7 @@ WRONG: dict[str, tuple[int, type[np.float32 | np.int32], str]] = {
     "overflowing": (ONE, np.int32, "a signed sum overflows"),
     "asserting": (ONE, np.int32, "assertion failed: !wrong"),
     "from_nowhere": (ONE, np.int32, "reads 4 bytes"),
+    "breaking_const": (ONE, np.int32, "writes byte 0 of argument 0, which is read-only"),
 }
 
 

@@ -46,7 +46,12 @@ LOCK = threading.Lock()
 
 
 class _Region(ctypes.Structure):
-    _fields_ = (("start", ctypes.c_void_p), ("size", ctypes.c_size_t), ("kind", ctypes.c_int))
+    _fields_ = (
+        ("start", ctypes.c_void_p),
+        ("size", ctypes.c_size_t),
+        ("kind", ctypes.c_int),
+        ("word", ctypes.c_int),
+    )
 
 
 class _Entry(ctypes.Structure):
@@ -55,6 +60,7 @@ class _Entry(ctypes.Structure):
         ("run", ctypes.c_void_p),
         ("count", ctypes.c_int),
         ("sizes", ctypes.POINTER(ctypes.c_int)),
+        ("constant", ctypes.POINTER(ctypes.c_bool)),
         ("most_threads", ctypes.c_int),
     )
 
@@ -102,7 +108,7 @@ class Module:
     ) -> None:
         """Run a kernel to its end."""
         entry = self._entries[name]
-        arguments = _Arguments(name, [entry.sizes[i] for i in range(entry.count)], args)
+        arguments = _Arguments(entry, args)
         regions = [*arguments.regions, *map(_region, self.reachable), *self._own_regions()]
         with LOCK:
             failure = self._runtime.emulator_launch(
@@ -120,7 +126,7 @@ class Module:
 
     def _own_regions(self) -> list[_Region]:
         start, statics, end = self._image
-        return [_Region(statics, end - statics, SHARED), _Region(start, statics - start, IMAGE)]
+        return [_Region(statics, end - statics, SHARED, 2), _Region(start, statics - start, IMAGE, 1)]
 
     def _with_lines(self, message: str) -> str:
         """Put lines of the source for addresses of the code."""
@@ -161,41 +167,43 @@ class Kernel:
 class _Arguments:
     """What a launch is given: the address of each value, and the memory behind the pointers among them."""
 
-    def __init__(self, name: str, sizes: list[int], args: Sequence[Any]) -> None:
-        if len(args) != len(sizes):
-            msg = f"{name} takes {len(sizes)} arguments, {len(args)} were given"
+    def __init__(self, entry: _Entry, args: Sequence[Any]) -> None:
+        name = entry.name.decode()
+        if len(args) != entry.count:
+            msg = f"{name} takes {entry.count} arguments, {len(args)} were given"
             raise EmulationError(msg)
         self.regions: list[_Region] = []
         self.addresses: list[int] = []
         self._alive: list[object] = []
-        for position, (value, size) in enumerate(zip(args, sizes, strict=True)):
-            self._add(value, size, f"argument {position} of {name}")
+        for position, value in enumerate(args):
+            passed = self._passed(value, constant=entry.constant[position])
+            if passed.nbytes != entry.sizes[position]:
+                msg = (
+                    f"argument {position} of {name} has {entry.sizes[position]} bytes, {passed.dtype} has "
+                    f"{passed.nbytes}: give it as numpy.int32, float32 or the like"
+                )
+                raise EmulationError(msg)
+            self._alive.append(passed)
+            self.addresses.append(passed.ctypes.data)
 
-    def _add(self, value: object, size: int, what: str) -> None:
-        if isinstance(value, np.ndarray) and value.dtype.names is None:
-            self.regions.append(_region(value))
-            value = np.uint64(value.ctypes.data)
-        else:
-            self.regions.append(_Region(None, 0, CONSTANT))
-        # As CuPy does: a Python int has 8 bytes, a float too.
-        held = np.array(0 if value is None else value)
-        if held.nbytes != size:
-            msg = (
-                f"{what} has {size} bytes, {held.dtype} has {held.nbytes}: give it as numpy.int32, float32 or the like"
-            )
-            raise EmulationError(msg)
-        self._alive.append(held)
-        self.addresses.append(held.ctypes.data)
+    def _passed(self, value: object, *, constant: bool) -> NDArray[Any]:
+        """Return what the kernel gets: a pointer, or the value; a Python int or float has 8 bytes, as in CuPy."""
+        if not isinstance(value, np.ndarray) or value.dtype.names is not None:
+            self.regions.append(_Region(None, 0, CONSTANT, 1))
+            return np.array(0 if value is None else value)
+        self.regions.append(_region(value, constant=constant))
+        return np.array(value.ctypes.data, np.uint64)
 
 
-def _region(array: NDArray[Any]) -> _Region:
+def _region(array: NDArray[Any], *, constant: bool = False) -> _Region:
     if array.size == 0:
-        return _Region(array.ctypes.data, 0, CONSTANT)
+        return _Region(array.ctypes.data, 0, CONSTANT, 1)
     if any(stride < 0 for stride in array.strides):
         msg = f"an array with strides {array.strides} has no first byte to point at"
         raise EmulationError(msg)
     size = sum((n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)) + array.itemsize
-    return _Region(array.ctypes.data, size, WRITABLE if array.flags.writeable else CONSTANT)
+    kind = WRITABLE if array.flags.writeable and not constant else CONSTANT
+    return _Region(array.ctypes.data, size, kind, min(array.itemsize, 8))
 
 
 def _dim3(size: Sequence[int]) -> ctypes.Array[ctypes.c_uint]:

@@ -1,13 +1,14 @@
 // Every load and store of a kernel, as g++ -fsanitize=thread and -fsanitize=undefined report them: is it inside an
 // array that was passed, and is it a race?
 //
-// For each two bytes, the last write and the last reads are kept. Two accesses of one block are in order if a
+// For each element of an array, or two bytes of shared memory, the last write and the last reads are kept. Two accesses of one block are in order if a
 // __syncthreads lies between them, or, in one warp, a __syncwarp; accesses of different blocks are in order if the
 // first block has passed a __threadfence since. If they are not, and one of them writes, and not both are atomic, then
 // it is a race. (A __threadfence alone orders nothing on a device: that an atomic follows it is taken on trust.)
 
 #include "runtime.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -16,19 +17,18 @@
 namespace cuda_emulator {
 namespace {
 
-// As Python says them.
+// As Python says them. What a kernel's own arguments call const cannot be written, so nobody races for it.
 enum Kind { WRITABLE, CONSTANT, IMAGE, SHARED };
 enum class Access { read, write, atomic };
 
-constexpr size_t MOST_SHARED = 227 << 10, WORD = 2;
+constexpr size_t MOST_SHARED = 227 << 10;
 constexpr int POISON = 0xff;  // a NaN, or -1
 
 // Who touched a word last: one thread, several of a warp, or several of a block.
 struct Touch {
     unsigned block = 0, epoch = 0, warp_epoch = 0;
     unsigned short thread = 0;
-    unsigned char several = 0, bytes = 0;  // bytes: a bit for each
-    bool atomic = false;
+    unsigned char several : 7, atomic : 1, bytes = 0;  // bytes: a bit for each
 };
 
 struct Cell {
@@ -44,6 +44,7 @@ struct Place {
 alignas(1024) char dynamic[MOST_SHARED];
 std::vector<Place> places;
 Place* last_place = nullptr;
+bool overlapping = false;  // the same memory is in two places: the first counts
 unsigned epoch = 0;
 unsigned warp_epochs[32];
 std::vector<unsigned> fenced;  // for each block, the epoch after its last __threadfence
@@ -73,15 +74,16 @@ Place& place_of(const char* at, size_t size, Access access) {
     const auto holds = [=](const Place& place) {
         return at >= place.region.start && at + size <= place.region.start + place.region.size;
     };
-    if (last_place && holds(*last_place)) return *last_place;
+    if (last_place && !overlapping && holds(*last_place)) return *last_place;
     for (Place& place : places)
         if (holds(place)) return *(last_place = &place);
     fail_outside(at, size, access);
 }
 
-// Which of a word's two bytes lie in [first, end).
-unsigned char bytes_of(size_t first, size_t end, size_t word_at) {
-    return static_cast<unsigned char>((word_at >= first) | (word_at + 1 < end) << 1);
+// Which bytes of [word_at, word_at + word) lie in [first, end), a bit for each.
+unsigned char bytes_of(size_t first, size_t end, size_t word_at, size_t word) {
+    const size_t from = first > word_at ? first - word_at : 0, to = end < word_at + word ? end - word_at : word;
+    return static_cast<unsigned char>((1u << to) - (1u << from));
 }
 
 bool in_order(const Touch& before, bool shared) {
@@ -105,22 +107,26 @@ bool in_order(const Touch& before, bool shared) {
 
 void remember(Touch& touch, unsigned char bytes, bool atomic) {
     const unsigned thread = now.thread, warp = thread / 32;
-    // Of two single bytes side by side the later is remembered: a race may be missed so, none is made up.
+    // Of parts of an element side by side the later is remembered: a race may be missed so, none is made up.
     const bool again = touch.bytes & bytes && touch.block == now.block && touch.epoch == epoch;
     unsigned char several = 0;
     if (again && touch.thread / 32u != warp) several = 2;
     else if (again && (touch.thread != thread || touch.several)) several = touch.several > 1 ? touch.several : 1;
-    touch = {now.block, epoch, warp_epochs[warp], static_cast<unsigned short>(thread), several,
-             static_cast<unsigned char>(again ? touch.bytes & bytes : bytes), atomic && (!again || touch.atomic)};
+    touch.atomic = atomic && (!again || touch.atomic);
+    touch.bytes = static_cast<unsigned char>(again ? touch.bytes & bytes : bytes);
+    touch.several = several & 3;
+    touch.thread = static_cast<unsigned short>(thread);
+    touch.block = now.block, touch.epoch = epoch, touch.warp_epoch = warp_epochs[warp];
 }
 
 void check_race(Place& place, const char* at, size_t size, Access access) {
     const bool shared = place.region.kind == SHARED;
     const auto first = reinterpret_cast<size_t>(at), end = first + size;
-    const auto base = reinterpret_cast<size_t>(place.region.start) / WORD;
-    for (size_t word = first / WORD; word * WORD < end; word++) {
+    const auto size_of_word = static_cast<size_t>(place.region.word);
+    const auto base = reinterpret_cast<size_t>(place.region.start) / size_of_word;
+    for (size_t word = first / size_of_word; word * size_of_word < end; word++) {
         Cell& cell = place.cells[word - base];
-        const unsigned char bytes = bytes_of(first, end, word * WORD);
+        const unsigned char bytes = bytes_of(first, end, word * size_of_word, size_of_word);
         const bool both_atomic = access == Access::atomic && cell.write.atomic;
         if (cell.write.bytes & bytes && !both_atomic && !in_order(cell.write, shared))
             fail_race(place, at, cell.write, cell.write.atomic ? "atomically changed" : "wrote", access);
@@ -143,7 +149,7 @@ void touch(const void* address, size_t size, Access access) {
 void add_place(const Region& region, int argument) {
     Place place{region, argument, nullptr};
     if (region.kind == WRITABLE || region.kind == SHARED)
-        place.cells = static_cast<Cell*>(calloc(region.size / WORD + 2, sizeof(Cell)));
+        place.cells = static_cast<Cell*>(calloc(region.size / static_cast<size_t>(region.word) + 2, sizeof(Cell)));
     places.push_back(place);
 }
 
@@ -160,7 +166,16 @@ void fence() { fenced[now.block] = epoch + 1; }
 
 void memory_starts(const Region* regions, int count, unsigned shared, unsigned blocks) {
     for (int i = 0; i < count; i++) add_place(regions[i], regions[i].kind == SHARED ? -1 : i);
-    add_place({dynamic, shared, SHARED}, -1);
+    add_place({dynamic, shared, SHARED, 2}, -1);
+    // An array that is passed twice, once to be written, is what the other says.
+    std::stable_sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
+        return (a.region.kind == WRITABLE) > (b.region.kind == WRITABLE);
+    });
+    overlapping = false;
+    for (const Place& a : places)
+        for (const Place& b : places)
+            overlapping |= &a != &b && a.region.start < b.region.start + b.region.size &&
+                           b.region.start < a.region.start + a.region.size;
     fenced.assign(blocks, 0);
     epoch = 1;
 }

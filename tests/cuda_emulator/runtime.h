@@ -9,6 +9,7 @@ struct Region {
     char* start;
     size_t size;
     int kind;
+    int word;  // bytes of an element, at most 8
 };
 
 namespace cuda_emulator {

@@ -80,6 +80,8 @@ extern "C" __global__ void speak(const int* x, int* out) {
     out[256 + lane] = __syncthreads_count(value > 2);
 }
 
+extern "C" __global__ void copy(const int* x, int* out) { out[threadIdx.x] = x[threadIdx.x]; }
+
 // What is refused; `wrong` 0 makes each of them right.
 
 extern "C" __global__ void without_barrier(float* x, int wrong) {
@@ -130,3 +132,7 @@ extern "C" __global__ void asserting(int* x, int wrong) {
     *x = 1;
 }
 extern "C" __global__ void from_nowhere(int* x, int wrong) { *x = wrong ? *reinterpret_cast<int*>(wrong * 64ll) : 0; }
+extern "C" __global__ void breaking_const(const int* x, int wrong) {
+    if (wrong) *const_cast<int*>(x) = 1;
+    assert(*x == 0);
+}

@@ -55,7 +55,8 @@ void fence();
 struct EmulatedKernel {
     const char* name;
     void (*run)(void** arguments);
-    int count;          // of arguments
-    const int* sizes;   // of each, in bytes
-    int most_threads;   // of __launch_bounds__; 0 where it is not said
+    int count;  // of arguments
+    const int* sizes;      // of each, in bytes
+    const bool* constant;  // whether it is a pointer to what the kernel may not write
+    int most_threads;      // of __launch_bounds__; 0 where it is not said
 };

@@ -13,6 +13,7 @@ template <typename... Arguments, void (*kernel)(Arguments...)>
 struct Entry<kernel> {
     static constexpr int count = sizeof...(Arguments);
     static constexpr int sizes[count + 1] = {int(sizeof(Arguments))..., 0};
+    static constexpr bool constant[count + 1] = {std::is_const_v<std::remove_pointer_t<Arguments>>..., false};
 
     static void run(void** arguments) { call(arguments, std::index_sequence_for<Arguments...>()); }
 
@@ -37,4 +38,4 @@ extern "C" __attribute__((visibility("default"))) char* const emulated_image[] =
 #define EMULATED_TABLE extern "C" __attribute__((visibility("default"))) const EmulatedKernel emulated_kernels[]
 #define EMULATED_KERNEL(name, most_threads, ...)                                                                       \
     {name, cuda_emulator::Entry<__VA_ARGS__>::run, cuda_emulator::Entry<__VA_ARGS__>::count,                           \
-     cuda_emulator::Entry<__VA_ARGS__>::sizes, most_threads}
+     cuda_emulator::Entry<__VA_ARGS__>::sizes, cuda_emulator::Entry<__VA_ARGS__>::constant, most_threads}
