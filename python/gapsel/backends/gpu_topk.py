@@ -21,6 +21,8 @@ THREADS, ALONE, TILE, DIGITS = 256, 1024, 4096, 2048
 BAR, TIES, KEPT, BAD = 0, 1, 2, 4
 ROUNDS = ((21, 11), (10, 11), (0, 10))  # shift and width of a key's digits
 
+# Threads that count digits; each block of them adds its own counts to all, so more would not be faster.
+MOST_SPREAD = 1 << 18
 # Rows that are looked at in one piece, where k is not larger.
 PIECE = 1 << 22
 NONE = np.iinfo(np.int64).max
@@ -46,7 +48,9 @@ class TopK:
     def __init__(self, kernels: Kernels, xp: Any, k: int, piece: int = PIECE) -> None:  # noqa: ANN401 (a module)
         self.k, self._xp, self._kernel = k, xp, cache(kernels.get_function)
         self._room = max(k, piece)
-        self._state = xp.asarray(np.array([0xFFFFFFFF, NONE, 0, 0, NONE], np.int64))
+        # All pass the bar at first; if none is wanted, none does, but values are still checked.
+        bar, ties = (0xFFFFFFFF, NONE) if k else (0, 0)
+        self._state = xp.asarray(np.array([bar, ties, 0, 0, NONE], np.int64))
         self._digits = xp.zeros(DIGITS, np.uint32)
         self._tiles = xp.empty(-(-(k + self._room) // TILE) + 1, np.uint64)
         self._values, self._rows = self._entries(k + self._room)
@@ -78,7 +82,8 @@ class TopK:
         return rows, values
 
     def _push(self, values: Array, rows: Array | None, first_row: int) -> None:
-        for first in range(0, len(values) if self.k else 0, self._room):
+        values = self._xp.ascontiguousarray(values, np.float32)
+        for first in range(0, len(values), self._room):
             piece = values[first : first + self._room]
             if self._most + len(piece) > len(self._values):
                 self._make_room(len(piece))
@@ -96,7 +101,9 @@ class TopK:
         n = self._count()
         self._state[BAR], self._state[TIES] = 0, self.k
         for shift, bits in ROUNDS:
-            self._run("histogram", min(n, 1 << 20), THREADS, self._values, n, shift, bits, self._state, self._digits)
+            self._run(
+                "histogram", min(n, MOST_SPREAD), THREADS, self._values, n, shift, bits, self._state, self._digits
+            )
             self._run_alone("choose", self._digits, bits, self._state)
         kept = self._entries(self.k)
         self._keep(self._values, self._rows, n, 0, kept, append=False)
