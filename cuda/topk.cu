@@ -51,17 +51,19 @@ count(const float* __restrict__ values, long long n, long long first_row, long l
     __shared__ Counts warps[WARPS];
     const unsigned bar = (unsigned)state[BAR];
     const long long first = first_of_warp() + threadIdx.x % 32;
-    unsigned below = 0, equal = 0;
+    float value[ROUNDS];
+#pragma unroll
+    for (int round = 0; round < ROUNDS; round++) value[round] = first + 32 * round < n ? values[first + 32 * round] : 0.0f;
+    unsigned both = 0, bad = 0;  // of a warp, each count is at most 32 ROUNDS: 16 bits hold it
 #pragma unroll
     for (int round = 0; round < ROUNDS; round++) {
-        const long long i = first + 32 * round;
-        const float value = i < n ? values[i] : 0.0f;
-        if (value != value) atomicMin(state + BAD, first_row + i);
-        const unsigned key = key_of(value);
-        below += __popc(__ballot_sync(ALL, i < n && key < bar));
-        equal += __popc(__ballot_sync(ALL, i < n && key == bar));
+        const unsigned key = key_of(value[round]);
+        if (first + 32 * round < n) both += key < bar ? 1u << 16 : key == bar;
+        bad |= (unsigned)(value[round] != value[round]) << round;
     }
-    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = counts_of(below, equal);
+    if (bad) atomicMin(state + BAD, first_row + first + 32 * (__ffs((int)bad) - 1));
+    for (int bit = 16; bit; bit /= 2) both += __shfl_xor_sync(ALL, both, bit);
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = counts_of(both >> 16, both & 0xffffu);
     __syncthreads();
     if (threadIdx.x) return;
     Counts sum = 0;

@@ -165,11 +165,11 @@ def test_refused(engine: Engine) -> None:
     with pytest.raises(UsageError, match="k is 2 but there are only 1 rows"):
         engine.topk(np.ones(1, np.float32), 2)
     values = np.ones(2 * TILE, np.float32)
-    values[[4097, 5000]] = np.nan
+    values[[4097, 4129, 5000]] = np.nan
     for k in (0, 1):
         with pytest.raises(DataError, match=r"values\[4097\] is NaN"):
             engine.topk(values, k)
-    values[[4097, 5000]] = -np.nan
+    values[[4097, 4129, 5000]] = -np.nan
     with pytest.raises(DataError, match=r"values\[4097\] is NaN"):
         engine.topk(values, 1)
 
