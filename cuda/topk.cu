@@ -53,7 +53,8 @@ count(const float* __restrict__ values, long long n, long long first_row, long l
     const long long first = first_of_warp() + threadIdx.x % 32;
     float value[ROUNDS];
 #pragma unroll
-    for (int round = 0; round < ROUNDS; round++) value[round] = first + 32 * round < n ? values[first + 32 * round] : 0.0f;
+    for (int round = 0; round < ROUNDS; round++)
+        value[round] = first + 32 * round < n ? values[first + 32 * round] : 0.0f;
     unsigned both = 0, bad = 0;  // of a warp, each count is at most 32 ROUNDS: 16 bits hold it
 #pragma unroll
     for (int round = 0; round < ROUNDS; round++) {
@@ -94,7 +95,8 @@ __device__ __forceinline__ Counts sum_before(Counts mine, Counts& all) {
 
 // tiles (many,) becomes the counts before each tile and, at the end, of all; entries go behind those kept, or to the
 // start. One block.
-extern "C" __global__ void __launch_bounds__(1024) scan(Counts* tiles, long long many, long long append, long long* state) {
+extern "C" __global__ void __launch_bounds__(1024)
+scan(Counts* tiles, long long many, long long append, long long* state) {
     Counts before = 0, all;
     for (long long first = 0; first < many; first += 1024) {
         const long long at = first + threadIdx.x;
@@ -108,7 +110,7 @@ extern "C" __global__ void __launch_bounds__(1024) scan(Counts* tiles, long long
     state[KEPT] = state[START] + passing(before, state[TIES]);
 }
 
-// Put the values (n,) that pass, and their rows, where they belong. rows (n,) may be null: then they count from first_row.
+// Put the values (n,) that pass, and their rows, where they belong. rows (n,) may be null: they count from first_row.
 extern "C" __global__ void __launch_bounds__(THREADS)
 scatter(const float* __restrict__ values, const long long* __restrict__ rows, long long n, long long first_row,
         const long long* state, const Counts* tiles, float* out_values, long long* out_rows) {
@@ -136,7 +138,8 @@ scatter(const float* __restrict__ values, const long long* __restrict__ rows, lo
 #pragma unroll
     for (int round = 0; round < ROUNDS; round++) {
         const long long i = first + 32 * round;
-        const Counts here = before + counts_of(__popc(below[round] & lanes_before()), __popc(equal[round] & lanes_before()));
+        const unsigned lower = lanes_before();
+        const Counts here = before + counts_of(__popc(below[round] & lower), __popc(equal[round] & lower));
         const bool is_below = below[round] >> threadIdx.x % 32 & 1, is_equal = equal[round] >> threadIdx.x % 32 & 1;
         if (is_below || (is_equal && (long long)(here & 0xffffffffu) < ties)) {
             const long long to = state[START] + passing(here, ties);

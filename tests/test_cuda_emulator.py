@@ -123,6 +123,7 @@ WRONG: dict[str, tuple[int, type[np.float32 | np.int32], str]] = {
     "diverging": (TWO_WARPS, np.int32, "diverged; threads 0-31 have returned; threads 32-63 wait at __syncthreads"),
     "barriers_apart": (TWO_WARPS, np.int32, "diverged; threads 0-31 wait .*; threads 32-63 wait at __syncthreads"),
     "lanes_missing": (WARP, np.int32, "diverged; threads 0-15 wait at __shfl_sync with mask ffffffff"),
+    "strange_mask": (WARP, np.int32, "mask 7fffffff does not name the lane itself"),
     "beyond": (ONE, np.int32, "writes 4 bytes outside every array, 0 past the end of argument 0"),
     "before": (ONE, np.int32, "writes 4 bytes outside every array, 4 before the start of argument 0"),
     "beyond_shared": (ONE, np.int32, "an index outside its array"),
@@ -173,6 +174,8 @@ def test_refused_calls(sample: Module) -> None:
         reverse((1,), (64,), (x, np.int32(64)), shared_mem=128)
     with pytest.raises(EmulationError, match="at most 232448"):
         reverse((1,), (64,), (x, np.int32(64)), shared_mem=(227 << 10) + 1)
+    with pytest.raises(EmulationError, match="mask ffffffff names lanes that the block lacks"):
+        sample.get_function("strange_mask")((1,), (8,), (np.zeros(1, np.int32), np.int32(0)))
     with pytest.raises(EmulationError, match="at most 256"):
         sample.get_function("block_sum")((1,), (512,), (x, 64, np.zeros(1), np.zeros(1, np.uint32)))
     with pytest.raises(EmulationError, match="no kernel 'nothing'"):

@@ -1,10 +1,11 @@
 // Every load and store of a kernel, as g++ -fsanitize=thread and -fsanitize=undefined report them: is it inside an
 // array that was passed, and is it a race?
 //
-// For each element of an array, or two bytes of shared memory, the last write and the last reads are kept. Two accesses of one block are in order if a
-// __syncthreads lies between them, or, in one warp, a __syncwarp; accesses of different blocks are in order if the
-// first block has passed a __threadfence since. If they are not, and one of them writes, and not both are atomic, then
-// it is a race. (A __threadfence alone orders nothing on a device: that an atomic follows it is taken on trust.)
+// For each element of an array, or two bytes of shared memory, the last write and the last reads are kept. Two accesses
+// of one block are in order if a __syncthreads lies between them, or, in one warp, a __syncwarp; accesses of different
+// blocks are in order if the first block has passed a __threadfence since. If they are not, and one of them writes, and
+// not both are atomic, then it is a race. (A __threadfence alone orders nothing on a device: that an atomic follows it
+// is taken on trust.)
 
 #include "runtime.h"
 
@@ -64,10 +65,10 @@ const char* caller = nullptr;
         nearest = at >= start ? "past the end of" : "before the start of";
     }
     const char* verb = access == Access::read ? "reads" : "writes";
-    if (argument >= 0)
-        fail("%s %zu bytes outside every array, %ld %s argument %d [pc %p]", verb, size, distance, nearest, argument, caller);
-    if (distance >= 0) fail("%s %zu bytes outside every array, %ld %s shared memory [pc %p]", verb, size, distance, nearest, caller);
-    fail("%s %zu bytes at %p, outside every array [pc %p]", verb, size, at, caller);
+    if (distance < 0) fail("%s %zu bytes at %p, outside every array [pc %p]", verb, size, at, caller);
+    char whose[32] = "shared memory";
+    if (argument >= 0) snprintf(whose, sizeof whose, "argument %d", argument);
+    fail("%s %zu bytes outside every array, %ld %s %s [pc %p]", verb, size, distance, nearest, whose, caller);
 }
 
 Place& place_of(const char* at, size_t size, Access access) {
@@ -142,7 +143,8 @@ void touch(const void* address, size_t size, Access access) {
     Place& place = place_of(at, size, access);
     if (place.region.kind == IMAGE) return;
     if (place.region.kind == CONSTANT && access != Access::read)
-        fail("writes byte %ld of argument %d, which is read-only [pc %p]", long(at - place.region.start), place.argument, caller);
+        fail("writes byte %ld of argument %d, which is read-only [pc %p]", long(at - place.region.start),
+             place.argument, caller);
     if (place.region.kind != CONSTANT) check_race(place, at, size, access);
 }
 
@@ -238,7 +240,9 @@ struct UndefinedSite {
 };
 
 #define UNDEFINED(name, what)                                                                                          \
-    extern "C" void __ubsan_handle_##name(const UndefinedSite* site, ...) { fail("%s at %s:%u", what, site->file, site->line); }
+    extern "C" void __ubsan_handle_##name(const UndefinedSite* site, ...) {                                            \
+        fail("%s at %s:%u", what, site->file, site->line);                                                             \
+    }
 UNDEFINED(out_of_bounds, "an index outside its array")
 UNDEFINED(shift_out_of_bounds, "a shift by more than the width, or of a negative number")
 UNDEFINED(divrem_overflow, "an integer is divided by zero, or its quotient overflows")

@@ -185,11 +185,13 @@ void check(unsigned shared) {
     const unsigned threads = launch.threads, most = kernel.most_threads ? unsigned(kernel.most_threads) : 1024;
     if (threads == 0 || launch.grid.x == 0 || launch.grid.y == 0 || launch.grid.z == 0)
         fail("%s is launched on an empty grid or block", kernel.name);
-    if (threads > most) fail("%s is launched on %u threads a block; at most %u are allowed", kernel.name, threads, most);
+    if (threads > most)
+        fail("%s is launched on %u threads a block; at most %u are allowed", kernel.name, threads, most);
     if (launch.grid.y > 65535 || launch.grid.z > 65535 || launch.grid.x > 0x7fffffffu)
         fail("%s is launched on a grid of %u x %u x %u; y and z end at 65535", kernel.name, launch.grid.x,
              launch.grid.y, launch.grid.z);
-    if (shared > 227u << 10) fail("%s is launched with %u bytes of shared memory; at most 232448 are to be had", kernel.name, shared);
+    if (shared > 227u << 10)
+        fail("%s is launched with %u bytes of shared memory; at most 232448 are to be had", kernel.name, shared);
 }
 
 void on_signal(int number, siginfo_t* info, void*) {
@@ -279,9 +281,11 @@ uint64_t meet_block(Site site, uint64_t word) {
 
 uint64_t meet_warp(Site site, unsigned mask, uint64_t word, unsigned argument, Combine combine, bool ordered) {
     Fiber* const warp = &fibers[me->thread / 32 * 32];
-    if (!(mask >> lane() & 1)) fail("%s (%s:%d): lane %u is not in its own mask %08x", site.name, site.file, site.line, lane(), mask);
     const unsigned size = launch.threads - me->thread / 32 * 32;
-    if (size < 32 && mask >> size) fail("%s (%s:%d): mask %08x names lanes that the block of %u threads lacks", site.name, site.file, site.line, mask, launch.threads);
+    const char* wrong = !(mask >> lane() & 1)     ? "does not name the lane itself"
+                        : size < 32 && mask >> size ? "names lanes that the block lacks"
+                                                    : nullptr;
+    if (wrong) fail("%s (%s:%d): mask %08x %s", site.name, site.file, site.line, mask, wrong);
     me->site = site;
     me->mask = mask;
     me->word = word;

@@ -136,3 +136,4 @@ extern "C" __global__ void breaking_const(const int* x, int wrong) {
     if (wrong) *const_cast<int*>(x) = 1;
     assert(*x == 0);
 }
+extern "C" __global__ void strange_mask(int* x, int wrong) { atomicAdd(x, __any_sync(wrong ? 0x7fffffffu : ALL, 1)); }

@@ -31,7 +31,8 @@
 #define warpSize 32
 
 #undef assert
-#define assert(truth) ((truth) ? void() : cuda_emulator::fail("assertion failed: %s at %s:%d", #truth, __FILE__, __LINE__))
+#define assert(truth)                                                                                                  \
+    ((truth) ? void() : cuda_emulator::fail("assertion failed: %s at %s:%d", #truth, __FILE__, __LINE__))
 
 #include "atomics.h"
 #include "intrinsics.h"

@@ -19,7 +19,8 @@ struct Entry<kernel> {
 
   private:
     template <size_t... index>
-    __attribute__((no_sanitize("thread", "undefined"))) static void call(void** arguments, std::index_sequence<index...>) {
+    __attribute__((no_sanitize("thread", "undefined"))) static void
+    call(void** arguments, std::index_sequence<index...>) {
         kernel(*static_cast<std::remove_const_t<Arguments>*>(arguments[index])...);
     }
 };

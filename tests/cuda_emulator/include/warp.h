@@ -57,7 +57,8 @@ inline uint64_t nothing(const uint64_t*, unsigned, unsigned, unsigned) { return 
 
 // The lane to read, or the own one where that lies outside the segment of `width` lanes.
 inline unsigned partner(long wanted, unsigned width) {
-    if (width == 0 || width > 32 || (width & (width - 1))) fail("a shuffle's width is %u: give a power of two up to 32", width);
+    if (width == 0 || width > 32 || (width & (width - 1)))
+        fail("a shuffle's width is %u: give a power of two up to 32", width);
     const long first = lane() / width * width;
     return static_cast<unsigned>(wanted >= first && wanted < first + long(width) ? wanted : long(lane()));
 }
@@ -85,8 +86,9 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, EMULATED_SITE) {
 
 template <typename T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32, EMULATED_SITE) {
-    const unsigned first = cuda_emulator::lane() / unsigned(width) * unsigned(width);
-    return cuda_emulator::shuffle("__shfl_sync", mask, value, first + (unsigned(source) & (unsigned(width) - 1)), file, line);
+    const unsigned inside = unsigned(width) - 1;
+    const unsigned from = (cuda_emulator::lane() & ~inside) + (unsigned(source) & inside);
+    return cuda_emulator::shuffle("__shfl_sync", mask, value, from, file, line);
 }
 
 template <typename T>
