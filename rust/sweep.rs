@@ -33,7 +33,7 @@ const GROUP_ROWS: usize = 512;
 /// taken as long as it costs about a quarter of the product, 2 n d m, and the exponentials, which cost as much as 32
 /// dimensions more.
 const GRAM_ROWS: f64 = 32.0;
-const GRAM_COST: f64 = 2.0;
+const GRAM_COST: f64 = 1.0;
 const EXPONENTIALS: f64 = 32.0;
 
 /// Rows of less mass than this, in units of 1/n, are thinned even where rows are few.

@@ -123,7 +123,10 @@ class Stage:
 class Evidence:
     """How the solver ended. ``plain_value`` is the dual value at mass 0: the distance of the pool itself.
 
-    ``marginal_error`` is sum_j |q_j - b_j| on the whole pool; ``dual_value`` D(g) bounds the regularised optimum from
+    ``marginal_error`` is sum_j |q_j - b_j| on the whole pool, and ``rounding`` how far that of the costs may put it
+    off: converged means that both are within the tolerance. ``unsettled`` is the share of the k lowest f that one more
+    step of the solver would exchange, an estimate of what could still change; nan where a shortlist does not tell.
+    ``dual_value`` D(g) bounds the regularised optimum from
     below, ``hard_bound`` the unregularised one; ``perplexity`` is how many targets a document really sees
     (exp of the mean entropy of the plan's rows); ``trace`` has every sweep.
     """
@@ -131,6 +134,8 @@ class Evidence:
     converged: bool
     tolerance: float
     marginal_error: float
+    rounding: float
+    unsettled: float
     dual_value: float
     hard_bound: float
     plain_value: float

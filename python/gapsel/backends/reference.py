@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # How many rows a column the Gram is taken from at least, how dear more of them may be, and the mass in units of 1/n
 # below which rows are thinned in any case.
-GRAM_ROWS, GRAM_COST, GRAM_MASS = 32, 2.0, 0.25
+GRAM_ROWS, GRAM_COST, GRAM_MASS = 32, 1.0, 0.25
 EXPONENTIALS = 32
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from gapsel.potentials.curvature import LONGEST_STEP, Curvature
+from gapsel.potentials.curvature import Curvature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ Rough = Literal["never", "first", "always"]
 # A slower fall of the error than this asks for a fresh Gram.
 _SLOW = 0.3
 # What a good step leaves of the error: a look that should be the last one needs no Gram.
-_GOOD_STEP = 0.05
+_GOOD_STEP = 0.1
 # A Gram costs n m^2, a sweep 2 n m d and the exponentials, which cost as much as some 32 more dimensions. A Gram of
 # more than 4 sweeps costs more than the sweeps it saves, and a very large one cannot be solved with: secants do alone.
 _EXPONENTIALS = 32
@@ -104,6 +104,7 @@ class _Loop:
         self._rough = rough
         self._secants = secants
         self._slow = False
+        self._rate = _GOOD_STEP
         self._rejected = 0
         self._want_f = want_f
         self._watch = watch
@@ -132,7 +133,7 @@ class _Loop:
         known = self.absorb(here)
         curvature = None if self._rejected in _SINKHORN_TURNS else known
         step = self.dual.scaling_step(here) if curvature is None else newton_step(self.dual, here, curvature)
-        gram = self._slow or not self._secants or _GOOD_STEP * here.error > self._tolerance
+        gram = self._slow or not self._secants or self._rate * here.error > self._tolerance
         there = self.look(here.g + step, gram=gram)
         return self._judge(here, there, step, newton=curvature is not None)
 
@@ -150,7 +151,8 @@ class _Loop:
         return self.dual.backend.resolution * size
 
     def _judge(self, here: Point, there: Point, step: NDArray[np.float64], *, newton: bool) -> Point:
-        self._slow = there.error > _SLOW * here.error
+        self._rate = there.error / here.error
+        self._slow = self._rate > _SLOW
         if here.rough and not there.rough:
             # Rounded vectors are a problem of their own, whose D says nothing about this one.
             return there
@@ -160,7 +162,7 @@ class _Loop:
             if there.sweep.gram is None:
                 self.curvature.learn(step, there.sweep.q - here.sweep.q)
             if newton and slope > noise:
-                self.curvature.trust(rise / (0.5 * slope))
+                self.curvature.trust(rise / (0.5 * slope), step)
         better = there.error < here.error
         if rise > max(1e-4 * slope, noise) or (better and abs(rise) <= noise):
             self._rejected = 0
@@ -171,7 +173,5 @@ class _Loop:
 
 
 def newton_step(dual: Dual, here: Point, curvature: Curvature) -> NDArray[np.float64]:
-    """Return the step (m,) that the curvature asks for, shortened where it is longer than the model can mean."""
-    step = dual.centred(curvature.step(here.gradient))
-    longest = float(np.abs(step).max()) / (LONGEST_STEP * dual.eps)
-    return step / longest if longest > 1.0 else step
+    """Return the step (m,) that the curvature asks for."""
+    return dual.centred(curvature.step(here.gradient))

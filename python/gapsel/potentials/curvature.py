@@ -26,33 +26,40 @@ if TYPE_CHECKING:
 
 # Below this the two nearly equal terms of H_mu cannot be told apart after float32 products.
 LEAST_DAMPING = 1e-6
-# Longer steps leave the region in which the quadratic model means anything.
-LONGEST_STEP = 20.0
+# In units of eps: how far a step may first move one target, and what that may grow to. Where the rows near a few
+# targets are all full or all at their bottom, the dual is flat there until they are not, and Newton's step far too
+# long. It is cut there and nowhere else. Tried: to shorten the whole step, or to damp it: that holds back all targets.
+_FIRST_REACH, _LONGEST_REACH, _SHORTEST_REACH = 4.0, 20.0, 0.05
 _SECANTS = 20
 # Of two numbers whose logarithms differ by less, either is their logarithmic mean.
 _NEARLY_EQUAL = 1e-6
 # Ratios of the rise of D to the predicted one that raise the damping, leave it, lower it and lower it fast.
 _POOR, _FAIR, _GOOD = 0.2, 0.4, 0.75
+_NEARLY_CUT = 0.9
 
 
 @dataclass(slots=True)
 class Curvature:
-    """A model of -D'': diagonal (m,) minus Gram, damping mu of q (m,), and secant pairs (step, change of q)."""
+    """A model of -D'': diagonal (m,) minus Gram, damping mu of q (m,), and secant pairs (step, change of q).
+
+    ``reach``, in units of eps, is how far a step may move one target.
+    """
 
     eps: float
     q: NDArray[np.float64]
     diagonal: NDArray[np.float64]
     gram: NDArray[np.float64] | None
     damping: float = LEAST_DAMPING
+    reach: float = _FIRST_REACH
     secants: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
 
     @classmethod
     def of(cls, dual: Dual, point: Point, damping: float = LEAST_DAMPING) -> Curvature:
         """Take what a sweep says; without a Gram it is the diagonal alone."""
-        b, q, rows_q = dual.target.b, point.sweep.q, point.sweep.gram_q
+        b, q, rows_q = dual.columns, point.sweep.q, point.sweep.gram_q
         diagonal = (q if rows_q is None else rows_q) + np.maximum(_logarithmic_mean(b, q) - q, 0.0)
         # A column without weight stays put.
-        absent = b == 0
+        absent = dual.target.b == 0
         return cls(dual.eps, np.where(absent, 1.0, q), np.where(absent, 1.0, diagonal), point.sweep.gram, damping)
 
     def renew(self, dual: Dual, point: Point) -> None:
@@ -62,7 +69,7 @@ class Curvature:
         self.secants.clear()
 
     def step(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return H^-1 gradient by the two-loop recursion around H_mu."""
+        """Return H^-1 gradient by the two-loop recursion around H_mu, cut at the reach."""
         rest, shares = gradient.copy(), []
         for s, y in reversed(self.secants):
             shares.append((s @ rest) / (s @ y))
@@ -70,7 +77,7 @@ class Curvature:
         step = self._solve(rest)
         for (s, y), share in zip(self.secants, reversed(shares), strict=True):
             step += s * (share - (y @ step) / (s @ y))
-        return step
+        return np.clip(step, -self.reach * self.eps, self.reach * self.eps)
 
     def learn(self, step: NDArray[np.float64], change_of_q: NDArray[np.float64]) -> None:
         """Keep a secant pair, where it shows the concavity that D has."""
@@ -78,12 +85,16 @@ class Curvature:
             self.secants.append((step, change_of_q))
             del self.secants[:-_SECANTS]
 
-    def trust(self, ratio: float) -> None:
-        """Adapt mu to the ratio of the rise of D to the predicted one (Levenberg-Marquardt)."""
+    def trust(self, ratio: float, step: NDArray[np.float64]) -> None:
+        """Adapt mu and the reach to the ratio of the rise of D to the predicted one (Levenberg-Marquardt)."""
+        longest = float(np.abs(step).max()) / self.eps
         if ratio < _POOR:
             self.damping = max(4.0 * self.damping, 1e-3)
+            self.reach = max(longest / 4.0, _SHORTEST_REACH)
         elif ratio > _FAIR:
             self.damping = max(self.damping * (0.2 if ratio > _GOOD else 0.5), LEAST_DAMPING)
+            if ratio > _GOOD and longest > _NEARLY_CUT * self.reach:
+                self.reach = min(2.0 * self.reach, _LONGEST_REACH)
 
     def _solve(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         diagonal = self.diagonal + self.damping * np.maximum(self.q, self.diagonal)

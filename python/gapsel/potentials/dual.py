@@ -42,7 +42,11 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Dual:
-    """The function to be maximised: these rows, this target, this row rule, this eps (absolute) and cost."""
+    """The function to be maximised: these rows, this target, this row rule, this eps (absolute) and cost.
+
+    ``tilt`` (m,) adds <tilt, g>: the columns are then to hold b + tilt. A part of the pool is given by it the gradient
+    that the whole has at some g, and stands in for the whole around there.
+    """
 
     backend: Backend
     rows: Rows
@@ -50,6 +54,12 @@ class Dual:
     box: Box
     eps: float
     cost: Cost
+    tilt: NDArray[np.float64] | float = 0.0
+
+    @property
+    def columns(self) -> NDArray[np.float64]:
+        """What the columns are to hold (m,)."""
+        return np.asarray(self.target.b + self.tilt)
 
     def at(self, g: NDArray[np.float64], *, gram: bool = False, want_f: bool = False, rough: bool = False) -> Point:
         """Read the rows once at g (m,)."""
@@ -58,9 +68,12 @@ class Dual:
             self.rows.shards, self.target, g, self.box,
             eps=self.eps, cost=self.cost, gram=gram, rough=rough, f=f if want_f else None,
         )  # fmt: skip
-        gradient = self.target.b - sweep.q
-        value = float(self.target.b @ g) + sweep.value
-        return Point(g, value, gradient, float(np.abs(gradient).sum()), sweep, f, rough)
+        return self.point(g, sweep, f, rough=rough)
+
+    def point(self, g: NDArray[np.float64], sweep: Sweep, f: NDArray[np.float32], *, rough: bool) -> Point:
+        """Say what a sweep at g (m,), with f (n,) or (0,), means for this function."""
+        gradient = self.columns - sweep.q
+        return Point(g, float(self.columns @ g) + sweep.value, gradient, float(np.abs(gradient).sum()), sweep, f, rough)
 
     @property
     def bears_rounding(self) -> bool:
@@ -77,7 +90,7 @@ class Dual:
 
         Where eta is below eps, free rows answer to g more sharply than columns do, and the step is eta log(b / q).
         """
-        b = np.where(self.target.b > 0, self.target.b, 1.0)
+        b = np.where(self.target.b > 0, self.columns, 1.0)
         q = np.where(self.target.b > 0, np.maximum(point.sweep.q, b * np.exp(-30.0)), 1.0)
         reach = self.eps if self.box.is_fixed else min(self.eps, self.box.eta)
         return self.centred(reach * np.log(b / q))
