@@ -80,8 +80,8 @@ def resources(log: str) -> list[Resources]:
 
 
 def remarks(log: str) -> list[str]:
-    """Return the lines that warn: of registers that were not to be had, of a loop that was not unrolled."""
-    return [line for line in log.splitlines() if "warning" in line.lower() or "advisory" in line.lower()]
+    """Return the lines that warn: of registers that were not to be had, of products that wait for one another."""
+    return [line for line in log.splitlines() if re.search(r"warning|advisory|\(C\d+\)", line, re.IGNORECASE)]
 
 
 def table_lines(table: dict[str, dict[str, tuple[Resources, ...]]]) -> Iterator[str]:

@@ -32,3 +32,7 @@ class MissingDependencyError(GapselError, ImportError):
     """An optional package is needed; the message names the extra that brings it (exit code 2)."""
 
     exit_code = 2
+
+
+class DeviceError(GapselError, RuntimeError):
+    """A GPU is missing, failed, or disagrees with the reference (exit code 1)."""
