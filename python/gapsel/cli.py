@@ -201,7 +201,8 @@ def _check_converged(summary: dict[str, Any]) -> None:
     if fit and fit["marginal_error"] <= fit["tolerance"] < fit["rounding"]:
         msg = (
             f"not converged for certain: the marginal error is {fit['marginal_error']:.1e}, but at this eps the "
-            f"rounding of the costs alone may be {fit['rounding']:.1e} of it. All files are written; a larger --eps helps"
+            f"rounding of the costs alone may be {fit['rounding']:.1e} of it. All files are written; "
+            "a larger --eps helps"
         )
         raise NotConvergedError(msg)
     if fit and not fit["converged"]:
