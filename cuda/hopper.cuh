@@ -74,12 +74,14 @@ __device__ __forceinline__ void barrier_arrive(u64* barrier) {
     asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" ::"r"(address(barrier)) : "memory");
 }
 
+// At the same barrier of another block, after reads. No release for the cluster: it would wait until all that the thread
+// has written is seen by the whole GPU (MEMBAR.ALL.GPU), though nothing but reads is to be ordered.
 __device__ __forceinline__ void barrier_arrive_at(u64* barrier, u32 rank) {
     asm volatile(
         "{\n"
         ".reg .b32 there;\n"
         "mapa.shared::cluster.u32 there, %0, %1;\n"
-        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n"
+        "mbarrier.arrive.release.cta.shared::cluster.b64 _, [there];\n"
         "}" ::"r"(address(barrier)),
         "r"(rank)
         : "memory");
@@ -90,7 +92,6 @@ __device__ __forceinline__ void barrier_arrive_expecting(u64* barrier, u32 bytes
                  : "memory");
 }
 
-// Waits for what this block's threads and copies have done.
 __device__ __forceinline__ void barrier_wait(u64* barrier, u32 phase) {
     asm volatile(
         "{\n"
@@ -103,22 +104,9 @@ __device__ __forceinline__ void barrier_wait(u64* barrier, u32 phase) {
         : "memory");
 }
 
-// Waits for what threads of the whole cluster have done.
-__device__ __forceinline__ void barrier_wait_cluster(u64* barrier, u32 phase) {
-    asm volatile(
-        "{\n"
-        ".reg .pred done;\n"
-        "again:\n"
-        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-        "@!done bra again;\n"
-        "}" ::"r"(address(barrier)),
-        "r"(phase)
-        : "memory");
-}
-
 // Copies, by the engine; each lets its bytes count at `barrier`.
 
-// What many blocks will read again soon is the last that the L2 should let go.
+// A policy for copies: what they bring is the last that the L2 should let go.
 __device__ __forceinline__ u64 keep_in_l2() {
     u64 policy;
     asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
@@ -131,11 +119,11 @@ __device__ __forceinline__ void prefetch_map(const TensorMap* map) {
 
 // The box at (column, row, plane) of a map of three dimensions; what lies outside arrives as zero and counts as well.
 __device__ __forceinline__ void copy_box(
-    void* shared, const TensorMap* map, int column, int row, int plane, u64* barrier, u64 policy) {
+    void* shared, const TensorMap* map, int column, int row, int plane, u64* barrier) {
     asm volatile(
-        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint"
-        " [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(address(shared)),
-        "l"(reinterpret_cast<u64>(map)), "r"(address(barrier)), "r"(column), "r"(row), "r"(plane), "l"(policy)
+        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+        " [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(address(shared)),
+        "l"(reinterpret_cast<u64>(map)), "r"(address(barrier)), "r"(column), "r"(row), "r"(plane)
         : "memory");
 }
 

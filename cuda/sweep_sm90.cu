@@ -139,13 +139,14 @@ struct Blocks {
 
 // 1. The producer
 
+// All blocks read all of y again and again: it is the last that the L2 should let go.
 __device__ void load_step(const Sweep& sweep, Shared& shared, u32 stage, int row, int column, int step, u64 policy) {
     constexpr int half = columns_of_tile / ranks;
     const int pair = step / sweep.steps, depth = step % sweep.steps * depth_of_step;
     const u32 rank = rank_in_cluster();
     Shared::Stage& to = shared.stage[stage];
     u64* full = &shared.full[stage];
-    copy_box(to.x, &sweep.x, depth, row, sweep.plane_of_x[pair], full, policy);
+    copy_box(to.x, &sweep.x, depth, row, sweep.plane_of_x[pair], full);
     copy_box_to(
         (1 << ranks) - 1, to.y + rank * (bytes_of_y / ranks), &sweep.y, depth, column + static_cast<int>(rank) * half,
         sweep.plane_of_y[pair], full, policy);
@@ -164,7 +165,7 @@ __device__ void produce(const Sweep& sweep, Shared& shared) {
             const int column = tile * columns_of_tile;
             for (int step = 0; step < steps; ++step, ring.advance()) {
                 u64* full = &shared.full[ring.slot];
-                barrier_wait_cluster(&shared.empty[ring.slot], ring.phase ^ 1);
+                barrier_wait(&shared.empty[ring.slot], ring.phase ^ 1);
                 barrier_arrive_expecting(full, bytes_of_x + bytes_of_y + (step ? 0 : 2 * bytes_of_bias));
                 if (step == 0) {
                     copy_line(to.bias, sweep.bias + column, bytes_of_bias, full);
@@ -488,18 +489,25 @@ __device__ void sum_tile(const Sweep& sweep, u32 slot, int tile, const float (&w
     }
 }
 
+// A strip has left for the memory when it is read; it is called back a tile ahead.
+__device__ void prefetch_tile(const Sweep& sweep, u32 slot, int tile) {
+    if (summer() == 0)
+        prefetch_line(pieces_of(sweep, slot, tile, 0), bytes_of_strip_tile);
+}
+
 __device__ void sum_up(const Sweep& sweep, Shared& shared) {
     const int tiles = sweep.tiles();
     Ring<2> strip;
     for (Blocks block(sweep); block.more(); block.advance(), strip.advance()) {
         barrier_wait(&shared.strip_full[strip.slot], strip.phase);
+        prefetch_tile(sweep, strip.slot, 0);
         const Row* rows = shared.row[strip.slot];
         finish_rows(sweep, shared, rows, block.index);
         for (int tile = 0; tile < tiles; ++tile) {
             float weight[rows_of_lane];
             weigh_rows(weight, shared, rows, tops_of(sweep, strip.slot, tile));
-            if (summer() == 0 && tile + 1 < tiles)
-                prefetch_line(pieces_of(sweep, strip.slot, tile + 1, 0), bytes_of_strip_tile);
+            if (tile + 1 < tiles)
+                prefetch_tile(sweep, strip.slot, tile + 1);
             sum_tile(sweep, strip.slot, tile, weight);
         }
         summers_sync();  // the next block's weights take the place of these
@@ -545,6 +553,7 @@ extern "C" __global__ void __cluster_dims__(ranks, 1, 1) __launch_bounds__(threa
         take_registers<consumer_registers>();
         consume(sweep, shared, group);
     }
-    // Neither block ends while the other may still write into its shared memory.
+    // The producer's warp comes together again; neither block ends while the other may still write into its memory.
+    __syncwarp();
     cluster_sync();
 }

@@ -259,13 +259,12 @@ inline void barrier_arrive_expecting(u64* barrier, u32 bytes) { emulated::arrive
 inline void barrier_wait(u64* barrier, u32 phase) {
     emulated::wait_until("waits at a barrier", [&, &at = barrier_at(barrier)] { return (at.phase & 1) != phase; });
 }
-inline void barrier_wait_cluster(u64* barrier, u32 phase) { barrier_wait(barrier, phase); }
 
 inline u64 keep_in_l2() { return 0; }
 inline void prefetch_map(const TensorMap*) {}
 inline void prefetch_line(const void*, u32) {}
 
-inline void copy_box(void* shared, const TensorMap* map, int column, int row, int plane, u64* barrier, u64) {
+inline void copy_box(void* shared, const TensorMap* map, int column, int row, int plane, u64* barrier) {
     emulated::schedule_box(static_cast<u16>(1 << me->rank()), shared, map, column, row, plane, barrier);
 }
 
@@ -297,6 +296,7 @@ void products_wait(EMULATED_LINE) {
         for (const auto& product : groups.front()) product.run();
         groups.pop_front();
     }
+    emulated::meet(1, line);  // it waits for the whole warp's
 }
 
 inline void product(float (&d)[64], u64 a, u64 b, bool add) { emulated::start_product(d, 64, a, b, add); }
@@ -334,6 +334,7 @@ T __shfl_xor_sync(unsigned mask, T value, int bits, EMULATED_LINE) {
     return value;
 }
 
+inline void __syncwarp(EMULATED_LINE) { emulated::meet(0, line); }
 inline void __stcs(uint4* to, uint4 value) { *to = value; }
 inline uint4 __ldcs(const uint4* from) { return *from; }
 inline u64 atomicAdd(u64* to, u64 value) {
