@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cuda_emulator import compiler
+from emulated_gpu import emulated_backend
 from gapsel import _native
 from gapsel.backends.cpu import CpuBackend
+from gapsel.backends.gpu import GpuBackend, gpus
 from gapsel.backends.reference import ReferenceBackend, dice, row_masses, share_kept, stands_for
 from gapsel.cost import cost_matrix
 from gapsel.errors import DataError, GapselError, UsageError
 from gapsel.records import COST_KINDS, Box, Cost, CostKind, Sweep, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,7 +38,11 @@ REFERENCE = ReferenceBackend()
 BACKENDS: dict[str, Callable[[], Backend]] = {
     "reference": ReferenceBackend,
     **{f"cpu-{isa}": partial(CpuBackend, 1, isa) for isa in ISAS},
+    # Where there is a g++ to compile the kernels for this processor; CI is to have one.
+    **({"gpu-emulated": emulated_backend} if compiler() or os.environ.get("CI") else {}),
+    **({"gpu": GpuBackend} if gpus() else {}),
 }
+FAST = [name for name in BACKENDS if name != "reference"]
 
 
 @pytest.fixture(params=BACKENDS)
@@ -47,6 +55,11 @@ def cpu(request: pytest.FixtureRequest) -> CpuBackend:
     return CpuBackend(1, request.param)
 
 
+@pytest.fixture(params=FAST)
+def fast(request: pytest.FixtureRequest) -> Backend:
+    return BACKENDS[request.param]()
+
+
 @dataclass
 class Result:
     """A sweep with its (n,) outputs."""
@@ -55,8 +68,14 @@ class Result:
     f: NDArray[np.float32]
     hard: NDArray[np.float32]
     nearest: NDArray[np.int32]
-    # Two factors in bfloat16, each off by at most 2^-8 of itself; 0 where the Gram is of float32 products.
     gram_error: float
+
+
+def gram_error(backend: Backend) -> float:
+    """How far products of the Gram's factors may be off: each is off by 2^-8 in bfloat16, by 2^-11 in float16."""
+    if isinstance(backend, GpuBackend):
+        return 2.1 * 2**-11
+    return 2.1 * 2**-8 if isinstance(backend, CpuBackend) and backend.multiplies_bfloat16 else 0.0
 
 
 @dataclass
@@ -73,7 +92,7 @@ class Problem:
     def sweep(
         self,
         backend: Backend,
-        shards: list[NDArray[Any]] | None = None,
+        shards: Sequence[Any] | None = None,
         *,
         k: int = 0,
         gram: bool = True,
@@ -95,8 +114,7 @@ class Problem:
             hard=hard,
             nearest=nearest,
         )
-        coarse = isinstance(backend, CpuBackend) and backend.multiplies_bfloat16
-        return Result(swept, f, hard, nearest, gram_error=2.1 * 2**-8 if coarse else 0.0)
+        return Result(swept, f, hard, nearest, gram_error(backend))
 
 
 def problem(
@@ -252,11 +270,11 @@ def test_rows_in_a_box(backend: Backend) -> None:
 @pytest.mark.parametrize("kind", COST_KINDS)
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_costs_and_types(cpu: CpuBackend, kind: CostKind, normalize: bool, dtype: type[np.floating[Any]]) -> None:  # noqa: FBT001
+def test_costs_and_types(fast: Backend, kind: CostKind, normalize: bool, dtype: type[np.floating[Any]]) -> None:  # noqa: FBT001
     """More dimensions than one packed block holds, more rows than one group, in uneven shards."""
     p = problem(1500, 71, 777, kind=kind, normalize=normalize, dtype=dtype)
     shards = [p.x[:5], p.x[5:5], p.x[5:1100], p.x[1100:]]
-    assert_agrees(p, p.sweep(cpu, shards), p.sweep(REFERENCE))
+    assert_agrees(p, p.sweep(fast, shards), p.sweep(REFERENCE))
 
 
 @given(
@@ -269,13 +287,13 @@ def test_costs_and_types(cpu: CpuBackend, kind: CostKind, normalize: bool, dtype
     rel=st.sampled_from([1.0, 0.1, 0.01, 0.001]),
     lam=st.sampled_from([0.0, 0.5, 1.0]),
     seed=st.integers(0, 1000),
-    isa=st.sampled_from(ISAS),
+    name=st.sampled_from(FAST),
 )
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-def test_any_shape(isa: str, n: int, **spec: Any) -> None:  # noqa: ANN401
+def test_any_shape(name: str, n: int, **spec: Any) -> None:  # noqa: ANN401
     p = problem(n, **spec)
     k = n // 2
-    found, exact = p.sweep(CpuBackend(1, isa), k=k), p.sweep(REFERENCE, k=k)
+    found, exact = p.sweep(BACKENDS[name](), k=k), p.sweep(REFERENCE, k=k)
     assert_agrees(p, found, exact)
     if k:
         assert found.swept.top is not None
@@ -286,12 +304,12 @@ def test_any_shape(isa: str, n: int, **spec: Any) -> None:  # noqa: ANN401
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
 @pytest.mark.parametrize("kind", COST_KINDS)
-def test_peaky_rows_stay_finite(cpu: CpuBackend, kind: CostKind, scale: float) -> None:
+def test_peaky_rows_stay_finite(fast: Backend, kind: CostKind, scale: float) -> None:
     """Logits thousands apart: p is a Dirac at the nearest column, and f the hard minimum."""
     p = problem(150, 40, 8, kind=kind, normalize=False, lam=0.0)
     p.x, p.target.y[:] = (scale * p.x).astype(np.float32), scale * p.target.y
     p.g, p.eps = np.zeros(40), 1e-6 * float(cost_matrix(p.x, p.target.y, p.cost).mean())
-    result = p.sweep(cpu)
+    result = p.sweep(fast)
     assert result.swept.gram is not None
     assert all(np.isfinite(v).all() for v in (result.f, result.hard, result.swept.q, result.swept.gram))
     assert result.swept.q.sum() == pytest.approx(float(np.sum(p.box.lo)), rel=1e-5)
@@ -309,10 +327,10 @@ def test_constants_stay_in_the_null_space_of_the_hessian(backend: Backend) -> No
     np.testing.assert_allclose(swept.gram.sum(axis=1), swept.gram_q, rtol=1e-12, atol=1e-15)
 
 
-def test_large_common_offset_keeps_the_digits(cpu: CpuBackend) -> None:
+def test_large_common_offset_keeps_the_digits(fast: Backend) -> None:
     p = problem(200, 30, 6, normalize=False, dtype=np.float32)
     p.x, p.target.y[:] = (p.x + 1000).astype(np.float32), p.target.y + 1000
-    assert_agrees(p, p.sweep(cpu), p.sweep(REFERENCE))
+    assert_agrees(p, p.sweep(fast), p.sweep(REFERENCE))
 
 
 def test_ties_go_to_the_lower_index(backend: Backend) -> None:
@@ -328,12 +346,12 @@ def test_ties_go_to_the_lower_index(backend: Backend) -> None:
     assert all(place[row - 30] < place[row] for row in place if row >= 30)
 
 
-def test_a_shift_of_g_shifts_f(cpu: CpuBackend) -> None:
+def test_a_shift_of_g_shifts_f(fast: Backend) -> None:
     """f(g + t) = f(g) - t, and p does not change at all."""
     p = problem(lam=0.0)
-    before = p.sweep(cpu)
+    before = p.sweep(fast)
     p.g = p.g + 4096.0
-    after = p.sweep(cpu)
+    after = p.sweep(fast)
     np.testing.assert_allclose(after.f + 4096.0, before.f, atol=1e-3)
     np.testing.assert_allclose(after.swept.q, before.swept.q, atol=1e-9)
 
@@ -393,7 +411,7 @@ def test_a_rough_distance_to_itself_is_zero(isa: str) -> None:
     assert p.sweep(CpuBackend(1, isa), rough=True).hard.max() < 1e-3
 
 
-@pytest.mark.parametrize("name", [name for name in BACKENDS if name.removeprefix("cpu-") not in ROUGH])
+@pytest.mark.parametrize("name", [f"cpu-{isa}" for isa in ISAS if isa not in ROUGH])
 def test_rough_is_exact_without_products_of_bfloat16(name: str) -> None:
     p, backend = problem(30, 20, 9), BACKENDS[name]()
     assert bits(p.sweep(backend, k=5, rough=True)) == bits(p.sweep(backend, k=5))
@@ -453,11 +471,11 @@ def test_half_and_single_shards_mix(backend: Backend, half: type[Any]) -> None:
     assert bits(p.sweep(backend, mixed, k=3)) == bits(p.sweep(backend, [single], k=3))
 
 
-def test_memory_mapped_shards(cpu: CpuBackend, tmp_path: Path) -> None:
+def test_memory_mapped_shards(fast: Backend, tmp_path: Path) -> None:
     p = problem(300, 20, 9, dtype=np.float16)
     np.save(tmp_path / "x.npy", p.x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    assert bits(p.sweep(cpu, [mapped], k=3)) == bits(p.sweep(cpu, k=3))
+    assert bits(p.sweep(fast, [mapped], k=3)) == bits(p.sweep(fast, k=3))
 
 
 def test_topk(backend: Backend) -> None:
@@ -535,34 +553,37 @@ REFUSALS: list[tuple[str, Callable[[Problem], None], type[GapselError], str]] = 
 
 
 @pytest.mark.parametrize(("change", "error", "message"), [r[1:] for r in REFUSALS], ids=[r[0] for r in REFUSALS])
-def test_refusals(change: Callable[[Problem], None], error: type[GapselError], message: str) -> None:
+def test_refusals(fast: Backend, change: Callable[[Problem], None], error: type[GapselError], message: str) -> None:
     p = problem(N, M, D)
     change(p)
     with pytest.raises(error, match=message):
-        p.sweep(CpuBackend(1), np.split(p.x, [100, 250]) if p.x.flags.c_contiguous else [p.x])
+        p.sweep(fast, np.split(p.x, [100, 250]) if p.x.flags.c_contiguous else [p.x])
 
 
-def test_refused_settings_and_outputs() -> None:
-    p = problem(10, 4, 3)
+def test_refused_settings() -> None:
     with pytest.raises(UsageError, match="instruction set 'mmx' is unknown"):
         CpuBackend(isa="mmx")
     with pytest.raises(UsageError, match="threads is -1"):
         CpuBackend(-1)
+
+
+def test_refused_arguments(fast: Backend) -> None:
+    p = problem(10, 4, 3)
     with pytest.raises(UsageError, match="k is 11 but there are only 10 rows"):
-        p.sweep(CpuBackend(1), k=11)
+        p.sweep(fast, k=11)
     with pytest.raises(DataError, match=r"values\[1\] is NaN"):
-        CpuBackend(1).topk(np.array([0, np.nan], np.float32), 1)
+        fast.topk(np.array([0, np.nan], np.float32), 1)
     p.cost = Cost("manhattan")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match='cost "manhattan" is unknown'):
-        p.sweep(CpuBackend(1))
+        p.sweep(fast)
 
 
-def test_refused_outputs() -> None:
+def test_refused_outputs(fast: Backend) -> None:
     p = problem(10, 4, 3)
     out = np.empty(10, np.float32)
 
     def sweep(**outputs: Any) -> None:  # noqa: ANN401
-        CpuBackend(1).sweep([p.x], p.target, p.g, p.box, eps=p.eps, cost=p.cost, **outputs)
+        fast.sweep([p.x], p.target, p.g, p.box, eps=p.eps, cost=p.cost, **outputs)
 
     with pytest.raises(UsageError, match="cannot be written"):
         sweep(f=out, hard=out)

@@ -79,7 +79,9 @@ class Settings:
     tolerance: float = _field(1e-3, "marginal error at which the solver stops", _FIT)
     max_sweeps: int = _field(60, "sweeps of the whole pool after which the solver gives up", _FIT)
     seed: int = _field(0, "seed of all sampling", _FIT)
-    backend: Literal["auto", "cpu", "reference"] = _field("auto", "what sweeps the pool", (*_FIT, "score", "select"))
+    backend: Literal["auto", "cpu", "gpu", "reference"] = _field(
+        "auto", "what sweeps the pool", (*_FIT, "score", "select")
+    )
     threads: int = _field(0, "processor threads; 0: all that the process may use", ("run", *STEPS))
 
     def __post_init__(self) -> None:

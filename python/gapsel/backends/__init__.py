@@ -6,9 +6,11 @@ is one more file in this folder.
 
 from __future__ import annotations
 
+import warnings
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
-from gapsel.errors import UsageError
+from gapsel.errors import DeviceError, GapselError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from gapsel.records import Box, Cost, Sweep, Target
 
-NAMES = ("auto", "cpu", "reference")
+NAMES = ("auto", "cpu", "gpu", "reference")
 
 
 class Backend(Protocol):
@@ -65,8 +67,18 @@ class Backend(Protocol):
 
 
 def choose(name: str = "auto", threads: int = 0) -> Backend:
-    """Return the backend of that name; ``threads`` 0 means all the cores the process may use."""
-    if name in ("auto", "cpu"):
+    """Return the backend of that name; ``threads`` 0 means all the cores the process may use.
+
+    "auto" is the GPU where there is one that agrees with the reference, else the CPU. Raises MissingDependencyError
+    or DeviceError where a GPU is asked for and cannot be had.
+    """
+    if name == "gpu":
+        from gapsel.backends.gpu import GpuBackend
+
+        return GpuBackend()
+    if name == "auto":
+        return _gpu_if_sound() or choose("cpu", threads)
+    if name == "cpu":
         from gapsel.backends.cpu import CpuBackend
 
         return CpuBackend(threads)
@@ -76,3 +88,21 @@ def choose(name: str = "auto", threads: int = 0) -> Backend:
         return ReferenceBackend()
     msg = f"backend {name!r} is unknown: choose one of {', '.join(NAMES)}"
     raise UsageError(msg)
+
+
+def _gpu_if_sound() -> Backend | None:
+    """Return the GPU backend; without CuPy or a GPU None, and with a warning None if a GPU is there but fails."""
+    if find_spec("cupy") is None:
+        return None
+    from gapsel.backends.gpu import GpuBackend
+
+    try:
+        backend = GpuBackend()
+    except GapselError:
+        return None
+    try:
+        backend.examine()
+    except DeviceError as error:
+        warnings.warn(f"{error}. The CPU is used", RuntimeWarning, stacklevel=3)
+        return None
+    return backend

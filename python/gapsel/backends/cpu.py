@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import _native
-from gapsel.errors import DataError, UsageError
+from gapsel.backends.shards import readable
+from gapsel.errors import UsageError
 from gapsel.records import Sweep
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.records import Box, Cost, Target
-
-# By name: NumPy has no bfloat16 of its own, ml_dtypes brings one.
-READABLE = ("float16", "bfloat16", "float32")
 
 
 class CpuBackend:
@@ -67,7 +65,7 @@ class CpuBackend:
     ) -> Sweep:
         """Read the pool once; see Backend.sweep."""
         q, value, hard_value, entropy, hessian, top = _native.sweep(
-            [_readable(shard, index) for index, shard in enumerate(shards)],
+            [readable(shard, index) for index, shard in enumerate(shards)],
             np.ascontiguousarray(target.y, np.float32),
             np.ascontiguousarray(target.b, np.float64),
             np.ascontiguousarray(g, np.float64),
@@ -92,17 +90,6 @@ class CpuBackend:
     def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Return the rows of the k lowest values, in order of (value, row)."""
         return _native.topk(np.ascontiguousarray(values, np.float32), k)
-
-
-def _readable(shard: NDArray[np.floating], index: int) -> NDArray[np.floating]:
-    """Return a shard that the core can read where it lies, or say what to do; pools are too large to copy quietly."""
-    if shard.dtype.name not in READABLE:
-        msg = f"shard {index} is {shard.dtype}: give {', '.join(READABLE)}, as shard.astype(numpy.float32) does"
-        raise DataError(msg)
-    if not (shard.flags.c_contiguous and shard.flags.aligned):
-        msg = f"shard {index} does not lie row after row in memory: pass numpy.ascontiguousarray of it"
-        raise DataError(msg)
-    return shard
 
 
 def _masses(value: float | NDArray[np.float64]) -> float | NDArray[np.float64]:

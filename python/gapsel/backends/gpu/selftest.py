@@ -1,0 +1,175 @@
+"""The examination of a device: small problems on every path of the kernels, against the float64 reference.
+
+Silent wrong answers are the worst that a GPU can give; a broken driver, compiler or memory shows here before a pool is
+read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapsel.backends.reference import ReferenceBackend
+from gapsel.cost import cost_matrix
+from gapsel.errors import DeviceError
+from gapsel.records import Box, Cost, Sweep, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gapsel.backends import Backend
+
+# Costs of unit vectors are off by less than this in float32 products, and after rounding y to float16.
+_EXACT, _ROUGH = 1e-5, 4e-3
+# eps, as a share of half the mean cost: about 1 for unit vectors.
+_EPS_SHARE = 0.05
+_ROWS, _D, _K = 200, 24, 20
+_WEIGHTLESS, _GRAM_TARGETS = 10, 1500
+
+
+_UNIT = Cost()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A small problem: so many targets, the pool's type, a cost; ``rough`` products or exact ones."""
+
+    name: str
+    m: int
+    dtype: str = "float16"
+    cost: Cost = _UNIT
+    rough: bool = False
+
+
+# One for each width of the strip kernels and the path beyond them, each type of operand, each cost.
+CASES = (
+    Case("rows to 128 columns", 90),
+    Case("rows to 512 columns", 400, rough=True),
+    Case("rows to 2,048 columns", 1500),
+    Case("rows to 5,120 columns", 4000, "float32"),
+    Case("rows to 10,240 columns", 10_000),
+    Case("wider rows", 12_000),
+    Case("cosine, float32", 130, "float32", Cost("cosine")),
+    Case("squared Euclidean, not normalised", 130, "float16", Cost(normalize=False)),
+    Case("Euclidean", 130, "float32", Cost("euclidean", normalize=False)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How far a device is from the reference in one quantity of one case, and how far it may be."""
+
+    case: str
+    quantity: str
+    error: float
+    allowed: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it is near enough; NaN never is."""
+        return self.error <= self.allowed
+
+
+def examine(backend: Backend, cases: Sequence[Case]) -> list[Finding]:
+    """Compare a backend with the reference and return all findings. Raises DeviceError if one disagrees."""
+    found = [finding for case in cases for finding in _compare(backend, case)]
+    wrong = [one for one in found if not one.agrees]
+    if wrong:
+        one = max(wrong, key=lambda finding: float(np.nan_to_num(finding.error / finding.allowed, nan=np.inf)))
+        msg = (
+            f"the {backend.name} backend disagrees with the reference: {one.case}: {one.quantity} is off by "
+            f"{one.error:.1e}, {one.allowed:.1e} is allowed ({len(wrong)} of {len(found)} findings disagree). Renew "
+            "the driver and CuPy; until then take --backend cpu"
+        )
+        raise DeviceError(msg)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """What a sweep of a case reads."""
+
+    case: Case
+    x: NDArray[np.floating]
+    target: Target
+    g: NDArray[np.float64]
+    box: Box
+    eps: float
+
+    @classmethod
+    def of(cls, case: Case) -> _Problem:
+        """Return clustered vectors, some weightless targets, a g that is not 0 and a box that binds."""
+        rng = np.random.default_rng(case.m)
+        centres = 2 * rng.standard_normal((5, _D))
+        x = (centres[rng.integers(5, size=_ROWS)] + rng.standard_normal((_ROWS, _D))).astype(case.dtype)
+        y = (centres[rng.integers(5, size=case.m)] + rng.standard_normal((case.m, _D))).astype(np.float32)
+        b = rng.random(case.m)
+        b[::_WEIGHTLESS] = 0.0
+        target = Target(y, b / b.sum())
+        eps = _EPS_SHARE * float(cost_matrix(x[:20], y, case.cost).mean()) / 2
+        g = eps * rng.standard_normal(case.m)
+        f = np.empty(_ROWS)
+        ReferenceBackend().sweep([x], target, g, Box.fixed(1.0), eps=eps, cost=case.cost, f=f)
+        lo = rng.random(_ROWS) / (2 * _ROWS)
+        return cls(case, x, target, g - np.median(f), Box(lo, lo + 1.0 / _ROWS, 2 * eps), eps)
+
+    def look(self, backend: Backend, kind: type[np.floating]) -> _Look:
+        """Sweep it in two shards, with everything that can be asked for."""
+        f, hard = np.full(_ROWS, np.nan, kind), np.full(_ROWS, np.nan, kind)
+        nearest = np.full(_ROWS, -1, np.int32)
+        swept = backend.sweep(
+            [self.x[:71], self.x[71:]], self.target, self.g, self.box, eps=self.eps, cost=self.case.cost,
+            gram=self.case.m <= _GRAM_TARGETS, k=_K, rough=self.case.rough, f=f, hard=hard, nearest=nearest,
+        )  # fmt: skip
+        return _Look(swept, f, hard, nearest)
+
+    def behind(self, nearest: NDArray[np.int32], hard: NDArray[np.floating]) -> float:
+        """Return how far above the hard minimum (n,) the targets named nearest are, at most."""
+        if (nearest < 0).any() or (nearest >= self.case.m).any():
+            return np.inf
+        at = zip(range(_ROWS), nearest.tolist(), strict=True)
+        costs = [cost_matrix(self.x[i : i + 1], self.target.y[j : j + 1], self.case.cost)[0, 0] for i, j in at]
+        return float(np.abs(np.array(costs) - self.g[nearest] - hard).max())
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A sweep with its outputs (n,)."""
+
+    swept: Sweep
+    f: NDArray[np.floating]
+    hard: NDArray[np.floating]
+    nearest: NDArray[np.int32]
+
+
+def _compare(backend: Backend, case: Case) -> list[Finding]:
+    problem = _Problem.of(case)
+    found, exact = problem.look(backend, np.float32), problem.look(ReferenceBackend(), np.float64)
+    error = (_ROUGH if case.rough else _EXACT) * problem.eps / _EPS_SHARE
+    share = float(np.expm1(2 * error / problem.eps + error / problem.box.eta)) + 1e-5
+    mass = float(exact.swept.q.sum())
+    errors = {
+        "f": (np.abs(found.f - exact.f).max(), error),
+        "hard": (np.abs(found.hard - exact.hard).max(), error),
+        "nearest": (problem.behind(found.nearest, exact.hard), 2 * error),
+        "q": (np.abs(found.swept.q - exact.swept.q).sum(), share * mass),
+        "value": (abs(found.swept.value - exact.swept.value), 4 * error * mass),
+        "hard bound": (abs(found.swept.hard - exact.swept.hard), 4 * error * mass),
+        "entropy": (abs(found.swept.entropy - exact.swept.entropy), 4 * share * mass * (1 + np.log(case.m))),
+        "top": (_missed(found.swept, exact), 2 * error),
+    }
+    if found.swept.gram is not None and exact.swept.gram is not None:
+        # Its factors are float16; a row whose share lies at its die may be in the one Gram and not in the other.
+        errors["gram"] = (np.abs(found.swept.gram - exact.swept.gram).sum(), (2 * share + 1e-3 + 4 / _ROWS) * mass)
+    return [Finding(case.name, name, float(off), float(allowed)) for name, (off, allowed) in errors.items()]
+
+
+def _missed(found: Sweep, exact: _Look) -> float:
+    """Return how far the f of the k lowest found lie from those of the k lowest, at most."""
+    if found.top is None or exact.swept.top is None or len(set(found.top[0].tolist())) != _K:
+        return np.inf
+    return float(np.abs(exact.f[found.top[0]] - exact.f[exact.swept.top[0]]).max())

@@ -1,0 +1,217 @@
+"""One device's share of a sweep: consecutive rows of the pool, in chunks, to sums that others can be added to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapsel.backends.gpu.checks import refuse_row
+from gapsel.backends.gpu.gram import Gram, matrix_bytes, thinning
+from gapsel.backends.gpu.operands import Piece, empty_piece
+from gapsel.backends.gpu.strip import SEGMENT_ROWS, Stats, Strip, chunk_bytes, chunk_rows
+from gapsel.backends.gpu.target import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from gapsel.backends.gpu.device import Array, Device, TopK
+    from gapsel.backends.gpu.job import Job
+    from gapsel.backends.gpu.operands import Preparation
+    from gapsel.backends.gpu.strip import Bounds
+
+# Rows whose outputs stay on the device until they are taken to the host together.
+SPAN_ROWS = 1 << 22
+_ROW_BLOCK = 256
+_SETTINGS = (
+    "scale", "constant", "of_square", "shift", "hard_shift", "unit", "eps", "lo", "hi", "eta", "n", "least", "root",
+    "limit",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """What some rows give: n q (columns,), sums (blocks, 3), the Gram with its q, the k lowest (rows, f)."""
+
+    q: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    gram: NDArray[np.float64] | None
+    gram_q: NDArray[np.float64] | None
+    top: tuple[NDArray[np.int64], NDArray[np.float32]] | None
+
+
+def rows_at_once(job: Job, preparation: Preparation, rows: int) -> int:
+    """Return how many of the rows to multiply at a time with what memory there is."""
+    ld = preparation.y.ld
+    budget = preparation.device.free_memory() - (matrix_bytes(ld) if job.gram else 0)
+    return chunk_rows(rows, ld, job.form.row_bytes, budget // 2)
+
+
+def least_bytes(job: Job, preparation: Preparation) -> int:
+    """Return about how many bytes a sweep takes beside its pool, at least."""
+    ld, row_bytes = preparation.y.ld, job.form.row_bytes
+    outputs = 28 * min(job.pool.n, SPAN_ROWS)
+    return 2 * chunk_bytes(SEGMENT_ROWS, ld, row_bytes) + outputs + (matrix_bytes(ld) if job.gram else 0)
+
+
+class Share:
+    """Some rows on one device, ``chunk`` at a time; a chunk is a whole number of segments."""
+
+    def __init__(self, job: Job, rows: range, preparation: Preparation, chunk: int) -> None:
+        self._device, self._y = device, y = preparation.device, preparation.y
+        self._job, self._rows, self._preparation, self._chunk = job, rows, preparation, chunk
+        added = columns(device, y, job)
+        self._thinning = thinning(job.pool.n, len(job.keep), job.pool.d, job.box, job.eps)
+        self._settings = device.upload(self._settings_of(added.settings))
+        self._strip = Strip(preparation, added, self._settings, chunk, rough=job.rough)
+        self._stats = Stats.room(device, chunk, nearest=job.wants("nearest"))
+        self._mass = device.empty(chunk, np.float32)
+        self._gram = Gram(device, y.ld, chunk) if job.gram else None
+        self._q = device.zeros(y.ld, np.float64)
+        self._sums = device.zeros((-(-len(rows) // _ROW_BLOCK), 3), np.float64)
+        self._edge = empty_piece(device, job.form, chunk)
+        self._top = device.top(job.k) if job.k else None
+        self._span = Span(job, device, rows[: self._span_rows])
+
+    def run(self, held: Piece | None) -> Yield:
+        """Sweep the rows, which lie on the device already if ``held``. Raises DataError at the first bad row."""
+        pool, edge = self._job.pool, self._edge
+        pieces = [held] if held is not None else self._preparation.pieces(pool, self._rows, self._chunk)
+        row = self._rows.start
+        for piece, rows in chunks(pieces, self._chunk, edge, self._device):
+            if row == self._span.rows.stop:
+                self._next_span(row)
+            self._sweep(piece, rows, row)
+            row += rows
+        self._span.flush(self._top)
+        bad = self._preparation.bad.found()
+        if bad is not None:
+            refuse_row("pool", bad, pool.row(bad))
+        return self._result()
+
+    def _settings_of(self, settings: Mapping[str, float]) -> NDArray[np.float64]:
+        box = self._job.box
+        bounds = {name: float(v) if np.ndim(v) == 0 else 0.0 for name, v in (("lo", box.lo), ("hi", box.hi))}
+        values = {**settings, **self._thinning, **bounds, "eta": box.eta, "n": float(self._job.pool.n)}
+        return np.array([values[name] for name in _SETTINGS], np.float64)
+
+    @property
+    def _span_rows(self) -> int:
+        return max(1, SPAN_ROWS // self._chunk) * self._chunk
+
+    def _next_span(self, row: int) -> None:
+        self._span.flush(self._top)
+        at = row - self._rows.start
+        self._span = Span(self._job, self._device, self._rows[at : at + self._span_rows])
+
+    def _sweep(self, piece: Piece, rows: int, row: int) -> None:
+        stats, bounds = self._stats, self._span.bounds(row, rows)
+        self._strip.multiply(piece)
+        done = self._strip.reduce(piece, rows, bounds, stats, self._q)
+        self._finish_rows(piece, rows, row, bounds)
+        if not done:
+            self._strip.add_columns(piece, rows, stats.top, self._mass, self._q)
+        if self._gram is not None:
+            self._gram.add(self._strip, piece, rows, stats)
+
+    def _finish_rows(self, piece: Piece, rows: int, row: int, bounds: Bounds) -> None:
+        stats, gram, block = self._stats, self._gram, (row - self._rows.start) // _ROW_BLOCK
+        self._device.launch(
+            "rows", -(-rows // _ROW_BLOCK), _ROW_BLOCK,
+            rows, row, piece.squared, self._settings, *bounds,
+            stats.top, stats.total, stats.moment, stats.peak, stats.column, self._y.keep_there,
+            *self._span.outputs(row, rows), self._mass,
+            None if gram is None else gram.surplus, None if gram is None else gram.root,
+            self._sums[block:], self._preparation.bad.status,
+        )  # fmt: skip
+
+    def _result(self) -> Yield:
+        download, count = self._device.download, len(self._job.keep)
+        gram = gram_q = None
+        if self._gram is not None:
+            gram, gram_q = self._gram.finish(self._thinning["root"], self._job.pool.n, count)
+        top = None
+        if self._top is not None:
+            rows, values = self._top.finish()
+            top = download(rows), download(values)
+        return Yield(download(self._q)[:count], download(self._sums), gram, gram_q, top)
+
+
+class Span:
+    """Some rows' bounds, where there is an array of them, and their outputs, on the device."""
+
+    def __init__(self, job: Job, device: Device, rows: range) -> None:
+        self.rows, self._job, self._device = rows, job, device
+        self._bounds = [self._uploaded(bound) for bound in (job.box.lo, job.box.hi)]
+        kinds = {"f": np.float32, "hard": np.float32, "nearest": np.int32}
+        self._outputs = {
+            name: device.empty(len(rows), kind) if job.wants(name) else None for name, kind in kinds.items()
+        }
+
+    def bounds(self, row: int, rows: int) -> Bounds:
+        """Return lo and hi of these rows, None where one number does for all."""
+        lo, hi = (None if bound is None else bound[self._at(row, rows)] for bound in self._bounds)
+        return lo, hi
+
+    def outputs(self, row: int, rows: int) -> list[Array | None]:
+        """Return where f, hard and nearest of these rows go."""
+        return [None if out is None else out[self._at(row, rows)] for out in self._outputs.values()]
+
+    def flush(self, top: TopK | None) -> None:
+        """Take the outputs to the host, and offer f to the k lowest."""
+        if top is not None:
+            top.push(self._outputs["f"], self.rows.start)
+        for name, out in self._job.outputs.items():
+            if out is not None:
+                out[self.rows.start : self.rows.stop] = self._device.download(self._outputs[name])
+
+    def _at(self, row: int, rows: int) -> slice:
+        return slice(row - self.rows.start, row - self.rows.start + rows)
+
+    def _uploaded(self, bound: float | NDArray[np.float64]) -> Array | None:
+        if np.ndim(bound) == 0:
+            return None
+        return self._device.upload(
+            np.ascontiguousarray(np.asarray(bound)[self.rows.start : self.rows.stop], np.float64)
+        )
+
+
+def chunks(pieces: Iterable[Piece], rows: int, edge: Piece, device: Device) -> Iterator[tuple[Piece, int]]:
+    """Cut pieces into chunks of ``rows`` rows, and say how many of them count: all but in the last one.
+
+    Chunks across pieces, and the last one, are put together in ``edge``, so that all products are of one shape: equal
+    rows then give equal results wherever they stand.
+    """
+    filled = 0
+    for piece in pieces:
+        at = 0
+        while at < len(piece):
+            if filled == 0 and len(piece) - at >= rows:
+                yield piece[at : at + rows], rows
+                at += rows
+                continue
+            take = min(rows - filled, len(piece) - at)
+            _copy(device, piece[at : at + take], edge[filled : filled + take])
+            at, filled = at + take, filled + take
+            if filled == rows:
+                yield edge, rows
+                filled = 0
+    if filled:
+        device.zero(edge.x[filled:])
+        yield edge, filled
+
+
+def _copy(device: Device, source: Piece, target: Piece) -> None:
+    device.copy(source.x, target.x)
+    device.copy(source.factor, target.factor)
+    if source.squared is not None:
+        device.copy(source.squared, target.squared)
+
+
+def cut(n: int, shares: int) -> list[range]:
+    """Cut n rows into at most so many shares of whole segments."""
+    each = -(-n // (shares * SEGMENT_ROWS)) * SEGMENT_ROWS
+    return [range(first, min(first + each, n)) for first in range(0, n, each)]
