@@ -17,7 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / "target" / "cuda_emulator"
 OPTIONS = ("-std=c++17", "-g", "-fPIC", "-U_FORTIFY_SOURCE", "-Wall", "-Wextra", "-Wno-unknown-pragmas")
-RUNTIME_OPTIONS = (*OPTIONS, "-O2")
+RUNTIME_OPTIONS = (*OPTIONS, "-O2", "-Werror")
 KERNEL_OPTIONS = (
     *OPTIONS,
     "-O1",

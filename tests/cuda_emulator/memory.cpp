@@ -46,7 +46,7 @@ alignas(1024) char dynamic[MOST_SHARED];
 std::vector<Place> places;
 Place* last_place = nullptr;
 bool overlapping = false;  // the same memory is in two places: the first counts
-unsigned epoch = 0;
+unsigned epoch = 0, first_epoch = 0;  // never set back: what was touched before first_epoch is of another launch
 unsigned warp_epochs[32];
 std::vector<unsigned> fenced;  // for each block, the epoch after its last __threadfence
 const char* caller = nullptr;
@@ -88,7 +88,7 @@ unsigned char bytes_of(size_t first, size_t end, size_t word_at, size_t word) {
 }
 
 bool in_order(const Touch& before, bool shared) {
-    if (before.bytes == 0) return true;
+    if (before.bytes == 0 || before.epoch < first_epoch) return true;
     if (before.block != now.block) return shared || fenced[before.block] > before.epoch;
     if (before.epoch < epoch) return true;
     if (before.several == 2) return false;
@@ -148,11 +148,27 @@ void touch(const void* address, size_t size, Access access) {
     if (place.region.kind != CONSTANT) check_race(place, at, size, access);
 }
 
-void add_place(const Region& region, int argument) {
-    Place place{region, argument, nullptr};
-    if (region.kind == WRITABLE || region.kind == SHARED)
-        place.cells = static_cast<Cell*>(calloc(region.size / static_cast<size_t>(region.word) + 2, sizeof(Cell)));
-    places.push_back(place);
+size_t cells_of(const Region& region) {
+    return region.kind == WRITABLE || region.kind == SHARED ? region.size / static_cast<size_t>(region.word) + 2 : 0;
+}
+
+// Cells are taken from memory that is kept, and need not be zeroed again; memory for many is not kept.
+Cell* kept_cells = nullptr;
+size_t kept_count = 0;
+constexpr size_t MOST_KEPT = (512 << 20) / sizeof(Cell);
+
+void give_cells() {
+    size_t count = 0;
+    for (const Place& place : places) count += cells_of(place.region);
+    if (count > kept_count) {
+        free(kept_cells);
+        kept_cells = static_cast<Cell*>(calloc(kept_count = count, sizeof(Cell)));
+    }
+    Cell* next = kept_cells;
+    for (Place& place : places) {
+        place.cells = next;
+        next += cells_of(place.region);
+    }
 }
 
 }  // namespace
@@ -167,8 +183,9 @@ void touch_atomically(const void* at, size_t size) {
 void fence() { fenced[now.block] = epoch + 1; }
 
 void memory_starts(const Region* regions, int count, unsigned shared, unsigned blocks) {
-    for (int i = 0; i < count; i++) add_place(regions[i], regions[i].kind == SHARED ? -1 : i);
-    add_place({dynamic, shared, SHARED, 2}, -1);
+    for (int i = 0; i < count; i++) places.push_back({regions[i], regions[i].kind == SHARED ? -1 : i});
+    places.push_back({{dynamic, shared, SHARED, 2}, -1});
+    give_cells();
     // An array that is passed twice, once to be written, is what the other says.
     std::stable_sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
         return (a.region.kind == WRITABLE) > (b.region.kind == WRITABLE);
@@ -179,7 +196,7 @@ void memory_starts(const Region* regions, int count, unsigned shared, unsigned b
             overlapping |= &a != &b && a.region.start < b.region.start + b.region.size &&
                            b.region.start < a.region.start + a.region.size;
     fenced.assign(blocks, 0);
-    epoch = 1;
+    first_epoch = ++epoch;
 }
 
 void memory_starts_block() {
@@ -193,9 +210,13 @@ void memory_orders_block() { ++epoch; }
 void memory_orders_warp(unsigned warp) { ++warp_epochs[warp]; }
 
 void memory_ends() {
-    for (Place& place : places) free(place.cells);
     places.clear();
     last_place = nullptr;
+    if (kept_count > MOST_KEPT) {
+        free(kept_cells);
+        kept_cells = nullptr;
+        kept_count = 0;
+    }
 }
 
 }  // namespace cuda_emulator

@@ -4,7 +4,8 @@
 // wait where others will never come, which on a device hangs or worse. Threads run in the order of a permutation, so
 // that a result which depends on the order, for want of a barrier, changes with it.
 //
-// Switching is setjmp and longjmp, without a system call; makecontext only lays out the stacks.
+// Switching is the compiler's own setjmp and longjmp, which keep a stack and a place and nothing else; makecontext only
+// lays out the stacks.
 
 #include "runtime.h"
 
@@ -25,8 +26,10 @@ constexpr size_t STACK = 128 << 10, PAGE = 4096;
 
 enum class State { ready, at_barrier, with_warp, returned };
 
+using Place = void* [5];  // as the compiler's setjmp has it
+
 struct Fiber {
-    jmp_buf at;
+    Place at;
     ucontext_t first;
     bool started = false;
     State state = State::ready;
@@ -50,14 +53,18 @@ std::vector<Fiber> fibers;  // the first launch.threads of them are the block's
 bool whole = true;          // no launch has failed since they were made
 Fiber* me = nullptr;
 Launch launch;
-jmp_buf scheduler;
+Place scheduler;
+unsigned waiting[32];  // for each warp, the lanes that wait with it
 sigjmp_buf bail;
 std::string message;
 unsigned arrived;
 uint64_t barrier_sum;
 
-void back_to_scheduler() {
-    if (_setjmp(me->at) == 0) _longjmp(scheduler, 1);
+// A function may not jump to a place of its own.
+[[noreturn, gnu::noinline]] void jump(Place& to) { __builtin_longjmp(to, 1); }
+
+[[gnu::noinline]] void back_to_scheduler() {
+    if (__builtin_setjmp(me->at) == 0) jump(scheduler);
 }
 
 void live() {
@@ -68,13 +75,17 @@ void live() {
     }
 }
 
-void run(Fiber& fiber) {
-    if (_setjmp(scheduler) != 0) return;
+[[noreturn, gnu::noinline]] void enter(Fiber& fiber) {
     me = &fiber;
     now.thread = fiber.thread;
-    if (fiber.started) _longjmp(fiber.at, 1);
+    if (fiber.started) jump(fiber.at);
     fiber.started = true;
     setcontext(&fiber.first);
+    __builtin_unreachable();
+}
+
+[[gnu::noinline]] void run(Fiber& fiber) {
+    if (__builtin_setjmp(scheduler) == 0) enter(fiber);
 }
 
 // Stacks lie one after another, each with a page below it that must not be touched.
@@ -145,9 +156,10 @@ std::vector<unsigned> permutation(unsigned count, int order) {
 }
 
 bool all_are_here(const Fiber* warp, const Fiber& last) {
+    if (last.mask & ~waiting[last.thread / 32]) return false;
     for (unsigned left = last.mask; left; left &= left - 1) {
         const Fiber& fiber = warp[__builtin_ctz(left)];
-        if (fiber.state != State::with_warp || fiber.mask != last.mask || !same(fiber.site, last.site)) return false;
+        if (fiber.mask != last.mask || !same(fiber.site, last.site)) return false;
     }
     return true;
 }
@@ -160,11 +172,13 @@ void answer_all(Fiber* warp, unsigned mask) {
         warp[i].answer = warp[i].combine(words, mask, i, warp[i].argument);
         warp[i].state = State::ready;
     }
+    waiting[warp->thread / 32] &= ~mask;
 }
 
 void run_block(const std::vector<unsigned>& order) {
     arrived = 0;
     barrier_sum = 0;
+    memset(waiting, 0, sizeof waiting);
     memory_starts_block();
     for (unsigned i = 0; i < launch.threads; i++) fibers[i].state = State::ready;
     for (unsigned left = launch.threads; left > 0;) {
@@ -292,6 +306,7 @@ uint64_t meet_warp(Site site, unsigned mask, uint64_t word, unsigned argument, C
     me->argument = argument;
     me->combine = combine;
     me->state = State::with_warp;
+    waiting[me->thread / 32] |= 1u << lane();
     if (all_are_here(warp, *me)) {
         answer_all(warp, mask);
         if (ordered) memory_orders_warp(me->thread / 32);
