@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,19 +65,24 @@ def test_a_step_that_leaves_no_short_list_gives_no_answer() -> None:
     point = dual.at(np.zeros(30), want_f=True)
     step: NDArray[np.float64] = np.linspace(0.0, 100.0, 30)
     assert chosen_after(dual, point, step, t.k) is None
-    assert np.isnan(exchanged(dual, point, step, t.k))
+    assert np.isnan(exchanged(CPU.topk(point.f, t.k), None))
 
 
-def test_no_step_exchanges_nothing_and_a_long_one_something() -> None:
-    t = task()
-    dual = dual_of(t)
-    point = dual.at(np.zeros(30), want_f=True)
-    assert exchanged(dual, point, np.zeros(30), t.k) == 0.0
-    step = 0.02 * np.random.default_rng(0).standard_normal(30)
-    there = dual.at(step, want_f=True)
-    same = np.isin(CPU.topk(point.f, t.k), CPU.topk(there.f, t.k)).mean()
-    assert exchanged(dual, point, step, t.k) == pytest.approx(1.0 - same)
-    assert same < 1.0
+def test_the_share_exchanged_is_of_the_rows_before() -> None:
+    rows = np.arange(10)
+    assert exchanged(rows, rows[::-1]) == 0.0
+    assert exchanged(rows, np.concatenate([rows[3:], [20, 21, 22]])) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("mass", [0.0, 0.3, 1.0])
+def test_a_ranking_alone_needs_fewer_sweeps_and_is_the_same_ranking(mass: float) -> None:
+    t = task(20_000, 100, 400, mass)
+    best = CPU.topk(solve(replace(t, tolerance=1e-6), CPU).f, t.k)
+    full, found = solve(t, CPU), solve(t, CPU, ranking=True)
+    assert found.chosen is not None
+    assert np.isin(found.chosen, best).mean() >= 0.995
+    assert found.potentials.evidence.full_sweeps <= full.potentials.evidence.full_sweeps
+    assert full.chosen is None
 
 
 @pytest.mark.parametrize("mass", [0.0, 0.5, 1.0])

@@ -1,6 +1,6 @@
 """The solver: a pool and a target in, potentials out. Written once, over a backend that knows two verbs."""
 
-from gapsel.potentials.ascent import ascend
+from gapsel.potentials.ascent import ascend, promised_rise
 from gapsel.potentials.dual import Dual, Point
 from gapsel.potentials.recipe import Solution, Task, annealed, shortlist_sizes, solve
 from gapsel.potentials.rows import Rows, gather
@@ -14,6 +14,7 @@ __all__ = [
     "annealed",
     "ascend",
     "gather",
+    "promised_rise",
     "shortlist_sizes",
     "solve",
 ]

@@ -25,8 +25,9 @@ Rough = Literal["never", "first", "always"]
 
 # A slower fall of the error than this asks for a fresh Gram.
 _SLOW = 0.3
-# What a good step leaves of the error: a look that should be the last one needs no Gram.
-_GOOD_STEP = 0.1
+# What a first step leaves of the error; later ones are taken to do as the one before. A look that should be the last
+# one by a margin needs no Gram.
+_GOOD_STEP, _SURE = 0.1, 0.5
 # A Gram costs n m^2, a sweep 2 n m d and the exponentials, which cost as much as some 32 more dimensions. A Gram of
 # more than 4 sweeps costs more than the sweeps it saves, and a very large one cannot be solved with: secants do alone.
 _EXPONENTIALS = 32
@@ -55,12 +56,14 @@ def ascend(
     curvature: Curvature | None = None,
     rough: Rough = "never",
     secants: bool = True,
+    stop: Callable[[Point, Curvature], bool] | None = None,
     want_f: bool = False,
     watch: Callable[[Point], None] | None = None,
 ) -> Ascent:
     """Raise D from ``start``, a g (m,) or a point already looked at.
 
-    It ends when the marginal error is at most ``tolerance``, or after ``max_sweeps`` sweeps.
+    It ends when the marginal error is at most ``tolerance``, after ``max_sweeps`` sweeps, or when ``stop`` says so of a
+    point and the curvature there.
 
     ``curvature`` is what is known of the Hessian. A sweep carries a Gram of its own, where that pays, unless it should
     be the last; without one the step's secant corrects what is known, which is not enough far from the solution of a
@@ -69,6 +72,7 @@ def ascend(
     """
     rough = "never" if not dual.bears_rounding or (rough == "first" and max_sweeps == 1) else rough
     loop = _Loop(dual, curvature, tolerance, rough=rough, secants=secants, want_f=want_f, watch=watch)
+    loop.stop = stop
     here = loop.look(start, gram=True) if isinstance(start, np.ndarray) else start
     while loop.sweeps < max_sweeps and not loop.done(here):
         here = loop.advance(here)
@@ -99,6 +103,7 @@ class _Loop:
         self.dual = dual
         self.curvature = curvature
         self.sweeps = 0
+        self.stop: Callable[[Point, Curvature], bool] | None = None
         self._tolerance = tolerance
         self._gram_pays = gram_pays(len(dual.target.b), dual.rows.d)
         self._rough = rough
@@ -111,7 +116,9 @@ class _Loop:
 
     def done(self, here: Point) -> bool:
         """Whether the tolerance is met, for certain, or steps are refused again and again: D has met its noise."""
-        return (here.error <= self._tolerance or self._rejected > _REJECTIONS) and not self.unsure(here)
+        met = here.error <= self._tolerance or self._rejected > _REJECTIONS
+        met = met or (self.stop is not None and self.stop(here, self.absorb(here)))
+        return met and not self.unsure(here)
 
     def unsure(self, here: Point) -> bool:
         """Whether only a rough look was taken where an exact one is due, if need be beyond the limit of sweeps."""
@@ -133,7 +140,7 @@ class _Loop:
         known = self.absorb(here)
         curvature = None if self._rejected in _SINKHORN_TURNS else known
         step = self.dual.scaling_step(here) if curvature is None else newton_step(self.dual, here, curvature)
-        gram = self._slow or not self._secants or self._rate * here.error > self._tolerance
+        gram = self._slow or not self._secants or self._rate * here.error > _SURE * self._tolerance
         there = self.look(here.g + step, gram=gram)
         return self._judge(here, there, step, newton=curvature is not None)
 
@@ -175,3 +182,8 @@ class _Loop:
 def newton_step(dual: Dual, here: Point, curvature: Curvature) -> NDArray[np.float64]:
     """Return the step (m,) that the curvature asks for."""
     return dual.centred(curvature.step(here.gradient))
+
+
+def promised_rise(dual: Dual, here: Point, curvature: Curvature) -> float:
+    """Return what Newton's step promises to raise D by, to first order: about twice what it does."""
+    return float(here.gradient @ newton_step(dual, here, curvature))

@@ -8,7 +8,7 @@ constant is then the threshold of the selection.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from gapsel.potentials.rows import Rows
     from gapsel.records import Box, Cost, Sweep, Target
 
-
 _LEAST_ROUGH_EPS = 5e-3
+# A column is tilted by at most this share of its weight.
+_STEEPEST = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,15 @@ class Dual:
             eps=self.eps, cost=self.cost, gram=gram, rough=rough, f=f if want_f else None,
         )  # fmt: skip
         return self.point(g, sweep, f, rough=rough)
+
+    def tilted(self, own: NDArray[np.float64], whole: NDArray[np.float64]) -> Dual:
+        """Return this part of the pool with the gradient of the whole, where its q is ``own`` and that one's ``whole``.
+
+        What a column is to hold stays positive, and where row masses are fixed the columns hold as much as the rows.
+        """
+        b = self.target.b
+        tilt = np.maximum(own - whole, -_STEEPEST * b)
+        return replace(self, tilt=tilt - b * tilt.sum() if self.box.is_fixed else tilt)
 
     def point(self, g: NDArray[np.float64], sweep: Sweep, f: NDArray[np.float32], *, rough: bool) -> Point:
         """Say what a sweep at g (m,), with f (n,) or (0,), means for this function."""

@@ -47,9 +47,6 @@ def candidates(f: NDArray[np.float32], step: NDArray[np.float64], k: int, resolu
     return np.flatnonzero(f <= kth + np.ptp(step) + slack)
 
 
-def exchanged(dual: Dual, point: Point, step: NDArray[np.float64], k: int) -> float:
-    """Return the share of the k lowest f that ``step`` (m,) would exchange; nan where that is not known cheaply."""
-    after = chosen_after(dual, point, step, k)
-    if after is None:
-        return float("nan")
-    return 1.0 - len(np.intersect1d(after, dual.backend.topk(point.f, k))) / k
+def exchanged(before: NDArray[np.int64], after: NDArray[np.int64] | None) -> float:
+    """Return the share of the rows (k,) that are no longer there; nan where that is not known."""
+    return float("nan") if after is None else 1.0 - len(np.intersect1d(before, after)) / len(before)

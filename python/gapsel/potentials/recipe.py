@@ -12,14 +12,14 @@ choose lie among the lowest f of plain transport (mass 0). The measurements behi
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gapsel.potentials.ascent import Ascent, ascend, gram_pays, newton_step
 from gapsel.potentials.dual import Dual
-from gapsel.potentials.ranking import exchanged
+from gapsel.potentials.ranking import chosen_after, exchanged
 from gapsel.records import Evidence, Potentials, Stage
 
 if TYPE_CHECKING:
@@ -54,10 +54,8 @@ _SAMPLE_SWEEPS = 60
 _ROUNDS = 5
 _LISTED, _MISSED = 0.05, 0.3
 # From this mass the rows that are chosen bend the dual more than those that are not, and sharply: a list, tilted, leads
-# on better than Newton's steps do. Each time the list's error falls to _LIST_LEAVES of the pool's, and a column is
-# tilted by at most _STEEPEST of its weight.
-_LISTS_LEAD = 0.6
-_LIST_LEAVES, _STEEPEST = 0.1, 0.9
+# on better than Newton's steps do. Each time the list's error falls to _LIST_LEAVES of the pool's.
+_LISTS_LEAD, _LIST_LEAVES = 0.6, 0.1
 # eta, in units of eps, falls through these as far as it is above _SHARP row stds: at eps the box is easy to solve, at
 # less its rows are full or at their bottom, so that the k lowest f are the choice that was solved for, not a rounding.
 _ETAS = (1.0, 0.55, 0.3, 0.17, 0.1)
@@ -65,6 +63,9 @@ _SHARP = 0.08
 # The mean over many rows is at most so many times less off by rounding than a row is: on 16,000 rows the marginal error
 # of float32 costs was right to 3e-7 at an eps of 0.005 of the mean cost, where a row is off by 6e-5.
 _ROWS_ROUND_AWAY, _COST_IN_STDS = 50.0, 10.0
+# A ranking is settled when one more step exchanges no more than this share of the choice: that step is made, and the
+# one after it would exchange some ten times less.
+_SETTLED = 5e-3
 # What is only the way to the next stage is solved to this: an eps that falls on, an eta that falls on, a shortlist.
 _EPS_ON_THE_WAY, _ETA_ON_THE_WAY, _LIST_ON_THE_WAY = 3e-2, 0.1, 3e-3
 
@@ -104,10 +105,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """The potentials, and f (n,) float32 of every row of the pool at the same g."""
+    """The potentials, and f (n,) float32 of every row of the pool at the same g.
+
+    ``chosen`` (k,), where only the ranking was asked for, are the rows of the k lowest f one step further on; None
+    where that step is too long for a shortlist to tell.
+    """
 
     potentials: Potentials
     f: NDArray[np.float32]
+    chosen: NDArray[np.int64] | None = None
 
 
 def solve(
@@ -115,13 +121,17 @@ def solve(
     backend: Backend,
     *,
     start: NDArray[np.float64] | None = None,
+    ranking: bool = False,
     watch: Callable[[Stage], None] | None = None,
 ) -> Solution:
     """Solve for the potentials; not converging is said in the evidence, never raised.
 
-    ``start`` (m,) skips the samples and goes from a known g of the same mass. ``watch`` is told of every sweep.
+    ``start`` (m,) skips the samples and goes from a known g of the same mass. With ``ranking`` only the choice is
+    wanted: it ends as soon as one more step would exchange no more than half a per cent of the k, and makes that step
+    on a shortlist. ``watch`` is told of every sweep.
     """
-    return _Recipe(task, backend, watch).run(start)
+    recipe = _Recipe(task, backend, watch, ranking=ranking)
+    return recipe.run(start)
 
 
 @dataclass(slots=True)
@@ -129,6 +139,7 @@ class _Recipe:
     task: Task
     backend: Backend
     watch: Callable[[Stage], None] | None
+    ranking: bool = False
     trace: list[Stage] = field(default_factory=list)
     full_sweeps: int = 0
     began: float = field(default_factory=time.perf_counter)
@@ -202,7 +213,8 @@ class _Recipe:
         seen = self._seen(dual, at.point.g)
         for _ in range(_ROUNDS):
             off_list = missed_mass(seen.f, short, task) > _MISSED * seen.error
-            if seen.error <= task.tolerance or (task.mass < _LISTS_LEAD and (seen.error <= _LISTED or not off_list)):
+            newton_leads = task.mass < _LISTS_LEAD and (seen.error <= _LISTED or not off_list)
+            if seen.error <= task.tolerance or newton_leads or self._settled(dual, seen, at.curvature):
                 break
             short = task.rows.shortlist(seen.f, *sizes, rng) if off_list else short
             at = self._tilted(short, seen, None if off_list else at.point)
@@ -222,8 +234,7 @@ class _Recipe:
         if known is None:
             known = dual.at(seen.g, gram=True, want_f=True, rough=dual.bears_rounding)
             self._note("shortlist", dual, known)
-        tilt = np.maximum(known.sweep.q - seen.sweep.q, -_STEEPEST * task.target.b)
-        dual = replace(dual, tilt=tilt)
+        dual = dual.tilted(known.sweep.q, seen.sweep.q)
         start = dual.point(known.g, known.sweep, known.f, rough=known.rough)
         tolerance = max(_LIST_LEAVES * seen.error, 0.3 * task.tolerance)
         return self._ascend(
@@ -267,9 +278,24 @@ class _Recipe:
         most = max_sweeps or self.task.max_sweeps
         return ascend(
             dual, start, tolerance=tolerance, max_sweeps=min(most, self._sweeps_left()) if stage == "pool" else most,
-            curvature=kept, rough=rough, secants=secants, want_f=want_f,
+            curvature=kept, rough=rough, secants=secants, want_f=want_f, stop=self._stop(stage, dual),
             watch=lambda point: self._note(stage, dual, point),
         )  # fmt: skip
+
+    def _stop(self, stage: str, dual: Dual) -> Callable[[Point, Curvature], bool] | None:
+        """Return what ends an ascent early: a settled ranking, where that is all that is wanted of the pool."""
+        last = stage == "pool" and dual.eps == self.task.eps and self.ranking
+        at_mass = dual.box.is_fixed == (self.task.mass == 0)
+        return (lambda point, curvature: self._settled(dual, point, curvature)) if last and at_mass else None
+
+    def _settled(self, dual: Dual, point: Point, curvature: Curvature) -> bool:
+        """Whether only the ranking is wanted, and the next step hardly changes it."""
+        return self.ranking and not point.rough and self._next_choice(dual, point, curvature)[1] <= _SETTLED
+
+    def _next_choice(self, dual: Dual, point: Point, curvature: Curvature) -> tuple[NDArray[np.int64] | None, float]:
+        """Return the k lowest f after one more step, where a shortlist tells, and the share that it exchanges."""
+        after = chosen_after(dual, point, newton_step(dual, point, curvature), self.task.k)
+        return after, exchanged(self.backend.topk(point.f, self.task.k), after)
 
     def _note(self, stage: str, dual: Dual, point: Point) -> None:
         if stage == "pool":
@@ -307,13 +333,13 @@ class _Recipe:
     def _finish(self, reached: Ascent) -> Solution:
         task, point = self.task, reached.point
         dual, rounding = self._dual(task.rows, task.mass, task.eps), self._rounding()
-        step = newton_step(dual, point, reached.curvature)
+        after, unsettled = self._next_choice(dual, point, reached.curvature)
         evidence = Evidence(
             converged=point.error <= task.tolerance and rounding <= task.tolerance,
             tolerance=task.tolerance,
             marginal_error=point.error,
             rounding=rounding,
-            unsettled=exchanged(dual, point, step, task.k),
+            unsettled=unsettled,
             dual_value=point.value,
             hard_bound=float(task.target.b @ point.g) + point.sweep.hard,
             plain_value=max((s.dual_value for s in self.trace if _is_plain(s, task)), default=float("nan")),
@@ -327,6 +353,7 @@ class _Recipe:
                 evidence=evidence,
             ),
             point.f,
+            after if self.ranking else None,
         )  # fmt: skip
 
 

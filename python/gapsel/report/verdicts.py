@@ -38,6 +38,8 @@ _SHORTFALL = 0.05  # of the target's share: below this a label the selection lac
 _ALL = 100  # per cent
 _FINEST = 0.1  # per cent: a certificate below this would claim more than the solver's tolerance can carry
 
+_SMALL_REST = 1e-3  # of the gain: less than this left unsolved casts no doubt on a certificate
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -233,11 +235,11 @@ def _certified(findings: Findings) -> str:
 
 
 def _reservation(findings: Findings) -> str:
-    """Return the doubt to add to the certificate when the mixture it was taken at was not solved to tolerance."""
-    found = findings.certificate.marginal_error
-    if known(found) and found <= findings.tolerance:
+    """Return the doubt to add to the certificate when most of it is what was left unsolved."""
+    found = findings.certificate
+    if known(found.rest) and found.rest <= max(0.5 * found.gap, _SMALL_REST * (found.before - found.after)):
         return ""
-    return f" - an estimate only, since the mixture was solved to a marginal error of {error(found)}"
+    return f" - an estimate only, since the mixture's distance was solved no further than to {number(found.rest)}"
 
 
 def _not_converged(findings: Findings) -> str:
