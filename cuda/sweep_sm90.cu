@@ -62,7 +62,7 @@ struct Sweep {
     TensorMap x;                 // (planes, n, d) in boxes of (1, 128, 64)
     TensorMap y;                 // (planes, m, d) in boxes of (1, columns_of_tile / 2, 64)
     const float* factor;         // (n,)
-    const float* square_of_row;  // (n,), or null for 1
+    const float* square_of_row;  // (n,), or null where of_row is `constant`
     const float *bias, *hard;    // (whole tiles,), `absent` from m on
     const double *lo, *hi;       // (n,), or null for `lo_of_all`, `hi_of_all`
     float *top, *total, *moment, *peak;  // (n,); peak: max_j of the hard logits
@@ -347,10 +347,11 @@ __device__ void consume(const Sweep& sweep, Shared& shared, int group) {
     Ring<stages> ring;
     Ring<stages + 1> columns;
     Ring<2> strip;
+    Blocks block(sweep);
     bool leads = group == 0;
-    if (!leads)
+    if (!leads && block.more())
         barrier_wait(&shared.leading, 0);
-    for (Blocks block(sweep); block.more(); block.advance(), strip.advance()) {
+    for (; block.more(); block.advance(), strip.advance()) {
         Row rows[2];
         float scale[2];
 #pragma unroll
@@ -387,7 +388,7 @@ __device__ void summers_sync() { named_sync(1, summers); }
 // The mass of a row, by the rule; exp never overflows, whatever the size of f.
 __device__ double mass_of(const Sweep& sweep, const Row& row, int index) {
     const double lo = sweep.lo ? sweep.lo[index] : sweep.lo_of_all, hi = sweep.hi ? sweep.hi[index] : sweep.hi_of_all;
-    const double of_row = sweep.constant + sweep.of_square * (sweep.square_of_row ? sweep.square_of_row[index] : 1.0f);
+    const double of_row = sweep.constant + (sweep.square_of_row ? sweep.of_square * sweep.square_of_row[index] : 0.0);
     const double f = of_row - (row.top + log2(static_cast<double>(row.total)) + sweep.shift) / sweep.unit;
     const double tail = exp(-fabs(f / sweep.eta));
     return lo + (hi - lo) * (f > 0 ? tail : 1.0) / (1.0 + tail);

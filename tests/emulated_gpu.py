@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
+    from gapsel.backends.hopper import Kernels
+
     Shape = int | tuple[int, ...]
 
 CUDA = Path(__file__).resolve().parent.parent / "cuda"
@@ -50,6 +52,16 @@ class EmulatedGpu:
         self.used = 0
         self.launches: dict[str, int] = {}
         self.streamed = 0
+        self.fused: Kernels | None = None
+
+    def refuse_fused(self) -> None:
+        self.fused = None
+
+    def address(self, array: NDArray[Any]) -> int:
+        return int(array.ctypes.data)
+
+    def stream_address(self) -> int:
+        return 0
 
     def current(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()

@@ -17,7 +17,7 @@ from cuda_emulator.build import compiler
 from gapsel.backends import hopper
 from gapsel.backends.hopper import driver
 from gapsel.errors import DeviceError
-from hopper_emulator import SOURCE, EmulatedDriver, library
+from hopper_emulator import CUBIN, SOURCE, EmulatedDriver, library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 emulated = pytest.mark.skipif(compiler() is None and not os.environ.get("CI"), reason="there is no g++")
 FIELDS = [field[0] for field in hopper.Arguments._fields_]
-CUBIN = b"\x7fELF"
 HI, HI_LO = ((0, 0),), ((0, 1), (1, 0), (0, 0))
 ABSENT = -1e38
 
@@ -83,6 +82,7 @@ class Problem:
         self.factor = (0.5 + rng.random(n)).astype(np.float32)
         self.lo = rng.random(n) / n
         self.hi = self.lo + rng.random(n) / n
+        self.squares = rng.random(n).astype(np.float32)
         self.lo[: n // 10] = self.hi[: n // 10] = 0
         self.scale, self.constant, self.shift, self.unit, self.eta = peaky, 1.3, 0.7, 5.0, 0.2
 
@@ -94,7 +94,7 @@ class Problem:
         top = z.max(axis=1)
         e = 2.0 ** (z - top[:, None])
         total, moment = e.sum(axis=1), (e * (z - top[:, None])).sum(axis=1)
-        f = self.constant - (top + np.log2(total) + self.shift) / self.unit
+        f = self.constant + 0.3 * self.squares - (top + np.log2(total) + self.shift) / self.unit
         r = self.lo + (self.hi - self.lo) * np.exp(-np.logaddexp(0.0, f / self.eta))
         q = self.n * (r / total) @ e
         return Result(top, total, moment, hard.max(axis=1), hard.argmax(axis=1), q)
@@ -125,6 +125,8 @@ class Problem:
             x=device.tensor_map(planes(x), hopper.ROWS_OF_BLOCK),
             y=device.tensor_map(planes(self.y), shape.columns_of_box),
             factor=on_device(self.factor[part], n, np.float32),
+            square_of_row=on_device(self.squares[part], n, np.float32),
+            of_square=0.3,
             bias=on_device(self.bias, width, np.float32, ABSENT),
             hard=on_device(self.hard, width, np.float32, ABSENT),
             lo=on_device(self.lo[part], n, np.float64),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HERE = Path(__file__).resolve().parent
+# What the emulated driver takes for a cubin.
+CUBIN = b"\x7fELF"
 SOURCE = HERE.parent.parent / "cuda" / "sweep_sm90.cu"
 VECTORS = HERE.parent / "cuda_emulator" / "include"
 OPTIONS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", "-Wall", "-Wextra", "-Wno-psabi",

@@ -12,6 +12,7 @@ sums otherwise, and another number of devices the last digits of float64 totals.
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -43,20 +44,21 @@ class GpuBackend:
 
     Each is examined before its first sweep: a small problem against the float64 reference. Shards may be NumPy arrays,
     or arrays of CuPy, torch or another library that speaks DLPack, in one GPU's memory; those are read where they lie,
-    on the caller's current CuPy stream. ``trusted`` leaves out the examination.
+    on the caller's current CuPy stream. ``trusted`` leaves out the examination, ``fused`` False the kernels that do the
+    whole product stage at once, where the device has such.
     """
 
     name = "gpu"
     resolution = 3e-7  # a mean of float32 costs
 
-    def __init__(self, devices: Sequence[Device] | None = None, *, trusted: bool = False) -> None:
+    def __init__(self, devices: Sequence[Device] | None = None, *, trusted: bool = False, fused: bool = True) -> None:
         """Look for devices. Raises DeviceError if there is none, MissingDependencyError without CuPy."""
         if devices is None:
             from gapsel.backends.gpu.cupy_device import all_devices
 
             devices = all_devices()
         self._kept = [Kept(device) for device in devices]
-        self._trusted = trusted
+        self._trusted, self._fused = trusted, fused
 
     @property
     def devices(self) -> list[Device]:
@@ -70,7 +72,9 @@ class GpuBackend:
         from gapsel.backends.gpu import selftest
 
         for device in self.devices:
-            selftest.examine(GpuBackend([device], trusted=True), selftest.CASES)
+            selftest.examine(GpuBackend([device], trusted=True, fused=False), selftest.CASES)
+            if self._fused and device.fused is not None:
+                self._examine_fused(device)
         self._trusted = True
 
     def sweep(
@@ -101,6 +105,7 @@ class GpuBackend:
         bears = cost.kind != "euclidean" and (cost.normalize or cost.kind == "cosine")
         job = Job(
             pool, target, keep, g, box, eps, cost, Form.of(pool.dtypes, cost, pool.d), gram, k, rough and bears,
+            self._fused,
             {name: out for name, (out, _) in outputs.items()},
         )  # fmt: skip
         return _together(job, self._run(job))
@@ -109,6 +114,18 @@ class GpuBackend:
         """Return the rows of the k lowest values, in order of (value, row)."""
         # They lie on the host, where the Rust core needs less time than the way to the device and back.
         return _native.topk(np.ascontiguousarray(values, np.float32), k)
+
+    @staticmethod
+    def _examine_fused(device: Device) -> None:
+        """Do without the kernels that do the whole product stage if they disagree with the reference, and say so."""
+        from gapsel.backends.gpu import selftest
+
+        try:
+            selftest.examine(GpuBackend([device], trusted=True), selftest.FUSED_CASES)
+        except DeviceError as error:
+            device.refuse_fused()
+            message = f"the kernel made for the GPU ({device.facts.name}) is left out; the portable ones do. {error}"
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
 
     def _run(self, job: Job) -> list[Yield]:
         """Sweep all shares, each on its device."""

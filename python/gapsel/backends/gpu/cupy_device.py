@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapsel.backends.gpu.device import Facts, lost
-from gapsel.backends.gpu.sources import source
+from gapsel.backends.gpu.sources import folder, source
 from gapsel.backends.gpu_topk import TopK
+from gapsel.backends.hopper.driver import Driver, DriverKernels
 from gapsel.errors import DeviceError, GapselError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -27,9 +28,13 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from gapsel.backends.gpu.device import Array, Shape
+    from gapsel.backends.hopper import Kernels
 
 OPTIONS = ("-std=c++17",)
 _LEAST_CAPABILITY = (7, 5)
+_HOPPER = (9, 0)
+# Set to 0, it leaves Hopper's own kernel out.
+_NO_HOPPER = "GAPSEL_HOPPER"
 # What DLPack calls a CUDA device's memory, plain and managed.
 _DLPACK_CUDA = (2, 13)
 _SLOTS = 3
@@ -88,8 +93,27 @@ class CupyDevice:
             int(properties["totalGlobalMem"]),
             f"{driver // 1000}.{driver % 1000 // 10}",
         )
+        self._multiprocessors = int(properties["multiProcessorCount"])
         self._kernels: dict[str, Any] = {}
+        self._fused_refused = os.environ.get(_NO_HOPPER) == "0"
         self._slots: list[_Slot] = []
+
+    @property
+    def fused(self) -> Kernels | None:
+        """See Device: on Hopper alone."""
+        return None if self._fused_refused else self._hopper
+
+    def refuse_fused(self) -> None:
+        """See Device."""
+        self._fused_refused = True
+
+    def address(self, array: Array) -> int:
+        """See Device."""
+        return int(array.data.ptr)
+
+    def stream_address(self) -> int:
+        """See Device."""
+        return int(self._stream.ptr)
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -203,6 +227,15 @@ class CupyDevice:
             b.data.ptr, runtime.CUDA_R_16F, b.strides[0] // 2, beta.ctypes.data, out.data.ptr, runtime.CUDA_R_32F,
             out.strides[0] // 4, cublas.CUBLAS_COMPUTE_32F, cublas.CUBLAS_GEMM_DEFAULT,
         )  # fmt: skip
+
+    @cached_property
+    def _hopper(self) -> Kernels | None:
+        if self.facts.capability != _HOPPER:
+            return None
+        try:
+            return DriverKernels(Driver(), folder() / "sweep_sm90.cu", self._multiprocessors)
+        except DeviceError:
+            return None
 
     @cached_property
     def _copies(self) -> Any:  # noqa: ANN401

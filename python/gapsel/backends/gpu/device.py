@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
+    from gapsel.backends.hopper import Kernels
+
     Array = Any
     Shape = int | tuple[int, ...]
 
@@ -47,6 +49,23 @@ class Device(Protocol):
     """One GPU. Whatever fails on it raises DeviceError, but for memory, which raises MemoryError."""
 
     facts: Facts
+
+    @property
+    def fused(self) -> Kernels | None:
+        """What runs the product stage in one kernel, None where there is no such thing."""
+        ...
+
+    def refuse_fused(self) -> None:
+        """Have no such thing from now on."""
+        ...
+
+    def address(self, array: Array) -> int:
+        """Return where an array begins in the device's memory."""
+        ...
+
+    def stream_address(self) -> int:
+        """Return the stream on which all is asked, as the driver names it."""
+        ...
 
     def current(self) -> AbstractContextManager[object]:
         """Make it the thread's device; all else is asked within."""

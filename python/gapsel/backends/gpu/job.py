@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Job:
     """One call of `sweep`.
 
-    ``keep`` are the targets of positive weight; ``outputs`` are f, hard and nearest (n,) of the host, where wanted.
+    ``keep`` are the targets of positive weight; ``fused`` allows the stage of that name; ``outputs`` are f, hard and
+    nearest (n,) of the host, where wanted.
     """
 
     pool: PoolRows
@@ -34,6 +35,7 @@ class Job:
     gram: bool
     k: int
     rough: bool
+    fused: bool
     outputs: Mapping[str, NDArray[Any] | None]
 
     def wants(self, name: str) -> bool:

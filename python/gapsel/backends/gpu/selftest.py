@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _EXACT, _ROUGH = 1e-5, 4e-3
 # eps, as a share of half the mean cost: about 1 for unit vectors.
 _EPS_SHARE = 0.05
-_ROWS, _D, _K = 200, 24, 20
+_K = 20
 _WEIGHTLESS, _GRAM_TARGETS = 10, 1500
 
 
@@ -43,6 +43,9 @@ class Case:
     dtype: str = "float16"
     cost: Cost = _UNIT
     rough: bool = False
+    gram: bool = True
+    rows: int = 200
+    d: int = 24
 
 
 # One for each width of the strip kernels and the path beyond them, each type of operand, each cost.
@@ -56,6 +59,15 @@ CASES = (
     Case("cosine, float32", 130, "float32", Cost("cosine")),
     Case("squared Euclidean, not normalised", 130, "float16", Cost(normalize=False)),
     Case("Euclidean", 130, "float32", Cost("euclidean", normalize=False)),
+)
+# The kernel that does the whole product stage: either tile, either strip, one to three products, more rows than the
+# largest device takes in two rounds.
+FUSED_CASES = (
+    Case("one kernel, rough", 90, rough=True, gram=False, rows=40_000),
+    Case("one kernel, three products", 300, "float32", gram=False, d=136),
+    Case("one kernel, wide tiles", 700, gram=False, rows=1000),
+    Case("one kernel, wide tiles, rough", 1000, rough=True, gram=False, d=200),
+    Case("one kernel, squared Euclidean, not normalised", 130, cost=Cost(normalize=False), gram=False),
 )
 
 
@@ -103,27 +115,28 @@ class _Problem:
     @classmethod
     def of(cls, case: Case) -> _Problem:
         """Return clustered vectors, some weightless targets, a g that is not 0 and a box that binds."""
-        rng = np.random.default_rng(case.m)
-        centres = 2 * rng.standard_normal((5, _D))
-        x = (centres[rng.integers(5, size=_ROWS)] + rng.standard_normal((_ROWS, _D))).astype(case.dtype)
-        y = (centres[rng.integers(5, size=case.m)] + rng.standard_normal((case.m, _D))).astype(np.float32)
+        rng, n, d = np.random.default_rng(case.m), case.rows, case.d
+        centres = 2 * rng.standard_normal((5, d))
+        x = (centres[rng.integers(5, size=n)] + rng.standard_normal((n, d))).astype(case.dtype)
+        y = (centres[rng.integers(5, size=case.m)] + rng.standard_normal((case.m, d))).astype(np.float32)
         b = rng.random(case.m)
         b[::_WEIGHTLESS] = 0.0
         target = Target(y, b / b.sum())
         eps = _EPS_SHARE * float(cost_matrix(x[:20], y, case.cost).mean()) / 2
         g = eps * rng.standard_normal(case.m)
-        f = np.empty(_ROWS)
+        f = np.empty(n)
         ReferenceBackend().sweep([x], target, g, Box.fixed(1.0), eps=eps, cost=case.cost, f=f)
-        lo = rng.random(_ROWS) / (2 * _ROWS)
-        return cls(case, x, target, g - np.median(f), Box(lo, lo + 1.0 / _ROWS, 2 * eps), eps)
+        lo = rng.random(n) / (2 * n)
+        return cls(case, x, target, g - np.median(f), Box(lo, lo + 1.0 / n, 2 * eps), eps)
 
     def look(self, backend: Backend, kind: type[np.floating]) -> _Look:
         """Sweep it in two shards, with everything that can be asked for."""
-        f, hard = np.full(_ROWS, np.nan, kind), np.full(_ROWS, np.nan, kind)
-        nearest = np.full(_ROWS, -1, np.int32)
+        n = self.case.rows
+        f, hard, nearest = np.full(n, np.nan, kind), np.full(n, np.nan, kind), np.full(n, -1, np.int32)
         swept = backend.sweep(
             [self.x[:71], self.x[71:]], self.target, self.g, self.box, eps=self.eps, cost=self.case.cost,
-            gram=self.case.m <= _GRAM_TARGETS, k=_K, rough=self.case.rough, f=f, hard=hard, nearest=nearest,
+            gram=self.case.gram and self.case.m <= _GRAM_TARGETS, k=_K, rough=self.case.rough,
+            f=f, hard=hard, nearest=nearest,
         )  # fmt: skip
         return _Look(swept, f, hard, nearest)
 
@@ -131,9 +144,8 @@ class _Problem:
         """Return how far above the hard minimum (n,) the targets named nearest are, at most."""
         if (nearest < 0).any() or (nearest >= self.case.m).any():
             return np.inf
-        at = zip(range(_ROWS), nearest.tolist(), strict=True)
-        costs = [cost_matrix(self.x[i : i + 1], self.target.y[j : j + 1], self.case.cost)[0, 0] for i, j in at]
-        return float(np.abs(np.array(costs) - self.g[nearest] - hard).max())
+        costs = cost_matrix(self.x, self.target.y, self.case.cost)[np.arange(len(nearest)), nearest]
+        return float(np.abs(costs - self.g[nearest] - hard).max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +176,7 @@ def _compare(backend: Backend, case: Case) -> list[Finding]:
     }
     if found.swept.gram is not None and exact.swept.gram is not None:
         # Its factors are float16; a row whose share lies at its die may be in the one Gram and not in the other.
-        errors["gram"] = (np.abs(found.swept.gram - exact.swept.gram).sum(), (2 * share + 1e-3 + 4 / _ROWS) * mass)
+        errors["gram"] = (np.abs(found.swept.gram - exact.swept.gram).sum(), (2 * share + 1e-3 + 4 / case.rows) * mass)
     return [Finding(case.name, name, float(off), float(allowed)) for name, (off, allowed) in errors.items()]
 
 

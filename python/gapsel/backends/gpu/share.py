@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel.backends.gpu import fused
 from gapsel.backends.gpu.checks import refuse_row
 from gapsel.backends.gpu.gram import Gram, matrix_bytes, thinning
 from gapsel.backends.gpu.operands import Piece, empty_piece
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gapsel.backends.gpu.job import Job
     from gapsel.backends.gpu.operands import Preparation
     from gapsel.backends.gpu.strip import Bounds
+    from gapsel.backends.gpu.target import Columns
 
 # Rows whose outputs stay on the device until they are taken to the host together.
 SPAN_ROWS = 1 << 22
@@ -45,8 +47,11 @@ class Yield:
 
 def rows_at_once(job: Job, preparation: Preparation, rows: int) -> int:
     """Return how many of the rows to multiply at a time with what memory there is."""
-    ld = preparation.y.ld
-    budget = preparation.device.free_memory() - (matrix_bytes(ld) if job.gram else 0)
+    ld, free = preparation.y.ld, preparation.device.free_memory()
+    launch = fused.Launch.of(job, preparation, rows)
+    if launch is not None:
+        return launch.chunk_rows(rows, job.form.row_bytes, free)
+    budget = free - (matrix_bytes(ld) if job.gram else 0)
     return chunk_rows(rows, ld, job.form.row_bytes, budget // 2)
 
 
@@ -66,7 +71,7 @@ class Share:
         added = columns(device, y, job)
         self._thinning = thinning(job.pool.n, len(job.keep), job.pool.d, job.box, job.eps)
         self._settings = device.upload(self._settings_of(added.settings))
-        self._strip = Strip(preparation, added, self._settings, chunk, rough=job.rough)
+        self._stage = self._stage_for(added)
         self._stats = Stats.room(device, chunk, nearest=job.wants("nearest"))
         self._mass = device.empty(chunk, np.float32)
         self._gram = Gram(device, y.ld, chunk) if job.gram else None
@@ -98,6 +103,13 @@ class Share:
         values = {**settings, **self._thinning, **bounds, "eta": box.eta, "n": float(self._job.pool.n)}
         return np.array([values[name] for name in _SETTINGS], np.float64)
 
+    def _stage_for(self, added: Columns) -> Strip | fused.Fused:
+        job, preparation = self._job, self._preparation
+        launch = fused.Launch.of(job, preparation, len(self._rows))
+        if launch is not None:
+            return fused.Fused(job, preparation, added, launch)
+        return Strip(preparation, added, self._settings, self._chunk, rough=job.rough)
+
     @property
     def _span_rows(self) -> int:
         return max(1, SPAN_ROWS // self._chunk) * self._chunk
@@ -109,13 +121,17 @@ class Share:
 
     def _sweep(self, piece: Piece, rows: int, row: int) -> None:
         stats, bounds = self._stats, self._span.bounds(row, rows)
-        self._strip.multiply(piece)
-        done = self._strip.reduce(piece, rows, bounds, stats, self._q)
+        if isinstance(self._stage, fused.Fused):
+            self._stage.reduce(piece, rows, bounds, stats)
+            self._finish_rows(piece, rows, row, bounds)
+            return
+        self._stage.multiply(piece)
+        done = self._stage.reduce(piece, rows, bounds, stats, self._q)
         self._finish_rows(piece, rows, row, bounds)
         if not done:
-            self._strip.add_columns(piece, rows, stats.top, self._mass, self._q)
+            self._stage.add_columns(piece, rows, stats.top, self._mass, self._q)
         if self._gram is not None:
-            self._gram.add(self._strip, piece, rows, stats)
+            self._gram.add(self._stage, piece, rows, stats)
 
     def _finish_rows(self, piece: Piece, rows: int, row: int, bounds: Bounds) -> None:
         stats, gram, block = self._stats, self._gram, (row - self._rows.start) // _ROW_BLOCK
@@ -137,7 +153,8 @@ class Share:
         if self._top is not None:
             rows, values = self._top.finish()
             top = download(rows), download(values)
-        return Yield(download(self._q)[:count], download(self._sums), gram, gram_q, top)
+        q = self._stage.sums() if isinstance(self._stage, fused.Fused) else download(self._q)[:count]
+        return Yield(q, download(self._sums), gram, gram_q, top)
 
 
 class Span:

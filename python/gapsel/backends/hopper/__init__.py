@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,6 +94,20 @@ class Shape:
         """Return the bytes of all strips: exponentials, and for each tile a float32 a row."""
         tile = ROWS_OF_BLOCK * (self.columns * (4 if self.exact else 2) + 4)
         return self.blocks * _STRIPS_OF_BLOCK * tile * (self.width(m) // self.columns)
+
+
+class Kernels(Protocol):
+    """The kernels of one device: see `driver.DriverKernels`."""
+
+    multiprocessors: int
+
+    def tensor_map(self, planes: Planes, box_rows: int) -> TensorMap:
+        """Return the map by which boxes (1, box_rows, 64) of the planes are copied, swizzled by 128 bytes."""
+        ...
+
+    def launch(self, shape: Shape, arguments: Arguments, stream: int) -> None:
+        """Launch the kernel of that shape; the arguments are copied."""
+        ...
 
 
 def _padded(count: int, unit: int) -> int:

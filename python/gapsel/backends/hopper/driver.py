@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gapsel.backends.hopper import DEPTH_OF_STEP, REGISTERS, THREADS, Arguments, Planes, TensorMap
+from gapsel.backends.hopper import DEPTH_OF_STEP, REGISTERS, THREADS, Arguments, Planes, Shape, TensorMap
 from gapsel.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -82,6 +82,24 @@ class Driver:
             self._library.cuGetErrorString(status, ctypes.byref(text))
             msg = f"{name} fails with {status}: {(text.value or b'unknown').decode()}"
             raise DeviceError(msg)
+
+
+class DriverKernels:
+    """The kernels of the current device, each compiled and loaded when it is first launched."""
+
+    def __init__(self, driver: Driver, source: Path, multiprocessors: int) -> None:
+        self.multiprocessors, self._driver, self._source = multiprocessors, driver, source
+        self._loaded: dict[tuple[str, ...], ctypes.c_void_p] = {}
+
+    def tensor_map(self, planes: Planes, box_rows: int) -> TensorMap:
+        """See Driver."""
+        return self._driver.tensor_map(planes, box_rows)
+
+    def launch(self, shape: Shape, arguments: Arguments, stream: int) -> None:
+        """Launch the kernel of that shape; the arguments are copied. Raises DeviceError."""
+        if shape.defines not in self._loaded:
+            self._loaded[shape.defines] = self._driver.load(cubin(self._source, shape.defines))
+        self._driver.launch(self._loaded[shape.defines], shape.blocks, stream, arguments)
 
 
 def cubin(source: Path, defines: Sequence[str], cache: Path | None = None) -> bytes:
