@@ -48,7 +48,8 @@ static_assert(helper_registers + consumers * consumer_registers == 3 * registers
 
 constexpr int bytes_of_x = 2 * rows_of_block * depth_of_step, bytes_of_y = 2 * columns_of_tile * depth_of_step;
 constexpr int stages = 192 * 1024 / (bytes_of_x + bytes_of_y);
-// How many steps the first consumer is ahead. What it may gain ends where the copies no longer keep pace.
+// How many steps the first consumer is ahead: each is a step of the tensor cores during its exponentials, and a stage
+// less for the copies to be early.
 constexpr int lead = 2;
 static_assert(lead < stages, "the first consumer has to get so far alone");
 
@@ -70,8 +71,8 @@ struct Sweep {
     u64* q;                      // (m,) added to: n q_j in units of 1 / q_unit
     char* strips;                // (blocks of the grid, 2, bytes_of_strip)
     double scale, constant, of_square, shift, unit, lo_of_all, hi_of_all, eta;
-    double mass_unit;            // what 1 / (mean mass) is, so that masses are near 1
-    double q_unit;               // so large that the whole mass stays below 2^62
+    double mass_unit;            // n: masses times this are near 1
+    double q_unit;               // a power of two: in such units the whole mass stays below 2^62
     int n, m, steps;             // rows, columns, steps of 64 along d
     int products;                // 1 to 3 pairs of planes
     int plane_of_x[3], plane_of_y[3];
