@@ -15,13 +15,15 @@ import pytest
 from cuda_emulator import compiler
 from emulated_gpu import DeviceArray, EmulatedGpu, emulated_backend
 from gapsel import backends
-from gapsel.backends.gpu import GpuBackend, gram, operands, selftest, share, sources, strip
+from gapsel.backends import selftest
+from gapsel.backends.gpu import GpuBackend, gram, operands, share, sources, strip
 from gapsel.backends.gpu.device import lost
 from gapsel.backends.gpu.operands import Form
 from gapsel.backends.gpu.rows import gather
 from gapsel.backends.gpu.share import cut
 from gapsel.errors import DataError, DeviceError, MissingDependencyError, UsageError
-from gapsel.records import Box, Cost, Target
+from gapsel.potentials import Rows, Task, solve
+from gapsel.records import Box, Cost, CostScale, Target
 from test_backends import REFERENCE, Problem, assert_agrees, bits, problem
 
 if TYPE_CHECKING:
@@ -345,9 +347,9 @@ def test_forms() -> None:
 
 @pytest.mark.parametrize("case", selftest.CASES[:2] + selftest.CASES[6:], ids=lambda case: case.name)
 def test_the_examination_passes(case: selftest.Case) -> None:
-    findings = selftest.examine(emulated_backend(), (case,))
-    assert {finding.quantity for finding in findings} >= {"f", "hard", "nearest", "q", "value", "entropy", "top"}
-    assert all(finding.agrees for finding in findings)
+    found = selftest.findings(emulated_backend(), (case,))
+    assert {one.quantity for one in found} >= {"f", "hard", "nearest", "q", "value", "entropy", "top"}
+    assert all(one.agrees for one in found)
 
 
 @pytest.mark.parametrize("kernel", ["accumulate", "measure"])
@@ -444,3 +446,15 @@ def test_a_single_column_of_weight() -> None:
     found = p.sweep(emulated_backend())
     assert (found.nearest == 4).all()
     assert found.swept.q[4] == pytest.approx(float(p.sweep(REFERENCE).swept.q[4]), rel=1e-6)
+
+
+def test_a_solve_brings_each_set_of_rows_once() -> None:
+    """The solver freezes what it reads, so that samples, shortlists, pool and target stay on the device."""
+    p, backend = problem(1500, 12, 5, dtype=np.float16, lam=0.0), emulated_backend()
+    rows = Rows.whole([p.x], 15)
+    task = Task(rows, p.target, p.cost, CostScale(1.0, 0.3), 0.2, 0.0, tolerance=1e-2)
+    found, exact = solve(task, backend), solve(task, REFERENCE)
+    assert emulated(backend).launches["strip_32_1"] > 3
+    assert emulated(backend).streamed < 1.1 * p.x.nbytes  # the pool, and a few rows near the choice
+    assert emulated(backend).launches["pack"] == 1
+    np.testing.assert_allclose(found.f, exact.f, atol=1e-3)

@@ -13,7 +13,8 @@ import pytest
 
 from cuda_emulator import compiler
 from emulated_gpu import DeviceArray, EmulatedGpu
-from gapsel.backends.gpu import GpuBackend, fused, selftest
+from gapsel.backends import selftest
+from gapsel.backends.gpu import GpuBackend, fused
 from hopper_emulator import CUBIN, EmulatedDriver, library
 from test_backends import REFERENCE, Problem, Result, assert_agrees, bits, problem
 
@@ -122,7 +123,7 @@ def test_what_the_portable_stage_does(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_examination_passes() -> None:
     kernels = EmulatedKernels()
     cases = [replace(case, rows=min(case.rows, 300)) for case in selftest.FUSED_CASES]
-    findings = selftest.examine(backend(kernels), cases)
+    findings = selftest.findings(backend(kernels), cases)
     assert len(kernels.launched) == len(cases)
     assert all(finding.agrees for finding in findings)
 

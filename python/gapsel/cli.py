@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from gapsel import __version__
 from gapsel.config import Settings
-from gapsel.errors import DataError, GapselError, NotConvergedError
+from gapsel.errors import DataError, DeviceError, GapselError, NotConvergedError
 
 _ABOUT = {
     "run": "do it all: embed, fit, score, select, report",
@@ -59,6 +59,8 @@ def _fail(message: str, code: int) -> int:
 def _run(door: str, *, json: bool, **given: Any) -> int:  # noqa: ANN401 - settings
     if door == "bench":
         return _bench(json=json, **given)
+    if door == "doctor":
+        return _doctor(json=json)
     summary = _do(door, given)
     print(_in_json(summary) if json else _in_words(door, summary), flush=True)
     _check_converged(summary)
@@ -92,6 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--quiet", action="store_true", help="no progress on stderr")
         _add_settings(command, door)
     _add_bench(commands)
+    about = "what can sweep a pool on this machine, each compared with the reference"
+    doctor = commands.add_parser("doctor", help=about, description=f"Say {about}.", allow_abbrev=False)
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     return parser
 
 
@@ -119,6 +124,14 @@ def _bench(*, json: bool, check: bool, record: Path | None, **given: Any) -> int
     found = bench.run(plan, lambda said: print(said, file=sys.stderr, flush=True), keep)
     print(_in_json(found) if json else bench.in_words(found), flush=True)
     return 0
+
+
+def _doctor(*, json: bool) -> int:
+    from gapsel import doctor
+
+    found = doctor.examine()
+    print(_in_json(found) if json else doctor.in_words(found), flush=True)
+    return 0 if found["sound"] else DeviceError.exit_code
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

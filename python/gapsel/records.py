@@ -7,13 +7,14 @@ weights; f and g the potentials; eps the entropic regularisation and eta the tem
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_Any = TypeVar("_Any", bound=np.generic)
 CostKind = Literal["sqeuclidean", "cosine", "euclidean"]
 COST_KINDS: tuple[CostKind, ...] = ("sqeuclidean", "cosine", "euclidean")
 
@@ -41,6 +42,15 @@ class CostScale:
         """Return the absolute eps for a multiple of row_std (of the mean, where all targets cost the same)."""
         unit = self.row_std if self.row_std > 1e-6 * self.mean else self.mean
         return relative * (unit if unit > 0 else 1.0)
+
+
+def frozen(array: NDArray[_Any]) -> NDArray[_Any]:
+    """Return a read-only view: a promise that the numbers stay, by which a backend may keep a copy on its device."""
+    if not array.flags.writeable:
+        return array
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ choose lie among the lowest f of plain transport (mass 0). The measurements behi
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from gapsel.potentials.ascent import Ascent, ascend, gram_pays, newton_step
 from gapsel.potentials.dual import Dual
 from gapsel.potentials.ranking import chosen_after, exchanged
-from gapsel.records import Evidence, Potentials, Stage
+from gapsel.records import Evidence, Potentials, Stage, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +87,9 @@ class Task:
     max_sweeps: int = 60
     seed: int = 0
     etas: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", replace(self.target, y=frozen(self.target.y)))
 
     @property
     def k(self) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.records import Box
+from gapsel.records import Box, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,10 @@ class Rows:
     shards: tuple[NDArray[np.floating], ...]
     a: float | NDArray[np.float64]
     capacity: float | NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        # The solver reads the same rows many times; a GPU keeps what nobody can change.
+        object.__setattr__(self, "shards", tuple(frozen(shard) for shard in self.shards))
 
     @classmethod
     def whole(cls, shards: Sequence[NDArray[np.floating]], k: int, a: NDArray[np.float64] | None = None) -> Rows:

@@ -69,7 +69,7 @@ class GpuBackend:
         """Compare each device with the reference, once. Raises DeviceError if one disagrees."""
         if self._trusted:
             return
-        from gapsel.backends.gpu import selftest
+        from gapsel.backends import selftest
 
         for device in self.devices:
             selftest.examine(GpuBackend([device], trusted=True, fused=False), selftest.CASES)
@@ -118,7 +118,7 @@ class GpuBackend:
     @staticmethod
     def _examine_fused(device: Device) -> None:
         """Do without the kernels that do the whole product stage if they disagree with the reference, and say so."""
-        from gapsel.backends.gpu import selftest
+        from gapsel.backends import selftest
 
         try:
             selftest.examine(GpuBackend([device], trusted=True), selftest.FUSED_CASES)
