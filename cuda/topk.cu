@@ -45,7 +45,7 @@ __device__ __forceinline__ long long first_of_warp() {
     return blockIdx.x * (long long)TILE + threadIdx.x / 32 * (32LL * ROUNDS);
 }
 
-// tiles (blocks,): the counts of each tile of values (n,).
+// tiles (blocks,): the counts of each tile of values (n,). first_row < 0: they have been looked at for NaNs.
 extern "C" __global__ void __launch_bounds__(THREADS)
 count(const float* __restrict__ values, long long n, long long first_row, long long* state, Counts* tiles) {
     __shared__ Counts warps[WARPS];
@@ -62,7 +62,7 @@ count(const float* __restrict__ values, long long n, long long first_row, long l
         if (first + 32 * round < n) both += key < bar ? 1u << 16 : key == bar;
         bad |= (unsigned)(value[round] != value[round]) << round;
     }
-    if (bad) atomicMin(state + BAD, first_row + first + 32 * (__ffs((int)bad) - 1));
+    if (bad && first_row >= 0) atomicMin(state + BAD, first_row + first + 32 * (__ffs((int)bad) - 1));
     for (int bit = 16; bit; bit /= 2) both += __shfl_xor_sync(ALL, both, bit);
     if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = counts_of(both >> 16, both & 0xffffu);
     __syncthreads();

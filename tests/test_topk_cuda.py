@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cuda_emulator import ORDERS, Module, compiler
-from gapsel.backends.gpu_topk import TILE, Kernels, TopK, merge, topk
-from gapsel.errors import DataError, UsageError
+from gapsel.backends.gpu_topk import TILE, Kernels, TopK
+from gapsel.errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,8 +36,10 @@ class Engine:
         return TopK(self.kernels, self.xp, k, *piece)
 
     def topk(self, values: NDArray[np.float32], k: int) -> list[int]:
-        rows = topk(self.kernels, self.xp, self.xp.asarray(values), k)
-        assert rows.dtype == np.int64
+        best = self.best(k)
+        best.push(self.xp.asarray(values), 0)
+        rows, kept = best.finish()
+        assert (rows.dtype, kept.dtype) == (np.int64, np.float32)
         return list(rows.tolist())
 
 
@@ -134,44 +136,21 @@ def test_more_tiles_than_threads(engine: Engine) -> None:
     assert state.tolist() == [0, 1000, 70 + int(below.sum()) + 1000, 70, 0]
 
 
-def test_pieces_with_rows_of_their_own(engine: Engine) -> None:
-    values = RNG.integers(5, size=5000).astype(np.float32)
-    rows = np.cumsum(RNG.integers(1, 1 << 33, 5000)).astype(np.int64)
-    best, there = engine.best(700, 900), (engine.xp.asarray(values), engine.xp.asarray(rows))
-    for first in range(0, 5000, 1300):
-        best.push_rows(*(array[first : first + 1300] for array in there))
-    assert best.finish()[0].tolist() == rows[lowest(values, 700)].tolist()
-
-
-def test_merging_parts_equals_one_stream(engine: Engine) -> None:
-    """As from several devices, the shards dealt out in turn."""
-    values = RNG.integers(4, size=9000).astype(np.float32)
-    parts = []
-    for device in range(3):
-        best = engine.best(777)
-        for first in range(device * 1000, 9000, 3000):
-            best.push(engine.xp.asarray(values[first : first + 1000]), first)
-        parts.append(best.finish())
-    rows, kept = merge(engine.kernels, engine.xp, parts[::-1], 777)
-    assert rows.tolist() == lowest(values, 777)
-    assert kept.tolist() == values[rows.tolist()].tolist()
-
-
 def test_zeros_of_either_sign_tie(engine: Engine) -> None:
     assert engine.topk(np.array([0, -0.0, 0, -1e-45], np.float32), 3) == [3, 0, 1]
 
 
-def test_refused(engine: Engine) -> None:
-    with pytest.raises(UsageError, match="k is 2 but there are only 1 rows"):
-        engine.topk(np.ones(1, np.float32), 2)
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("planted", [[300, 332, 5000], [4097, 4129, 5000]])
+@pytest.mark.parametrize(("k", "piece"), [(0, TILE), (1, TILE), (10, 1000)])
+def test_what_is_not_a_number_is_refused(engine: Engine, sign: int, planted: list[int], k: int, piece: int) -> None:
+    """The first one is named, also after what is kept has been gone through again."""
     values = np.ones(2 * TILE, np.float32)
-    values[[4097, 4129, 5000]] = np.nan
-    for k in (0, 1):
-        with pytest.raises(DataError, match=r"values\[4097\] is NaN"):
-            engine.topk(values, k)
-    values[[4097, 4129, 5000]] = -np.nan
-    with pytest.raises(DataError, match=r"values\[4097\] is NaN"):
-        engine.topk(values, 1)
+    values[planted] = sign * np.nan
+    best = engine.best(k, piece)
+    best.push(engine.xp.asarray(values), 1 << 33)
+    with pytest.raises(DataError, match=rf"values\[{(1 << 33) + planted[0]}\] is NaN"):
+        best.finish()
 
 
 # On a GPU alone
@@ -179,10 +158,8 @@ def test_refused(engine: Engine) -> None:
 
 @needs_gpu
 def test_ten_million_of_thirty() -> None:
-    engine = on_a_gpu()
     values = np.round(np.random.default_rng(1).standard_normal(30_000_000), 4).astype(np.float32)
-    rows = topk(engine.kernels, engine.xp, engine.xp.asarray(values), 10_000_000)
-    assert np.array_equal(rows.get(), np.argsort(values, kind="stable")[:10_000_000])
+    assert on_a_gpu().topk(values, 10_000_000) == lowest(values, 10_000_000)
 
 
 @needs_gpu
@@ -194,4 +171,6 @@ def test_more_rows_than_an_int_counts() -> None:
     values = engine.xp.ones(n, np.float32)
     low = [0, 5, (1 << 31) - 1, 1 << 31, (1 << 31) + TILE, n - 1]
     values[engine.xp.asarray(low)] = -1
-    assert topk(engine.kernels, engine.xp, values, 8).tolist() == [*low, 1, 2]
+    best = engine.best(8)
+    best.push(values, 0)
+    assert best.finish()[0].tolist() == [*low, 1, 2]

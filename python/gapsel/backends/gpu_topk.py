@@ -7,14 +7,11 @@ can run the same lines on NumPy and a CPU.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from gapsel.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from gapsel.errors import DataError
 
 # As topk.cu has them.
 THREADS, ALONE, TILE, DIGITS = 256, 1024, 4096, 2048
@@ -58,11 +55,13 @@ class TopK:
 
     def push(self, values: Array, first_row: int) -> None:
         """Offer values (n,) float32, the rows of which count from ``first_row``."""
-        self._push(values, None, first_row)
-
-    def push_rows(self, values: Array, rows: Array) -> None:
-        """Offer values (n,) float32 of ascending rows (n,) int64."""
-        self._push(values, rows, 0)
+        values = self._xp.ascontiguousarray(values, np.float32)
+        for first in range(0, len(values), self._room):
+            piece = values[first : first + self._room]
+            if self._most + len(piece) > len(self._values):
+                self._make_room(len(piece))
+            self._keep(piece, None, len(piece), first_row + first, (self._values, self._rows), append=True)
+            self._most += len(piece)
 
     def finish(self) -> tuple[Array, Array]:
         """Return the best rows (k,) int64 in order of (value, row), and their values (k,) float32, on the device.
@@ -81,16 +80,6 @@ class TopK:
             self._run("fetch", n, THREADS, keys, self._values, self._rows, n, values, rows)
         return rows, values
 
-    def _push(self, values: Array, rows: Array | None, first_row: int) -> None:
-        values = self._xp.ascontiguousarray(values, np.float32)
-        for first in range(0, len(values), self._room):
-            piece = values[first : first + self._room]
-            if self._most + len(piece) > len(self._values):
-                self._make_room(len(piece))
-            part = None if rows is None else rows[first : first + self._room]
-            self._keep(piece, part, len(piece), first_row + first, (self._values, self._rows), append=True)
-            self._most += len(piece)
-
     def _make_room(self, wanted: int) -> None:
         self._most = self._count()
         if self._most + wanted > len(self._values):
@@ -106,7 +95,7 @@ class TopK:
             )
             self._run_alone("choose", self._digits, bits, self._state)
         kept = self._entries(self.k)
-        self._keep(self._values, self._rows, n, 0, kept, append=False)
+        self._keep(self._values, self._rows, n, -1, kept, append=False)
         self._values[: self.k], self._rows[: self.k] = kept
         self._state[TIES] = 0  # later rows lose to all that equal the bar
         self._most = self.k
@@ -137,29 +126,3 @@ class TopK:
         if row != NONE:
             msg = f"values[{row}] is NaN: it must be a number"
             raise DataError(msg)
-
-
-def topk(kernels: Kernels, xp: Any, values: Array, k: int) -> Array:  # noqa: ANN401 (a module)
-    """Return the rows (k,) int64 of the k lowest of ``values`` (n,) float32, in order of (value, row), on the device.
-
-    Raises UsageError if k exceeds n, DataError for a NaN.
-    """
-    if k > len(values):
-        msg = f"k is {k} but there are only {len(values)} rows: ask for at most {len(values)}"
-        raise UsageError(msg)
-    best = TopK(kernels, xp, k)
-    best.push(values, 0)
-    return best.finish()[0]
-
-
-def merge(kernels: Kernels, xp: Any, parts: Sequence[tuple[Array, Array]], k: int) -> tuple[Array, Array]:  # noqa: ANN401
-    """Return the k best of what several TopK finished with: rows (k,) and values (k,).
-
-    ``parts`` are rows and values on one device, each in any order, of disjoint rows.
-    """
-    rows = xp.concatenate([part[0] for part in parts])
-    values = xp.concatenate([part[1] for part in parts])
-    order = xp.argsort(rows)
-    best = TopK(kernels, xp, k)
-    best.push_rows(values[order], rows[order])
-    return best.finish()

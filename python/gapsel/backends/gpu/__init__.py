@@ -185,7 +185,8 @@ def _together(job: Job, parts: list[Yield]) -> Sweep:
     if job.k:
         best = [part.top for part in parts if part.top is not None]
         rows, values = (np.concatenate(column) for column in zip(*best, strict=True))
-        order = np.lexsort((rows, values))[: job.k]
+        # Each share is sorted, and shares follow one another in the order of the rows: a stable sort merges them.
+        order = np.argsort(values, kind="stable")[: job.k]
         top = rows[order], values[order]
     q = _spread([part.q for part in parts], job) / n
     return Sweep(q=q, value=value, hard=hard, entropy=entropy, gram=gram, gram_q=gram_q, top=top)
