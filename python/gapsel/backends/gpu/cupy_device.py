@@ -155,11 +155,13 @@ class CupyDevice:
 
     def copy(self, source: Array, target: Array) -> None:
         """See Device."""
-        width = source.itemsize * (source.shape[1] if source.ndim > 1 else 1)
-        self._cupy.cuda.runtime.memcpy2DAsync(
-            target.data.ptr, target.strides[0], source.data.ptr, source.strides[0], width, source.shape[0],
-            self._cupy.cuda.runtime.memcpyDeviceToDevice, self._stream.ptr,
-        )  # fmt: skip
+        runtime, stream = self._cupy.cuda.runtime, self._stream.ptr
+        kind, to, start = runtime.memcpyDeviceToDevice, target.data.ptr, source.data.ptr
+        if source.flags.c_contiguous and target.flags.c_contiguous:
+            runtime.memcpyAsync(to, start, source.nbytes, kind, stream)
+            return
+        rows, width = source.shape[0], source.itemsize * source.shape[1]
+        runtime.memcpy2DAsync(to, target.strides[0], start, source.strides[0], width, rows, kind, stream)
 
     def zero(self, array: Array) -> None:
         """See Device."""
