@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from solve import CACHE, ROOT, demo_vectors, drawn
 
 from gapsel.backends.cpu import CpuBackend
+from gapsel.bench.cases import demo_vectors, drawn
 from gapsel.config import Settings
 from gapsel.cost import measure_scale
 from gapsel.potentials import Rows, Task, solve
@@ -36,6 +36,8 @@ from gapsel.records import Cost, Target
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / "target" / "bench"
 RECORD = ROOT / "docs" / "growth.json"
 FILE = CACHE / "growth.npy"
 CHUNK = 1 << 16
@@ -78,12 +80,12 @@ class Result:
 
 def write_pool(n: int) -> None:
     """Write n vectors (n, d) float16, each chunk seeded by the number of its first row."""
-    vectors = demo_vectors("pool")
+    vectors = demo_vectors("pool", CACHE)
     file = np.lib.format.open_memmap(FILE, "w+", np.float16, (n, vectors.shape[1]))
 
     def fill(first: int) -> None:
         rows = min(CHUNK, n - first)
-        file[first : first + rows] = drawn(vectors, rows, first)
+        file[first : first + rows] = drawn(vectors, rows, vectors.shape[1], first)
 
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         list(workers.map(fill, range(0, n, CHUNK)))
@@ -144,7 +146,8 @@ def pool_rows(n: int) -> Rows:
 def run(case: Case) -> Result:
     """Solve one case, then measure what one of its sweeps costs."""
     backend, cost = CpuBackend(case.threads), Cost()
-    y = drawn(demo_vectors("target_mix"), case.m, 1).astype(np.float32)
+    vectors = demo_vectors("target_mix", CACHE)
+    y = drawn(vectors, case.m, vectors.shape[1], 1)
     target = Target(y, np.full(case.m, 1 / case.m))
     with peak_memory() as peak:
         began = time.perf_counter()

@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from solve import ROOT
+from growth import ROOT
 
 from gapsel.report.axes import Axis
 

@@ -10,43 +10,16 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel import corpus
 from gapsel.backends.cpu import CpuBackend
+from gapsel.bench.cases import demo_vectors, drawn
 from gapsel.cost import measure_scale
 from gapsel.potentials import Rows, Task, solve
 from gapsel.records import Cost, Target
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / "target" / "bench"
-JITTER = 0.3
-
-
-def demo_vectors(name: str) -> NDArray[np.float32]:
-    """Return the vectors of one demo file, from the cache if they are there."""
-    cached = CACHE / f"{name}.npy"
-    if not cached.exists():
-        from gapsel import embed
-
-        texts = [text for batch in corpus.read([ROOT / "examples/demo" / f"{name}.jsonl.gz"]) for text in batch.texts]
-        CACHE.mkdir(parents=True, exist_ok=True)
-        np.save(cached, embed.load().encode(texts).vectors)
-    loaded: NDArray[np.float32] = np.load(cached)
-    return loaded
-
-
-def drawn(vectors: NDArray[np.float32], rows: int, seed: int) -> NDArray[np.float16]:
-    """Draw rows with jitter, on the unit sphere."""
-    rng = np.random.default_rng(seed)
-    x = vectors[rng.integers(len(vectors), size=rows)]
-    x = x + rng.standard_normal(x.shape, np.float32) * np.float32(JITTER / np.sqrt(x.shape[1]))
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
+CACHE = Path(__file__).resolve().parent.parent / "target" / "bench"
 
 
 def main() -> None:
@@ -61,10 +34,10 @@ def main() -> None:
     parser.add_argument("--eps", type=float, nargs="+", default=[0.05, 0.02, 0.01], help="times the mean cost")
     parser.add_argument("--mass", type=float, nargs="+", default=[0.0, 0.5, 1.0])
     options = parser.parse_args()
-    pool = (
-        np.load(options.pool, mmap_mode="r")[: options.n] if options.pool else drawn(demo_vectors("pool"), options.n, 0)
-    )
-    y = np.load(options.target)[: options.m] if options.target else drawn(demo_vectors("target_mix"), options.m, 1)
+    pool = np.load(options.pool, mmap_mode="r") if options.pool else demo_vectors("pool", CACHE)
+    y = np.load(options.target) if options.target else demo_vectors("target_mix", CACHE)
+    pool = pool[: options.n] if options.pool else drawn(pool, options.n, pool.shape[1], 0).astype(np.float16)
+    y = y[: options.m] if options.target else drawn(y, options.m, y.shape[1], 1)
     target = Target(np.ascontiguousarray(y, np.float32), np.full(len(y), 1 / len(y)))
     backend, cost, rows = CpuBackend(options.threads), Cost(), Rows.whole([pool], options.k)
     scale = measure_scale(rows.sample(2048, np.random.default_rng(0)).shards[0], target, cost)
