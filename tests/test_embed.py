@@ -15,11 +15,11 @@ import pytest
 
 from gapsel import embed, progress
 from gapsel.embed import packing
-from gapsel.embed.encoder import _batches
+from gapsel.embed.encoder import _batches, _lagging
 from gapsel.errors import DataError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -308,3 +308,18 @@ def test_progress_lines_carry_rate_and_time_left(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "embed: 2,500 of 100,000 documents, 250 documents/s, 6 min left\n"
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 100])
+def test_batches_are_fetched_in_order_and_late(count: int) -> None:
+    """What keeps a GPU at work: as many batches as said are under way when one is fetched."""
+    made: list[int] = []
+
+    def batches() -> Iterator[int]:
+        for number in range(10):
+            made.append(number)
+            yield number
+
+    fetched = [(number, len(made)) for number in _lagging(batches(), count)]
+    assert [number for number, _ in fetched] == list(range(10))
+    assert all(under_way == min(number + 1 + count, 10) for number, under_way in fetched)
