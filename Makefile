@@ -21,10 +21,10 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test test-rust test-python lint format bench wheel lock clean
+.PHONY: help setup demo test test-rust test-python lint format bench bench-gpu wheel lock clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The stamps below make set-up a thing that is done once, and again only when what it depends on changes.
 $(VENV)/.tools: requirements/tools.txt
@@ -77,6 +77,10 @@ format: setup ## fix what can be fixed by machine
 bench: setup $(VENV)/.bench ## gapsel beside other solvers: a record in benches/record, and the README's figures
 	$(BIN)/gapsel bench --threads $(THREADS) --record benches/record
 	$(BIN)/python benches/readme.py
+
+bench-gpu: setup $(VENV)/.bench ## gapsel on a GPU, in under ten minutes: a record in benches/record/gpu
+	$(UV) pip install --quiet 'cupy-cuda13x[ctk]>=14' 'flash-sinkhorn>=0.4'
+	$(BIN)/python benches/gpu.py
 
 wheel: setup ## build the wheel (one for all Pythons from 3.10) into dist/
 	$(BIN)/maturin build --release $(LOCKED) --out dist
