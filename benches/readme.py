@@ -32,7 +32,8 @@ def newest() -> dict[str, Any]:
 
 def text_cases(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the cases that differ in eps alone, largest eps first."""
-    return {name: case for name, case in found["cases"].items() if name.startswith("text-")}
+    cases = {name: case for name, case in found["cases"].items() if name.startswith("text-")}
+    return dict(sorted(cases.items(), key=lambda item: -item[1]["relative_eps"]))
 
 
 def markdown(rows: list[list[str]]) -> str:

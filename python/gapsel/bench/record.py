@@ -74,12 +74,12 @@ def describe(case: Case, eps: float, steps: dict[str, int], rows: int) -> dict[s
 
 
 def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return the older record with the newer one's results put into it."""
+    """Return the older record with the newer one's results put into it, its cases in the order of their names."""
     cases = dict(old["cases"])
     for name, case in new["cases"].items():
         engines = {**cases.get(name, {}).get("engines", {}), **case["engines"]}
         cases[name] = {**case, "engines": engines}
-    return {**new, "cases": cases}
+    return {**new, "cases": dict(sorted(cases.items()))}
 
 
 def path(folder: Path, record: dict[str, Any]) -> Path:
