@@ -262,6 +262,13 @@ def test_out_of_memory_halves_the_block_and_goes_on(monkeypatch: pytest.MonkeyPa
     assert sizes == [3072, 1536]
 
 
+def test_a_small_pool_of_few_dimensions_takes_little_memory() -> None:
+    """The block of a streamed pool is as long as its bytes allow, but no longer than the pool."""
+    p = problem(30, 5, 1, dtype=np.float16, lam=0.0)
+    backend = GpuBackend([EmulatedGpu(1 << 22)], trusted=True)
+    assert_agrees(p, p.sweep(backend), p.sweep(REFERENCE))
+
+
 def test_too_little_memory_says_so() -> None:
     p = problem(600, 300, 9)
     with pytest.raises(DeviceError, match=r"GiB free, too little to multiply 512 rows of the pool with \d+ targets"):

@@ -110,7 +110,7 @@ class Preparation:
 
         A piece is valid for what is asked of the device before the next one is taken.
         """
-        rows = self.block_rows(pool, most)
+        rows = min(self.block_rows(pool, most), len(wanted))
         room = empty_piece(self.device, self.form, rows, direct=self.form.direct)
         for block, raw in self._raw(pool, wanted, rows):
             piece = room[: block.rows]
