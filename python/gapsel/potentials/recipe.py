@@ -3,7 +3,7 @@
     1. nested random samples (4m, 16m, 64m rows), each solved to its own sampling noise, eps annealed on the first
     2. full sweeps: exact gradients, the last sample's Hessian corrected by secants
     3. for mass > 0: a shortlist (the rows of lowest f as they are, a weighted sample of the rest), solved at that mass
-    4. full sweeps at that mass, to the tolerance
+    4. full sweeps at that mass, to the tolerance; at a large mass the shortlist is solved again between them
 
 Why this order: a sample knows the Hessian long before it knows the solution, and the rows that a selection could
 choose lie among the lowest f of plain transport (mass 0). The measurements behind the constants are in docs/method.md.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gapsel.potentials.rows import Rows, Shortlist
     from gapsel.records import Box, Cost, CostScale, Target
 
-# Sample sizes in units of m; a sample of more than a third of the pool is not worth its sweeps.
+# Sample sizes in units of m.
 _LEVELS = (4, 16, 64)
 _SMALLEST_SAMPLE = 1024
 # A sample of more than this part of the pool is not worth its sweeps.
@@ -217,7 +217,8 @@ class _Recipe:
         for _ in range(_ROUNDS):
             off_list = missed_mass(seen.f, short, task) > _MISSED * seen.error
             newton_leads = task.mass < _LISTS_LEAD and (seen.error <= _LISTED or not off_list)
-            if seen.error <= task.tolerance or newton_leads or self._settled(dual, seen, at.curvature):
+            done = seen.error <= task.tolerance or self.full_sweeps >= task.max_sweeps
+            if done or newton_leads or self._settled(dual, seen, at.curvature):
                 break
             short = task.rows.shortlist(seen.f, *sizes, rng) if off_list else short
             at = self._tilted(short, seen, None if off_list else at.point)
@@ -235,7 +236,8 @@ class _Recipe:
         """Solve on a shortlist, tilted to the gradient that the pool was seen to have; ``known``: the list there."""
         task, dual = self.task, self._dual(short.rows, self.task.mass, self.task.eps)
         if known is None:
-            known = dual.at(seen.g, gram=True, want_f=True, rough=dual.bears_rounding)
+            gram = gram_pays(len(seen.g), dual.rows.d)
+            known = dual.at(seen.g, gram=gram, want_f=True, rough=dual.bears_rounding)
             self._note("shortlist", dual, known)
         dual = dual.tilted(known.sweep.q, seen.sweep.q)
         start = dual.point(known.g, known.sweep, known.f, rough=known.rough)
