@@ -71,8 +71,7 @@ def ascend(
     only the "first" may, the point that it ends with is exact. ``watch`` is called with every point looked at.
     """
     rough = "never" if not dual.bears_rounding or (rough == "first" and max_sweeps == 1) else rough
-    loop = _Loop(dual, curvature, tolerance, rough=rough, secants=secants, want_f=want_f, watch=watch)
-    loop.stop = stop
+    loop = _Loop(dual, curvature, tolerance, rough=rough, secants=secants, stop=stop, want_f=want_f, watch=watch)
     here = loop.look(start, gram=True) if isinstance(start, np.ndarray) else start
     while loop.sweeps < max_sweeps and not loop.done(here):
         here = loop.advance(here)
@@ -97,13 +96,14 @@ class _Loop:
         *,
         rough: Rough,
         secants: bool,
+        stop: Callable[[Point, Curvature], bool] | None,
         want_f: bool,
         watch: Callable[[Point], None] | None,
     ) -> None:
         self.dual = dual
         self.curvature = curvature
         self.sweeps = 0
-        self.stop: Callable[[Point, Curvature], bool] | None = None
+        self._stop = stop
         self._tolerance = tolerance
         self._gram_pays = gram_pays(len(dual.target.b), dual.rows.d)
         self._rough = rough
@@ -117,7 +117,7 @@ class _Loop:
     def done(self, here: Point) -> bool:
         """Whether the tolerance is met, for certain, or steps are refused again and again: D has met its noise."""
         met = here.error <= self._tolerance or self._rejected > _REJECTIONS
-        met = met or (self.stop is not None and self.stop(here, self.absorb(here)))
+        met = met or (self._stop is not None and self._stop(here, self.absorb(here)))
         return met and not self.unsure(here)
 
     def unsure(self, here: Point) -> bool:
