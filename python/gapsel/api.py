@@ -11,7 +11,8 @@ from gapsel import backends, model, selection, store
 from gapsel.config import Settings, rows_for
 from gapsel.cost import measure_scale
 from gapsel.errors import DataError, UsageError
-from gapsel.pipeline.steps import MODEL, SCALE_ROWS, check_weights
+from gapsel.pipeline.weights import check_weights
+from gapsel.pipeline.work import MODEL, SCALE_ROWS
 from gapsel.potentials import Rows, Task, solve
 from gapsel.records import Cost, Target
 

@@ -1,12 +1,13 @@
 """The corridor: `run` does everything, each door does one step, and all of them over one run folder.
 
-embed   texts -> vectors            vectors.py
-fit     vectors -> potentials       steps.py
-score   potentials -> scores        steps.py
-select  scores -> selection         steps.py
-report  selection -> one HTML file  steps.py, evidence.py
+embed   texts -> vectors            embed.py, vectors.py
+fit     vectors -> potentials       fit.py
+score   potentials -> scores        score.py
+select  scores -> selection         select.py
+report  selection -> one HTML file  report.py, evidence.py
 
-folder.py keeps the record of what is done; ahead.py reads and tokenizes one batch ahead of the model.
+steps.py leads through them; folder.py keeps the record of what is done; work.py is what they share; ahead.py reads and
+tokenizes one batch ahead of the model.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from typing import TYPE_CHECKING, Any
 from gapsel.config import STEPS, Settings
 from gapsel.errors import UsageError
 from gapsel.pipeline.folder import RunFolder, plain, read_json
-from gapsel.pipeline.steps import FINDINGS, Run, advance_to, read_selection
+from gapsel.pipeline.report import FINDINGS
+from gapsel.pipeline.select import read_selection
+from gapsel.pipeline.steps import advance_to
+from gapsel.pipeline.work import Run
 
 if TYPE_CHECKING:
     import os

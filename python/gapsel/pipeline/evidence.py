@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from gapsel.config import Settings
     from gapsel.findings import Certificate, Interval
-    from gapsel.pipeline.steps import Run
+    from gapsel.pipeline.work import Run
     from gapsel.potentials import Rows
     from gapsel.store import Store
 

@@ -1,0 +1,62 @@
+"""The command line: flags made from the settings, results on stdout, progress and errors on stderr, exit codes.
+
+0 done    2 usage    3 bad data    4 not converged (all files are written)
+
+    doors.py   the commands that advance a run folder    words.py   what they did, told to people
+    flags.py   settings as flags                         bench.py, doctor.py   the other commands, one file each
+
+A file of commands has ``add``, which adds them to the parser, each with the function that does it as its default "do".
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from gapsel import __version__
+from gapsel.cli import bench, doctor, doors
+from gapsel.errors import DataError, GapselError
+
+__all__ = ["build_parser", "main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    given = vars(build_parser().parse_args(arguments))
+    do = given.pop("do")
+    try:
+        return int(do(**given))
+    except GapselError as error:
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # Whoever read the results has seen enough; what is still buffered must not fail at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}: check the disk and its permissions", DataError.exit_code)
+    except MemoryError:
+        return _fail("there is not enough memory: give fewer documents, or a machine with more of it", 1)
+    except KeyboardInterrupt:
+        return _fail("stopped; the same command goes on from here", 130)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"gapsel: {message}", file=sys.stderr)
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser: one subcommand for each door, one flag for each setting that the door takes."""
+    parser = argparse.ArgumentParser(
+        prog="gapsel",
+        description="Choose, out of many documents, the few that move a model's data toward a task.",
+        epilog="Exit codes: 0 done, 2 usage, 3 bad data, 4 not converged. `gapsel COMMAND --help` says more.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"gapsel {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for one in (doors, bench, doctor):
+        one.add(commands)
+    return parser

@@ -1,0 +1,57 @@
+"""Settings as flags: one for each setting that a command takes, with its help and its default."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import typing
+from typing import Any, Literal, TypeAlias
+
+from gapsel.config import Settings
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
+
+# The doors that begin a run folder; the others go on in one.
+BEGIN = ("run", "embed")
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Flags in a column of their own, wide enough for most of them."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32)
+
+
+def add_settings(command: argparse.ArgumentParser, door: str) -> None:
+    """Add the flags of one door. What is not given is left out, so that it may be the default or as it was."""
+    hints = typing.get_type_hints(Settings)
+    for field in dataclasses.fields(Settings):
+        if door not in field.metadata["doors"]:
+            continue
+        flags = [*([field.metadata["short"]] if "short" in field.metadata else []), f"--{field.name.replace('_', '-')}"]
+        command.add_argument(
+            *flags, dest=field.name, default=argparse.SUPPRESS, help=_help_of(field, door).replace("%", "%%"),
+            **_form(hints[field.name], field.metadata.get("metavar")),
+        )  # fmt: skip
+
+
+def _help_of(field: dataclasses.Field[Any], door: str) -> str:
+    """Return a flag's help with its default, which in a run folder is what stands there."""
+    text: str = field.metadata["help"]
+    if door not in BEGIN:
+        return f"{text.partition(' (default')[0].partition(', default')[0]} (default: as in the run)"
+    if "default" in text or field.default in {(), None}:
+        return text
+    shown = ("yes" if field.default else "no") if isinstance(field.default, bool) else field.default
+    return f"{text} (default: {shown})"
+
+
+def _form(kind: Any, metavar: str | None) -> dict[str, Any]:  # noqa: ANN401 - a type hint
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if typing.get_origin(kind) is Literal:
+        return {"choices": typing.get_args(kind)}
+    if typing.get_origin(kind) is tuple:
+        return {"nargs": "+", "metavar": metavar}
+    plain = next((one for one in (int, float) if one in (kind, *typing.get_args(kind))), str)
+    return {"type": plain, "metavar": metavar or {int: "N", float: "X", str: "NAME"}[plain]}

@@ -1,0 +1,85 @@
+"""What the doors did, told to people, and as JSON to machines."""
+
+from __future__ import annotations
+
+import math
+from json import dumps
+from typing import Any
+
+
+def in_json(summary: dict[str, Any]) -> str:
+    """Return what there is to tell as JSON, and nothing that JSON has not."""
+    return dumps(summary, indent=2, sort_keys=True, allow_nan=False)
+
+
+def in_words(door: str, summary: dict[str, Any]) -> str:
+    """Say what was done, for people."""
+    steps, folder = summary["steps"], summary["folder"]
+    if summary["findings"]:
+        return "\n".join([*_answer(summary["findings"]), *_files(folder, steps)])
+    if door == "embed":
+        pool, target = steps["embed"]["pool"], steps["embed"]["target"]
+        return (
+            f"{pool['rows']:,} documents of the pool and {target['rows']:,} of the target have vectors of {pool['d']} "
+            f"dimensions; {pool['rejected'] + target['rejected']:,} rows were set aside. They lie in {folder}/vectors"
+        )
+    if door == "fit":
+        fit = steps["fit"]
+        return (
+            f"marginal error {fit['marginal_error']:.1e} in {fit['full_sweeps']} sweeps of the pool at eps "
+            f"{fit['eps']:.4g}; a document sees about {fit['perplexity']:.0f} targets. {folder}/model.safetensors"
+        )
+    if door == "score":
+        return f"{steps['score']['rows']:,} documents have scores, in {folder}/scores"
+    chosen = steps["select"]
+    words = f"Chose {chosen['k']:,} documents, at mass {chosen['mass']:g}."
+    return "\n".join([words, _certainty(chosen["certificate"], chosen["mass"]), *_files(folder, steps)])
+
+
+def _answer(found: dict[str, Any]) -> list[str]:
+    chose = f"Chose {found['k']:,} of {found['n']:,} documents for {found['m']:,} examples of the task"
+    lines = [
+        f"{chose}, at mass {found['mass']:g}.",
+        "",
+        f"  {'OT distance to the target':26}{'mixture':>18}{'alone':>18}{'precision':>12}{'overlap':>10}",
+        f"  {'the pool itself':26}{_interval(found['pool_distance']):>18}",
+    ]
+    for one in found["methods"]:
+        precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
+        distances = f"{_interval(one['mixture']):>18}{_interval(one['alone']):>18}"
+        lines.append(f"  {one['name']:26}{distances}{precision:>12}{one['overlap']:>10.0%}")
+    lines += ["", "  " + _certainty(found["certificate"], found["mass"])]
+    state = "converged" if found["converged"] else "NOT CONVERGED"
+    lines.append(
+        f"  {state}: marginal error {found['marginal_error']:.1e} in {found['full_sweeps']} sweeps of the pool"
+    )
+    if found["rejected_rows"]:
+        lines.append(f"  {found['rejected_rows']:,} rows could not be used: see rejected*.jsonl")
+    for title, key in (("Some of the chosen:", "chosen"), ("Barely not chosen:", "barely_rejected")):
+        lines += ["", title, *(_line(example) for example in found[key][:5])]
+    return lines
+
+
+def _certainty(certificate: dict[str, Any], mass: float) -> str:
+    if mass == 0:
+        return "at mass 0 the choice is one gradient step: the documents of the lowest scores, which is exact"
+    # Rounded up, for it is an upper bound; the tolerance of the solver carries no more than a tenth.
+    percent = max(0.1, math.ceil(10 * certificate["percent"]) / 10)
+    return f"certificate: no other choice of this size can beat it by more than {percent:g} % of what is attainable"
+
+
+def _interval(interval: dict[str, float]) -> str:
+    return f"{interval['lower']:.3f} .. {interval['upper']:.3f}"
+
+
+def _line(example: dict[str, Any]) -> str:
+    text = " ".join((example["text"] or "").split())
+    label = f" [{example['label']}]" if example["label"] else ""
+    return f"  {example['rank']:>6}  {example['score']:+.4f}  {example['id']}{label}  {text[:90]}".rstrip()
+
+
+def _files(folder: str, steps: dict[str, Any]) -> list[str]:
+    lines = ["", f"Selection  {folder}/{steps['select']['file']}", f"Scores     {folder}/scores/"]
+    if "report" in steps:
+        lines.append(f"Report     {folder}/report.html")
+    return lines

@@ -1,0 +1,31 @@
+"""The first door: texts to vectors. What can be known to be wrong is said before the long work begins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gapsel.config import rows_for
+from gapsel.pipeline.evidence import check_labels
+from gapsel.pipeline.fit import check_d
+from gapsel.pipeline.vectors import SIDES, load_encoder, look_at, write_side
+from gapsel.pipeline.weights import read_weights
+
+if TYPE_CHECKING:
+    from gapsel.pipeline.work import Run
+
+
+def embed_step(run: Run) -> dict[str, Any]:
+    """Look at both sides, then write their vectors."""
+    sides = [look_at(run.settings, side) for side in SIDES]
+    pool, target = sides
+    rows_for(run.settings.k, pool.rows)
+    read_weights(run.settings.pool_weights, pool.rows, "pool")
+    read_weights(run.settings.target_weights, target.rows, "target")
+    check_labels(run.settings)
+    encoder = load_encoder(run.settings, sides)
+    check_d(pool.d, target.d)
+    run.folder.writes("embed")
+    found = {side.name: write_side(run.settings, run.path, side, encoder, quiet=run.quiet) for side in sides}
+    run.forget("pool", "target_store", "rows")
+    files = [file for _, written in found.values() for file in written]
+    return {**{name: facts for name, (facts, _) in found.items()}, "files": files}

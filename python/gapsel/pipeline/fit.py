@@ -1,0 +1,58 @@
+"""The second door: vectors to potentials, saved as the model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gapsel import model
+from gapsel.errors import DataError
+from gapsel.pipeline.weights import read_weights
+from gapsel.pipeline.work import MODEL
+from gapsel.potentials import solve
+from gapsel.progress import track
+from gapsel.records import Cost, Target
+
+if TYPE_CHECKING:
+    from gapsel.pipeline.work import Run
+
+
+def fit_step(run: Run) -> dict[str, Any]:
+    """Vectors to potentials, saved as the model."""
+    target = _target(run)
+    check_d(run.pool.d, run.target_store.d)
+    _same_embedder(run)
+    task = run.task(target, Cost(run.settings.cost, run.settings.normalize))
+    with track("fit", None, "sweeps", enabled=not run.quiet) as advance:
+        solution = solve(task, run.backend, watch=lambda _stage: advance(1))
+    calibration = model.Calibration.of(solution.f, run.rows.a)
+    embedder = run.target_store.fingerprint.get("embedder", {})
+    fitted = model.Model(solution.potentials, calibration, embedder if isinstance(embedder, dict) else {})
+    run.folder.writes("fit")
+    fitted.save(run.path / MODEL)
+    run.forget("model")
+    return {"eps": task.eps, "scale": asdict(task.scale), **asdict(solution.potentials.evidence), "files": [MODEL]}
+
+
+def _target(run: Run) -> Target:
+    shards = run.target_store.shards
+    y = np.ascontiguousarray(np.concatenate([np.asarray(shard, np.float32) for shard in shards]))
+    b = read_weights(run.settings.target_weights, len(y), "target")
+    return Target(y, np.full(len(y), 1.0 / len(y)) if b is None else b / b.sum())
+
+
+def _same_embedder(run: Run) -> None:
+    made = [one.fingerprint.get("embedder") for one in (run.pool, run.target_store)]
+    hashes = [one.get("hash") if isinstance(one, dict) else None for one in made]
+    if None not in hashes and hashes[0] != hashes[1]:
+        msg = "pool and target were embedded differently: embed both with the same model and settings"
+        raise DataError(msg)
+
+
+def check_d(pool: int, target: int) -> None:
+    """Raise DataError unless both sides have vectors of as many dimensions."""
+    if pool != target:
+        msg = f"the pool's vectors have {pool} dimensions, the target's {target}: embed both with the same model"
+        raise DataError(msg)

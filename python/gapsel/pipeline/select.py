@@ -1,0 +1,69 @@
+"""The fourth door: scores to the selection, written in the user's own format, with its certificate."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gapsel import corpus, selection
+from gapsel.errors import DataError
+from gapsel.files import write_json
+from gapsel.findings import Certificate
+from gapsel.pipeline.folder import plain, read_json
+from gapsel.pipeline.vectors import has_texts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gapsel.pipeline.work import Run
+    from gapsel.selection import Selection
+
+SELECTION = "selection.json"
+
+
+def select_step(run: Run) -> dict[str, Any]:
+    """Scores to the selection, written in the user's own format, with its certificate."""
+    p = run.model.potentials
+    chosen = selection.select(run.f, run.k, run.rows, p, run.backend)
+    certificate = selection.certify(run.f, chosen.rows, run.task(p.target, p.cost), p, run.backend)
+    run.folder.writes("select")
+    written = _write_selected(run, chosen)
+    for old in set(run.path.glob("selected.*")) - {written}:
+        old.unlink()
+    about = {"k": run.k, "mass": run.settings.mass, "cut": float(chosen.scores[-1]), "certificate": asdict(certificate)}
+    rows = {name: getattr(chosen, name).tolist() for name in ("rows", "scores", "nearest")}
+    write_json(run.path / SELECTION, plain({**about, **rows}))
+    return {**about, "file": written.name, "files": [written.name, SELECTION]}
+
+
+def read_selection(run: Run) -> tuple[Selection, Certificate]:
+    """Read what select_step wrote. Raises DataError for anything else."""
+    file = run.path / SELECTION
+    saved = read_json(file)
+    try:
+        chosen = selection.Selection(
+            np.array(saved["rows"], np.int64),
+            np.array(saved["scores"], np.float64),
+            np.array(saved["nearest"], np.int32),
+        )
+        return chosen, Certificate(**saved["certificate"])
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{file}: cannot be read as a selection ({error}): delete it, and give the same command again"
+        raise DataError(msg) from error
+
+
+def _write_selected(run: Run, chosen: Selection) -> Path:
+    nearest = run.target_store.ids(chosen.nearest)
+    rank = np.arange(1, len(chosen.rows) + 1)
+    settings = run.settings
+    if not has_texts(settings, "pool"):
+        picked = corpus.Chosen(chosen.rows, chosen.scores, rank, nearest)
+        return corpus.write_selected_vectors(run.path, run.pool.ids(chosen.rows), picked)
+    within = run.pool.row_numbers(chosen.rows)
+    picked = corpus.Chosen(within, chosen.scores, rank, nearest, run.pool.text_hashes(chosen.rows))
+    by_source = corpus.by_source(run.pool.sources(chosen.rows), picked)
+    return corpus.write_selected(
+        settings.pool, run.path, by_source, text_field=settings.text_field, id_field=settings.id_field
+    )

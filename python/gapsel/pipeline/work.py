@@ -1,0 +1,115 @@
+"""One run at work: its folder, its settings, and what its steps share."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gapsel import backends, model
+from gapsel.config import rows_for
+from gapsel.cost import measure_scale
+from gapsel.errors import DataError
+from gapsel.pipeline.vectors import open_side
+from gapsel.pipeline.weights import read_weights
+from gapsel.potentials import Rows, Task
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from gapsel.backends import Backend
+    from gapsel.config import Settings
+    from gapsel.pipeline.folder import RunFolder
+    from gapsel.records import Cost, Target
+    from gapsel.store import Store
+
+MODEL = "model.safetensors"
+SCORES = "scores"
+SCALE_ROWS = 2048
+
+
+@dataclass
+class Run:
+    """One run at work: its folder, its settings, and what its steps share."""
+
+    folder: RunFolder
+    quiet: bool = False
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this run."""
+        return self.folder.settings
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
+    @cached_property
+    def backend(self) -> Backend:
+        """What sweeps the pool."""
+        return backends.choose(self.settings.backend, self.settings.threads)
+
+    @cached_property
+    def pool(self) -> Store:
+        """The pool's vectors, checked."""
+        return open_side(self.settings, self.path, "pool")
+
+    @cached_property
+    def target_store(self) -> Store:
+        """The target's vectors, checked."""
+        return open_side(self.settings, self.path, "target")
+
+    @cached_property
+    def model(self) -> model.Model:
+        """The fitted model."""
+        return model.load(self.path / MODEL)
+
+    @cached_property
+    def f(self) -> NDArray[np.float32]:
+        """The potential of every row of the pool (n,), from the scores."""
+        files = [self.path / file for file in self.folder.facts("score")["files"]]
+        try:
+            columns = [pq.read_table(file, columns=["potential"]).column(0).to_numpy() for file in files]
+        except (OSError, pa.ArrowException) as error:
+            msg = f"{self.path / SCORES}: cannot be read ({error}): delete the folder, and give the same command again"
+            raise DataError(msg) from error
+        return np.concatenate(columns).astype(np.float32)
+
+    @property
+    def k(self) -> int:
+        """How many documents are to be chosen."""
+        return rows_for(self.settings.k, self.pool.n)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The pool's rows with their weights."""
+        a = read_weights(self.settings.pool_weights, self.pool.n, "pool")
+        return Rows.whole(self.pool.shards, self.k, a)
+
+    def task(self, target: Target, cost: Cost) -> Task:
+        """Return the problem that these settings pose."""
+        s = self.settings
+        sample = self.rows.sample(min(SCALE_ROWS, self.rows.n), np.random.default_rng(s.seed)).shards[0]
+        scale = measure_scale(sample, target, cost)
+        return Task(
+            self.rows, target, cost, scale, scale.eps(s.relative_eps), s.mass, s.tolerance, s.max_sweeps, s.seed
+        )
+
+    def say(self, text: str) -> None:
+        """Tell on stderr which step is at work."""
+        if not self.quiet:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+    def forget(self, *names: str) -> None:
+        """Let go of what was read, since a step has written it anew."""
+        for name in names:
+            self.__dict__.pop(name, None)
