@@ -116,10 +116,7 @@ def _distance(run: Run, rows: Rows, heavy: int = 0) -> Interval:
 def _compositions(
     run: Run, chosen: NDArray[np.int64], labels: Mapping[str, Sequence[str | None]]
 ) -> tuple[Composition, ...]:
-    sources = Counter[str]()
-    for at in range(len(run.pool.shards)):
-        counted = run.pool.table(at).column("source").value_counts().to_pylist()
-        sources.update({_shown(pair["values"]): pair["counts"] for pair in counted})
+    sources = Counter({_shown(source): rows for source, rows in run.pool.source_counts().items()})
     found = [_composition("source", sources, Counter(map(_shown, run.pool.sources(chosen))), None)]
     if labels["pool"]:
         pool = Counter(map(_name, labels["pool"]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -12,10 +14,13 @@ from gapsel.files import whole
 from gapsel.pipeline.work import SCORES
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from gapsel.pipeline.work import Run
+
+
+# Rows of a row group, the part of a table that is in memory.
+_GROUP_ROWS = 1 << 17
 
 
 def score_step(run: Run) -> dict[str, Any]:
@@ -35,12 +40,17 @@ def _write_scores(
     run: Run, at: int, values: NDArray[np.float64], f: NDArray[np.float32], nearest: NDArray[np.int32]
 ) -> str:
     """Write the scores of one shard of the pool and return the file's name in the run folder."""
-    part = slice(*map(int, run.pool.starts[at : at + 2]))
-    columns = {"score": values[part], "potential": f[part], "nearest": run.target_store.ids(nearest[part])}
-    table = run.pool.table(at).drop_columns(["text_hash"])
-    for name, column in columns.items():
-        table = table.append_column(name, pa.array(column))
+    first, stop = map(int, run.pool.starts[at : at + 2])
+    names = pa.array(run.target_store.ids(np.arange(run.target_store.n)))
     file = f"{SCORES}/{at:05d}.parquet"
-    with whole(run.path / file) as stream:
-        pq.write_table(table, stream)
+    with whole(run.path / file) as stream, ExitStack() as open_files:
+        writer = None
+        for start in range(first, stop, _GROUP_ROWS):
+            part = slice(start, min(start + _GROUP_ROWS, stop))
+            table = run.pool.table(part.start, part.stop).drop_columns(["text_hash"])
+            columns = {"score": values[part], "potential": f[part], "nearest": names.take(pa.array(nearest[part]))}
+            for name, column in columns.items():
+                table = table.append_column(name, pa.array(column))
+            writer = writer or open_files.enter_context(pq.ParquetWriter(stream, table.schema))
+            writer.write_table(table)
     return file

@@ -147,7 +147,7 @@ def write_side(
     side.rejects.finish(folder / rejected)
     with track(f"embed {side.name}", side.rows, "documents", enabled=not quiet) as advance:
         made = _Maker(settings, folder, side, encoder).write(advance)
-    facts = {"rows": made.n, "d": made.d, "rejected": side.rejects.count, "tokens": int(made.tokens().sum())}
+    facts = {"rows": made.n, "d": made.d, "rejected": side.rejects.count, "tokens": made.tokens()}
     there = sorted((folder / "vectors" / side.name).iterdir())
     return facts, [rejected, *(str(file.relative_to(folder)) for file in there if not is_leftover(file))]
 

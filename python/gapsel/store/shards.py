@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -14,23 +14,17 @@ import pyarrow.parquet as pq
 
 from gapsel.errors import DataError
 from gapsel.files import write_json
+from gapsel.store.provenance import SCHEMA, TableFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+    from gapsel.store.provenance import Provenance
+
 FORMAT = 1
 INDEX = "store.json"
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("row", pa.int64()),
-        ("text_hash", pa.binary(16)),
-        ("tokens", pa.int32()),
-    ]
-)
 _HASH_ROWS = 16384
 
 
@@ -51,33 +45,6 @@ class Index:
     finished: bool
     fingerprint: Mapping[str, object]
     shards: tuple[Entry, ...]
-
-
-class Provenance(Protocol):
-    """Where the rows of one shard come from."""
-
-    def table(self) -> pa.Table:
-        """Return id, source, row, text_hash and tokens of all rows, in the types of SCHEMA."""
-        ...
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Return one of these columns."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TableFile:
-    """Provenance in a Parquet file."""
-
-    path: Path
-
-    def table(self) -> pa.Table:
-        """Read all columns."""
-        return pq.read_table(self.path)
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Read one column."""
-        return pq.read_table(self.path, columns=[name]).column(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +84,22 @@ class Store:
         made = json.dumps([self.fingerprint, content], sort_keys=True)
         return hashlib.blake2b(made.encode(), digest_size=16).hexdigest()
 
-    def table(self, shard: int) -> pa.Table:
-        """Return id, source, row, text_hash and tokens of all rows of one shard."""
-        return self.provenance[shard].table()
+    def table(self, first: int, stop: int) -> pa.Table:
+        """Return id, source, row, text_hash and tokens of the rows from ``first`` up to ``stop``, across shards."""
+        starts, parts = self.starts, []
+        for start, end, one in zip(starts, starts[1:], self.provenance, strict=False):
+            low, high = max(first, int(start)), min(stop, int(end))
+            if low < high:
+                parts.append(one.table(low - int(start), high - int(start)))
+        return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
+
+    def source_counts(self) -> dict[str, int]:
+        """Return how many rows come from each file."""
+        counts: dict[str, int] = {}
+        for one in self.provenance:
+            for source, rows in one.sources().items():
+                counts[source] = counts.get(source, 0) + rows
+        return counts
 
     def ids(self, rows: NDArray[np.integer]) -> list[str]:
         """Return the document ids of some rows, in their order. Raises DataError for a row out of range."""
@@ -137,9 +117,9 @@ class Store:
         """Return the 16-byte text hashes of some rows; zeros for ready-made vectors."""
         return cast("list[bytes]", self._lookup("text_hash", rows))
 
-    def tokens(self) -> NDArray[np.int32]:
-        """Return the token counts of all rows (n,) int32; zeros for ready-made vectors."""
-        return np.concatenate([one.column("tokens").to_numpy() for one in self.provenance]).astype(np.int32)
+    def tokens(self) -> int:
+        """Return the number of tokens of all rows together; 0 for ready-made vectors."""
+        return sum(one.tokens() for one in self.provenance)
 
     def _lookup(self, name: str, rows: NDArray[np.integer]) -> list[object]:
         """Return the values of one column at some rows, in their order."""
@@ -149,12 +129,12 @@ class Store:
         if len(outside):
             msg = f"row {rows[outside[0]]} is out of range: the store has {starts[-1]} rows"
             raise DataError(msg)
+        order = np.argsort(rows, kind="stable")
+        bounds = np.searchsorted(rows[order], starts)
         found: list[object] = [None] * len(rows)
-        shard_of = np.searchsorted(starts, rows, side="right") - 1
-        for shard in np.unique(shard_of):
-            places = np.flatnonzero(shard_of == shard)
-            column = self.provenance[shard].column(name)
-            values = column.take(pa.array(rows[places] - starts[shard])).to_pylist()
+        for shard in np.flatnonzero(np.diff(bounds)):
+            places = order[bounds[shard] : bounds[shard + 1]]
+            values = self.provenance[shard].take(name, rows[places] - starts[shard]).to_pylist()
             for place, value in zip(places, values, strict=True):
                 found[place] = value
         return found

@@ -7,8 +7,7 @@ memory does not grow with the file.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, replace
-from itertools import repeat
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
@@ -18,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gapsel.errors import DataError
-from gapsel.store.shards import SCHEMA, Provenance, Store
+from gapsel.store.provenance import Numbered, Provenance
+from gapsel.store.shards import Store
 
 if TYPE_CHECKING:
     import os
@@ -37,30 +37,6 @@ _REMEDY = {
     _NOT_FINITE: "remove these rows or make their vectors again",
     _ZERO: "remove these rows, or choose a cost that does not normalize",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Numbered:
-    """Provenance of ready-made vectors: a file or array, ids given or else the numbers from ``first`` on."""
-
-    source: str
-    first: int
-    rows: int
-    given: pa.Array | None = None
-
-    def table(self) -> pa.Table:
-        """Return all columns."""
-        return pa.table([self.column(name) for name in SCHEMA.names], schema=SCHEMA)
-
-    def column(self, name: str) -> pa.ChunkedArray:
-        """Return one column; text hashes and tokens are zeros."""
-        kind = SCHEMA.field(name).type
-        if name == "id" and self.given is not None:
-            return pa.chunked_array([self.given], kind)
-        numbers = np.arange(self.rows)
-        same = {"source": self.source, "text_hash": bytes(16), "tokens": 0}
-        values = {"id": map(str, numbers + self.first), "row": numbers}.get(name, repeat(same.get(name), self.rows))
-        return pa.chunked_array([pa.array(values, kind)])
 
 
 def from_vectors(

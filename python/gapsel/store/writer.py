@@ -18,13 +18,12 @@ import pyarrow.parquet as pq
 
 from gapsel.errors import DataError, UsageError
 from gapsel.files import whole
+from gapsel.store.provenance import SCHEMA, TableFile
 from gapsel.store.shards import (
     INDEX,
-    SCHEMA,
     Entry,
     Index,
     Store,
-    TableFile,
     file_hash,
     load_index,
     open,  # noqa: A004 - the store's own
