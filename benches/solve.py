@@ -1,8 +1,11 @@
-"""How many sweeps the solver needs, at each mass and eps, and what it costs in sweeps' time.
+"""How many sweeps the solver needs at each mass and eps, what it costs in sweeps' time, how soon the choice stands.
 
-Vectors are real: ready-made ones by --pool and --target, else the demo's documents, embedded once and drawn again with
-jitter to the size asked for. "full" counts sweeps of the whole pool, "work" the solver's whole time in units of one
-sweep measured in the same run. The marginal error is measured by a sweep of its own.
+Vectors are real: ready-made ones by --pool and --target, else the demo's documents, embedded once; drawn again with
+jitter where there are fewer than asked for. "full" counts sweeps of the whole pool, those at mass 0 included that come
+before another mass; "samples", "lists" and "work" are the time in samples, on shortlists, and in all, in units of one
+exact sweep measured in the same run. "error" is the marginal error, by a sweep of its own. "overlap" is the share of
+the k lowest f at each full sweep of this mass that the k lowest of a solution to 1e-5 have. With --cold a mass above 0
+is solved a second time without shortlists.
 """
 
 from __future__ import annotations
@@ -10,16 +13,48 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 
 from gapsel.backends.cpu import CpuBackend
 from gapsel.bench.cases import demo_vectors, drawn
 from gapsel.cost import measure_scale
-from gapsel.potentials import Rows, Task, solve
-from gapsel.records import Cost, Target
+from gapsel.potentials import Rows, Task, recipe, solve
+from gapsel.records import Box, Cost, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from gapsel.potentials import Solution
+    from gapsel.records import Sweep
 
 CACHE = Path(__file__).resolve().parent.parent / "target" / "bench"
+CONVERGED = 1e-5
+_BLOCK = 50_000
+
+
+class Watched(CpuBackend):
+    """Keeps the k lowest f of every sweep of the whole pool, and whether its row masses were fixed."""
+
+    def __init__(self, threads: int, n: int, k: int) -> None:
+        """Watch for sweeps of n rows."""
+        super().__init__(threads)
+        self.n, self.k = n, k
+        self.choices: list[tuple[bool, NDArray[np.int64]]] = []
+
+    def sweep(self, shards: Any, target: Target, g: Any, box: Box, **more: Any) -> Sweep:  # noqa: ANN401 - as Backend
+        """Read the pool once; see Backend.sweep."""
+        if sum(map(len, shards)) < self.n:
+            return super().sweep(shards, target, g, box, **more)
+        f = more.pop("f", None)
+        f = np.empty(self.n, np.float32) if f is None else f
+        swept = super().sweep(shards, target, g, box, f=f, **more)
+        self.choices.append((box.is_fixed, self.topk(f, self.k)))
+        return swept
 
 
 def main() -> None:
@@ -33,34 +68,81 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--eps", type=float, nargs="+", default=[0.05, 0.02, 0.01], help="times the mean cost")
     parser.add_argument("--mass", type=float, nargs="+", default=[0.0, 0.5, 1.0])
+    parser.add_argument("--cold", action="store_true", help="also without shortlists")
     options = parser.parse_args()
-    pool = np.load(options.pool, mmap_mode="r") if options.pool else demo_vectors("pool", CACHE)
+    pool = _pool(options.pool, options.n)
     y = np.load(options.target) if options.target else demo_vectors("target_mix", CACHE)
-    pool = pool[: options.n] if options.pool else drawn(pool, options.n, pool.shape[1], 0).astype(np.float16)
-    y = y[: options.m] if options.target else drawn(y, options.m, y.shape[1], 1)
-    target = Target(np.ascontiguousarray(y, np.float32), np.full(len(y), 1 / len(y)))
-    backend, cost, rows = CpuBackend(options.threads), Cost(), Rows.whole([pool], options.k)
+    y = drawn(y, options.m, y.shape[1], 1)
+    target, cost = Target(y, np.full(len(y), 1 / len(y))), Cost()
+    rows = Rows.whole([pool], options.k)
     scale = measure_scale(rows.sample(2048, np.random.default_rng(0)).shards[0], target, cost)
     print(f"n {rows.n}, m {len(y)}, d {rows.d}, k {options.k}, {options.threads} threads; mean cost {scale.mean:.3f}")
-    print("eps/mean  mass  full  error     seconds  work  converged")
+    print("eps/mean  mass  start  full  samples  lists  work  seconds  error    overlap")
     for relative in options.eps:
         for mass in options.mass:
-            eps = relative * scale.mean
-            began = time.perf_counter()
-            task = Task(rows, target, cost, scale, eps, mass)
-            solution = solve(task, backend)
-            seconds = time.perf_counter() - began
-            began = time.perf_counter()
-            g = solution.potentials.g
-            swept = backend.sweep(rows.shards, target, g, task.box(), eps=eps, cost=cost)
-            sweep_seconds = time.perf_counter() - began
-            error = float(np.abs(swept.q - target.b).sum())
-            evidence = solution.potentials.evidence
-            print(
-                f"{relative:<8g}  {mass:<4g}  {evidence.full_sweeps:<4d}  {error:.1e}  {seconds:7.2f}  "
-                f"{seconds / sweep_seconds:5.1f}  {evidence.converged}",
-                flush=True,
-            )
+            task = Task(rows, target, cost, scale, relative * scale.mean, mass)
+            for start in ("warm", "cold") if options.cold and mass > 0 else ("warm",):
+                print(f"{relative:<8g}  {mass:<4g}  {start}   {_line(task, start, options.threads)}", flush=True)
+
+
+def _pool(path: str | None, n: int) -> NDArray[np.float16]:
+    """Return n vectors (n, d), made block by block; the first n of a file that has as many."""
+    given = np.load(path, mmap_mode="r") if path else demo_vectors("pool", CACHE)
+    if path and len(given) >= n:
+        return np.asarray(given[:n], np.float16)
+    pool = np.empty((n, given.shape[1]), np.float16)
+    for seed, first in enumerate(range(0, n, _BLOCK)):
+        pool[first : first + _BLOCK] = drawn(given, min(_BLOCK, n - first), given.shape[1], seed)
+    return pool
+
+
+def _line(task: Task, start: str, threads: int) -> str:
+    backend = Watched(threads, task.rows.n, task.k)
+    began = time.perf_counter()
+    solution = _solve(task, backend, start)
+    seconds = time.perf_counter() - began
+    choices = [chosen for fixed, chosen in backend.choices if fixed == (task.mass == 0)]
+    sweep_seconds, error = _sweep(task, solution, CpuBackend(threads))
+    of_stage = {name: spent / sweep_seconds for name, spent in _seconds(solution)}
+    evidence = solution.potentials.evidence
+    return (
+        f"{evidence.full_sweeps:<4d}  {of_stage.get('sample', 0):7.2f}  {of_stage.get('shortlist', 0):5.2f}  "
+        f"{seconds / sweep_seconds:4.1f}  {seconds:7.2f}  {error:.1e}  {_overlaps(task, solution, choices, threads)}"
+        f"{'' if evidence.converged else '  not converged'}"
+    )
+
+
+def _solve(task: Task, backend: Watched, start: str) -> Solution:
+    if start == "warm":
+        return solve(task, backend)
+    # A shortlist of all rows is none.
+    with mock.patch.object(recipe, "shortlist_sizes", lambda n, *_: (n, 0)):
+        return solve(task, backend)
+
+
+def _sweep(task: Task, solution: Solution, backend: CpuBackend) -> tuple[float, float]:
+    """Return the seconds of one exact sweep at the solution, and the marginal error there."""
+    began = time.perf_counter()
+    g = solution.potentials.g
+    swept = backend.sweep(task.rows.shards, task.target, g, task.box(), eps=task.eps, cost=task.cost)
+    return time.perf_counter() - began, float(np.abs(swept.q - task.target.b).sum())
+
+
+def _seconds(solution: Solution) -> Iterator[tuple[str, float]]:
+    """Yield every stage's name with the seconds up to its last sweep since the last one of another stage."""
+    spent: dict[str, float] = {}
+    before = 0.0
+    for stage in solution.potentials.evidence.trace:
+        spent[stage.name] = spent.get(stage.name, 0.0) + stage.seconds - before
+        before = stage.seconds
+    yield from spent.items()
+
+
+def _overlaps(task: Task, solution: Solution, choices: list[NDArray[np.int64]], threads: int) -> str:
+    closer = Task(task.rows, task.target, task.cost, task.scale, task.eps, task.mass, tolerance=CONVERGED)
+    backend = CpuBackend(threads)
+    converged = backend.topk(solve(closer, backend, start=solution.potentials.g).f, task.k)
+    return " ".join(f"{np.isin(chosen, converged).mean():.4f}" for chosen in choices)
 
 
 if __name__ == "__main__":
