@@ -30,7 +30,7 @@ _SLOW = 0.3
 _GOOD_STEP, _SURE = 0.08, 0.3
 # A Gram costs n m^2, a sweep 2 n m d and the exponentials, which cost as much as some 32 more dimensions. A Gram of
 # more than 4 sweeps costs more than the sweeps it saves, and a very large one cannot be solved with: secants do alone.
-# Tried for many targets: the Gram of clusters of targets as a coarse space within H_mu (k-means, ten targets each). Rows
+# Tried for many targets: the Gram of clusters of them (k-means, ten targets each) as a coarse space within H_mu. Rows
 # tell the targets of a cluster apart: not one sweep less at m = 8000.
 _EXPONENTIALS = 32
 _DEAR_GRAM = 8
