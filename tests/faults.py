@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pytest
 
 N, M, D = 60, 6, 4
-USAGE, DATA = 2, 3
+USAGE, DATA, RESOURCE = 2, 3, 5
 
 POOL = np.random.default_rng(1).normal(size=(N, D)).astype(np.float32)
 TARGET = POOL[:M] + np.float32(0.25)

@@ -82,15 +82,17 @@ def test_output_folder_that_is_not_ours_is_left_alone(
 
 def test_folder_of_a_run_that_was_killed_at_its_first_file_is_taken() -> None:
     Path("out").mkdir()
-    Path("out/.run.json.123.tmp").write_text("{")
+    Path("out/.run.json.4194304999.tmp").write_text("{")
+    Path("out/.run.lock").write_text("{")
     finish_run()
     assert Path("out/report.html").exists()
+    assert not list(Path("out").rglob(".*"))
 
 
 def test_folder_under_a_file_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = command(["run", "--quiet", "-o", "pool.npy/out", *flags(GOOD)], capsys)
-    assert code == DATA
-    assert_says(said, ("pool.npy/out", "is a file", "name another folder"))
+    assert code == USAGE
+    assert_says(said, ("pool.npy/out", "is a file", "name a new folder"))
 
 
 def test_folder_inside_its_own_pool_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

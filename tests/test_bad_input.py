@@ -20,7 +20,7 @@ import gapsel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-from faults import DATA, GOOD, POOL, TARGET, USAGE, D, M, N, assert_says, command, finish_run, flags, snapshot
+from faults import DATA, GOOD, POOL, RESOURCE, TARGET, USAGE, D, M, N, assert_says, command, finish_run, flags, snapshot
 
 CLASS = {USAGE: gapsel.UsageError, DATA: gapsel.DataError}
 
@@ -209,8 +209,8 @@ def test_permissions_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert_says(said, ("good.jsonl", "permission", "chmod"))
     Path("closed").mkdir(mode=0o500)
     code, said = command(["run", "--quiet", "-o", "closed/out", *flags(GOOD)], capsys)
-    assert code == DATA
-    assert_says(said, ("closed/out", "permission denied", "name another folder"))
+    assert code == RESOURCE
+    assert_says(said, ("closed", "cannot be written", "name another folder"))
 
 
 # ---- configurations

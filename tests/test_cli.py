@@ -82,7 +82,7 @@ def test_help_names_every_door_and_exit_code(capsys: pytest.CaptureFixture[str])
     exit_of(["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert all(f" {door} " in text for door in ("run", *STEPS))
-    assert "0 done, 2 usage, 3 bad data, 4 not converged" in text
+    assert "0 done, 2 usage, 3 bad data, 4 not converged, 5 a full disk" in text
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_run_folder_works_from_any_folder(tmp_path: Path, monkeypatch: pytest.
     [
         (KeyboardInterrupt(), 130, "stopped; the same command goes on from here"),
         (MemoryError(), 1, "not enough memory"),
-        (OSError(5, "Input/output error", "disk.npy"), 3, "disk.npy: Input/output error: check the disk"),
+        (OSError(5, "Input/output error", "disk.npy"), 5, "disk.npy: Input/output error: check the disk"),
         (gapsel.MissingDependencyError("pip install 'gapsel[embed]'"), 2, "pip install 'gapsel[embed]'"),
     ],
     ids=lambda value: type(value).__name__,

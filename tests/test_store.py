@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 from gapsel import files, store
 from gapsel.corpus import text_hash
-from gapsel.errors import DataError, UsageError
+from gapsel.errors import DataError, ResourceError, UsageError
 
 D = 8
 MADE = {"embedder": "test", "pooling": "mean", "max_tokens": 256, "input": "abc"}
@@ -202,7 +202,7 @@ def test_wrong_batches_are_refused(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     writer = store.Writer(tmp_path / "file" / "store", fingerprint=MADE, shard_rows=1)
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(ResourceError, match="cannot be written"):
         append(writer, 0, 1)
 
 
@@ -215,7 +215,7 @@ def test_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
             out.write(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(DataError, match=r"x.json: cannot be written \(No space left on device\)"):
+    with pytest.raises(ResourceError, match=r"x.json: cannot be written \(No space left on device\)"):
         write_half()
     assert contents(tmp_path) == {"x.json": b'{\n  "old": 1\n}\n'}
 

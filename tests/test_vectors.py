@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gapsel import store
-from gapsel.errors import DataError
+from gapsel.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +73,7 @@ def test_other_forms_become_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.skipif(not FULL.exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_named_where_vectors_are_converted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.TemporaryFile", lambda: FULL.open("wb"))
-    with pytest.raises(DataError, match=r"cannot be converted in .* \(No space left on device\): free some space"):
+    with pytest.raises(ResourceError, match=r"cannot be converted in .* \(No space left on device\): free some space"):
         store.from_vectors(np.ones((600, 600)))
 
 

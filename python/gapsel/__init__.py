@@ -20,7 +20,14 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from gapsel.api import Selector, load
     from gapsel.config import Settings
-    from gapsel.errors import DataError, GapselError, MissingDependencyError, NotConvergedError, UsageError
+    from gapsel.errors import (
+        DataError,
+        GapselError,
+        MissingDependencyError,
+        NotConvergedError,
+        ResourceError,
+        UsageError,
+    )
     from gapsel.pipeline import run
     from gapsel.records import Cost
 
@@ -30,6 +37,7 @@ __all__ = [
     "GapselError",
     "MissingDependencyError",
     "NotConvergedError",
+    "ResourceError",
     "Selector",
     "Settings",
     "UsageError",
@@ -44,6 +52,7 @@ _HOME = {
     "GapselError": "gapsel.errors",
     "MissingDependencyError": "gapsel.errors",
     "NotConvergedError": "gapsel.errors",
+    "ResourceError": "gapsel.errors",
     "Selector": "gapsel.api",
     "Settings": "gapsel.config",
     "UsageError": "gapsel.errors",

@@ -28,6 +28,12 @@ class NotConvergedError(GapselError, RuntimeError):
     exit_code = 4
 
 
+class ResourceError(GapselError, RuntimeError):
+    """What the work needs around it is not to be had: disk space, a folder that can be written and is free (code 5)."""
+
+    exit_code = 5
+
+
 class MissingDependencyError(GapselError, ImportError):
     """An optional package is needed; the message names the extra that brings it (exit code 2)."""
 

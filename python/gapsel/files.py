@@ -1,7 +1,8 @@
 """Files that appear whole or not at all.
 
 What is written goes to a temporary name beside the final one, is flushed to the disk and then renamed. A reader, or
-the same command run again after a crash, meets the old file or the new one and never a half.
+the same command run again after a crash, meets the old file or the new one and never a half. The temporary name has
+the number of its process, so that what a dead one left behind can be told from what a living one is writing.
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from gapsel.errors import DataError
+from gapsel.errors import ResourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TEMPORARY = re.compile(r"\..+\.([0-9]+)\.tmp")
 
 
 @contextmanager
 def whole(path: Path | str) -> Iterator[BinaryIO]:
     """Open a binary file that takes the name ``path`` only if the block ends without an error.
 
-    Missing folders are made. Raises DataError when the folder cannot be written or the disk is full.
+    Missing folders are made. Raises ResourceError when the folder cannot be written or the disk is full.
     """
     final = Path(path)
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
@@ -41,15 +43,46 @@ def whole(path: Path | str) -> Iterator[BinaryIO]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        msg = f"{final}: cannot be written ({error.strerror}): free some space or choose another folder"
-        raise DataError(msg) from error
+        msg = f"{final}: cannot be written ({error.strerror}): free some space, and give the same command again"
+        raise ResourceError(msg) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def not_writable(path: Path, error: OSError) -> ResourceError:
+    """Say that a file or folder cannot be made, and what to do about it."""
+    remedy = "free some space" if error.errno in _FULL else "choose another folder or change its permissions"
+    return ResourceError(f"{path}: cannot be written ({error.strerror}): {remedy}, and give the same command again")
+
+
 def is_leftover(path: Path) -> bool:
-    """Tell whether a file is a temporary one of `whole`, left behind by a process that was killed."""
-    return re.fullmatch(r"\..+\.[0-9]+\.tmp", path.name) is not None
+    """Tell whether a file has the name of a temporary one of `whole`."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """Delete, in a folder and below, the temporary files of processes that are no more, and those of this one.
+
+    For a holder of the folder's lock: what bears this process's own number was left by a dead one that had it before.
+    """
+    for file in folder.rglob(".*.tmp"):
+        found = _TEMPORARY.fullmatch(file.name)
+        if found and not _lives_elsewhere(int(found[1])):
+            with suppress(OSError):
+                file.unlink()
+
+
+def _lives_elsewhere(pid: int) -> bool:
+    """Tell whether a process of this number, other than this one, is alive on this machine."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def write_json(path: Path | str, value: object) -> None:
@@ -64,8 +97,7 @@ def _create(temporary: Path, final: Path) -> BinaryIO:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         return temporary.open("wb")
     except OSError as error:
-        msg = f"{final}: cannot be written ({error.strerror}): choose another folder or change its permissions"
-        raise DataError(msg) from error
+        raise not_writable(final, error) from error
 
 
 def _sync_folder(folder: Path) -> None:

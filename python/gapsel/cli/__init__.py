@@ -1,6 +1,6 @@
 """The command line: flags made from the settings, results on stdout, progress and errors on stderr, exit codes.
 
-0 done    2 usage    3 bad data    4 not converged (all files are written)
+0 done    2 usage    3 bad data    4 not converged (all files are written)    5 no disk space, no folder to write, ...
 
     doors.py   the commands that advance a run folder    words.py   what they did, told to people
     flags.py   settings as flags                         bench.py, doctor.py   the other commands, one file each
@@ -16,7 +16,7 @@ import sys
 
 from gapsel import __version__
 from gapsel.cli import bench, doctor, doors
-from gapsel.errors import DataError, GapselError
+from gapsel.errors import GapselError, ResourceError
 
 __all__ = ["build_parser", "main"]
 
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}: check the disk and its permissions", DataError.exit_code)
+        return _fail(f"{where}{error.strerror or error}: check the disk and its permissions", ResourceError.exit_code)
     except MemoryError:
         return _fail("there is not enough memory: give fewer documents, or a machine with more of it", 1)
     except KeyboardInterrupt:
@@ -52,7 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gapsel",
         description="Choose, out of many documents, the few that move a model's data toward a task.",
-        epilog="Exit codes: 0 done, 2 usage, 3 bad data, 4 not converged. `gapsel COMMAND --help` says more.",
+        epilog=(
+            "Exit codes: 0 done, 2 usage, 3 bad data, 4 not converged, 5 a full disk, or a folder that is in use or "
+            "cannot be written. `gapsel COMMAND --help` says more."
+        ),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"gapsel {__version__}")

@@ -66,10 +66,11 @@ def _do(door: str, given: dict[str, Any]) -> dict[str, Any]:
     out, config, quiet = Path(given.pop("out")), given.pop("config", None), given.pop("quiet")
     if door in BEGIN:
         settings = pipeline.make_settings(given, None if config is None else _read_config(Path(config)))
-        run = pipeline.begin(out, settings, quiet=quiet, door=door)
+        opened = pipeline.begin(out, settings, quiet=quiet, door=door)
     else:
-        run = pipeline.reopen(out, given, quiet=quiet)
-    return pipeline.summarize(run, pipeline.advance(run, "report" if door == "run" else door))
+        opened = pipeline.reopen(out, given, quiet=quiet)
+    with opened as run:
+        return pipeline.summarize(run, pipeline.advance(run, "report" if door == "run" else door))
 
 
 def _read_config(path: Path) -> Settings:

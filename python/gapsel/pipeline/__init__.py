@@ -6,19 +6,22 @@ score   potentials -> scores        score.py
 select  scores -> selection         select.py
 report  selection -> one HTML file  report.py, evidence.py
 
-steps.py leads through them; folder.py keeps the record of what is done; work.py is what they share; ahead.py reads and
-tokenizes one batch ahead of the model.
+steps.py leads through them; folder.py keeps the record of what is done, lock.py other commands out; work.py is what
+they share; ahead.py reads and tokenizes one batch ahead of the model.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapsel.config import STEPS, Settings
 from gapsel.errors import UsageError
-from gapsel.pipeline.folder import RunFolder, plain, read_json
+from gapsel.files import sweep_leftovers
+from gapsel.pipeline.folder import RunFolder, check_begun, check_free, check_writable, plain, read_json
+from gapsel.pipeline.lock import Lock
 from gapsel.pipeline.report import FINDINGS
 from gapsel.pipeline.select import read_selection
 from gapsel.pipeline.steps import advance_to
@@ -26,7 +29,7 @@ from gapsel.pipeline.work import Run
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -55,9 +58,9 @@ def run(out: str | os.PathLike[str], *, quiet: bool = True, **settings: Any) -> 
     ``settings`` are the fields of `Settings`; ``pool``, ``target`` and their ``_vectors`` are one path or several.
     The same call again on the same folder does no finished work twice. Raises the errors of gapsel.errors.
     """
-    begun = begin(Path(out), make_settings(settings), quiet=quiet)
-    advance(begun, "report")
-    return result(begun)
+    with begin(Path(out), make_settings(settings), quiet=quiet) as begun:
+        advance(begun, "report")
+        return result(begun)
 
 
 def make_settings(values: dict[str, Any], base: Settings | None = None) -> Settings:
@@ -65,16 +68,31 @@ def make_settings(values: dict[str, Any], base: Settings | None = None) -> Setti
     return Settings.from_json({**({} if base is None else base.to_json()), **values}).absolute()
 
 
-def begin(folder: Path, settings: Settings, *, quiet: bool, door: str = "run") -> Run:
+@contextmanager
+def begin(folder: Path, settings: Settings, *, quiet: bool, door: str = "run") -> Iterator[Run]:
     """Start a run in a new folder, or take the same run up again, by the door "run" or "embed"."""
-    return Run(RunFolder.begin(folder, settings, door), quiet)
+    check_free(folder)
+    with _alone(folder):
+        yield Run(RunFolder.begin(folder, settings, door), quiet)
 
 
-def reopen(folder: Path, changes: dict[str, Any], *, quiet: bool) -> Run:
+@contextmanager
+def reopen(folder: Path, changes: dict[str, Any], *, quiet: bool) -> Iterator[Run]:
     """Open a run folder with some settings changed."""
-    opened = RunFolder.open(folder)
-    opened.settings = make_settings(changes, opened.settings)
-    return Run(opened, quiet)
+    check_begun(folder)
+    check_writable(folder)
+    with _alone(folder):
+        opened = RunFolder.open(folder)
+        opened.settings = make_settings(changes, opened.settings)
+        yield Run(opened, quiet)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep every other command out of the run folder, and sweep away what killed ones left half-written."""
+    with Lock(folder):
+        sweep_leftovers(folder)
+        yield
 
 
 def advance(begun: Run, door: str) -> tuple[str, ...]:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from gapsel import __version__
 from gapsel.config import STEPS, Settings
-from gapsel.errors import DataError, UsageError
+from gapsel.errors import DataError, ResourceError, UsageError
 from gapsel.files import is_leftover, write_json
+from gapsel.pipeline.lock import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,14 +46,9 @@ class RunFolder:
         """Start a run in a new or empty folder, or take up the same run again.
 
         The door "embed" knows nothing of later steps, and takes their settings as they are in the folder.
-        Raises UsageError, and touches nothing, where the folder holds another run or something else; DataError where
-        it cannot be written.
+        Raises UsageError, and touches nothing, where the folder holds another run.
         """
-        check_writable(path)
         if not (path / RECORD).exists():
-            if path.exists() and not all(map(is_leftover, path.iterdir())):
-                msg = f"{path}: is there already and is no run folder: name a new folder (-o)"
-                raise UsageError(msg)
             return cls(path, settings, _new_record(settings))
         there = cls.open(path)
         if door == "embed":
@@ -71,10 +67,8 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open a folder that a run was started in. Raises DataError where it is none."""
+        check_begun(path)
         file = path / RECORD
-        if not file.exists():
-            msg = f"{path}: is no run folder (it has no {RECORD}): begin with `gapsel embed` or `gapsel run`"
-            raise DataError(msg)
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             settings = Settings.from_json(record["settings"])
@@ -116,10 +110,6 @@ class RunFolder:
         A step that fails before has changed nothing, this record included.
         """
         self._forget(step)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _not_writable(self.path, error.strerror) from error
         self._save()
 
     def finish(self, step: str, signature: str, seconds: float, facts: dict[str, Any]) -> None:
@@ -138,20 +128,39 @@ class RunFolder:
         write_json(self.path / RECORD, plain(self.record))
 
 
-def check_writable(path: Path) -> None:
-    """Raise before anything is read where nothing could be written: UsageError for a file, else DataError."""
-    if path.exists() and not path.is_dir():
-        msg = f"{path}: is a file: name a new folder (-o)"
-        raise UsageError(msg)
-    there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+def check_free(path: Path) -> None:
+    """Raise, before anything is read or locked, unless a run may begin or go on here.
+
+    UsageError for a file and for a folder that holds something else, ResourceError where nothing can be written.
+    """
+    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     if not there.is_dir():
-        raise _not_writable(path, f"{there} is a file")
-    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
-        raise _not_writable(path, f"permission denied in {there}")
+        what = "is a file" if there == path.absolute() else f"cannot be made, {there} is a file"
+        msg = f"{path}: {what}: name a new folder (-o)"
+        raise UsageError(msg)
+    check_writable(there)
+    if path.exists() and not (path / RECORD).exists() and not all(map(_is_ours, path.iterdir())):
+        msg = f"{path}: is there already and is no run folder: name a new folder (-o)"
+        raise UsageError(msg)
 
 
-def _not_writable(path: Path, why: str | None) -> DataError:
-    return DataError(f"{path}: cannot be written ({why}): name another folder (-o) or change its permissions")
+def check_begun(path: Path) -> None:
+    """Raise DataError unless a run was started in this folder."""
+    if not (path / RECORD).exists():
+        msg = f"{path}: is no run folder (it has no {RECORD}): begin with `gapsel embed` or `gapsel run`"
+        raise DataError(msg)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ResourceError unless files can be written into this folder."""
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        msg = f"{folder}: cannot be written: name another folder (-o), or change its permissions, or mount it writable"
+        raise ResourceError(msg)
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a file is what a run leaves behind that was killed at its first step."""
+    return is_leftover(path) or path.name == Lock(path.parent).path.name
 
 
 def read_json(file: Path) -> dict[str, Any]:

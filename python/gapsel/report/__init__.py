@@ -25,7 +25,7 @@ _FILTERS = (
 
 
 def write(findings: Findings, path: Path | str) -> None:
-    """Write the report to ``path``, whole or not at all. Raises DataError when it cannot be written."""
+    """Write the report to ``path``, whole or not at all. Raises ResourceError when it cannot be written."""
     with whole(path) as stream:
         stream.write(render(findings).encode())
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gapsel.errors import DataError
+from gapsel.errors import DataError, ResourceError
 from gapsel.store.provenance import Numbered, Provenance
 from gapsel.store.shards import Store
 
@@ -143,7 +143,7 @@ def _put(block: NDArray[np.float32], file: IO[bytes]) -> None:
             f"the vectors cannot be converted in {tempfile.gettempdir()} ({error.strerror}): free some space there, "
             "name another folder in TMPDIR, or give float16 or float32 in C order"
         )
-        raise DataError(msg) from error
+        raise ResourceError(msg) from error
 
 
 def _from_parquet(path: Path, column: str | None) -> tuple[NDArray[np.floating], pa.Array | None]:
