@@ -95,6 +95,20 @@ pub enum Error {
         /// Rows there are.
         n: usize,
     },
+    /// Rows that are neither a whole pool nor one span of it.
+    #[error(
+        "{rows} rows from row {first} of {n} are no span of the pool: give all of it, or {span} rows from a multiple of {span} (fewer at its end)"
+    )]
+    Span {
+        /// The first row.
+        first: usize,
+        /// How many rows.
+        rows: usize,
+        /// Rows of the whole pool.
+        n: usize,
+        /// Rows of a span.
+        span: usize,
+    },
     /// A name that is not one of the known ones.
     #[error("{what} {name:?} is unknown or not available here: choose one of {choices}")]
     Unknown {
@@ -123,6 +137,7 @@ impl Error {
             self,
             Self::Positive { .. }
                 | Self::TooMany { .. }
+                | Self::Span { .. }
                 | Self::Unknown { .. }
                 | Self::Threads { .. }
         )

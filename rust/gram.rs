@@ -4,8 +4,8 @@
 //! same with the sign of w, in panels of a tile's rows; in bfloat16 pairs where the machine multiplies those. Rounded
 //! alike, u and v make the Gram of a plan nearby, which bends steps as well. Tried: u = w p rounded on its own is a
 //! matrix of no plan, and where eta is small against eps the last digits of the marginal error are not reached. When a super-block is complete, each panel of columns of G belongs to one thread, which computes the
-//! tiles on and below the diagonal. Sums run in float32 within a group of about five hundred rows and in float64 from
-//! group to group, always in the order of the rows.
+//! tiles on and below the diagonal. Sums run in float32 within a group of about five hundred rows, in float64 from group
+//! to group of a span and from span to span, always in the order of the rows.
 
 use rayon::prelude::*;
 
@@ -78,7 +78,7 @@ impl PackedPlan {
     }
 }
 
-/// The lower half of G so far, one piece per panel of columns.
+/// The lower half of G within a span so far, one piece per panel of columns.
 #[derive(Debug)]
 pub struct Gram {
     panels: Vec<Vec<f64>>,
@@ -126,31 +126,36 @@ impl Gram {
         });
     }
 
-    /// G times `scale` as (m, m), both halves, where column c stands for `keep[c]`.
-    #[must_use]
-    pub fn finish(&self, keep: &[usize], m: usize, scale: f64) -> Vec<f64> {
-        let mut out = vec![0.0; m * m];
-        out.par_chunks_mut(m).enumerate().for_each(|(j, out)| {
+    /// Add the lower half of G times `scale` to `out` (m, m), where column c stands for `keep[c]`; and begin at zero
+    /// again.
+    pub fn end_span(&mut self, keep: &[usize], scale: f64, out: &mut [f64]) {
+        let rows = out.par_chunks_mut(out.len().isqrt()).enumerate();
+        rows.for_each(|(j, out)| {
             if let Ok(row) = keep.binary_search(&j) {
-                for (&column, sum) in keep.iter().zip(self.row(row)) {
-                    out[column] = sum * scale;
+                for (&column, sum) in keep[..=row].iter().zip(self.row(row)) {
+                    out[column] += sum * scale;
                 }
             }
         });
-        out
+        self.panels.par_iter_mut().for_each(|panel| panel.fill(0.0));
     }
 
-    /// A whole row of G: along the row up to the diagonal, then down the column of the same number.
+    /// A row of G, as far as its last panel reaches.
     fn row(&self, row: usize) -> impl Iterator<Item = f64> {
         let (height, width) = self.tile;
-        let (own, offset) = (row / width, row % width);
+        let own = row / width;
         let start = move |panel| (row - first_tile(panel, (height, width)) * height) * width;
-        let left = (0..own).flat_map(move |panel| &self.panels[panel][start(panel)..][..width]);
-        let diagonal = &self.panels[own][start(own)..][..offset];
-        let down = self.panels[own][start(own) + offset..]
-            .iter()
-            .step_by(width);
-        left.chain(diagonal).chain(down).copied()
+        let panels = self.panels[..=own].iter().enumerate();
+        panels.flat_map(move |(panel, sums)| sums[start(panel)..][..width].iter().copied())
+    }
+}
+
+/// Copy the lower half of a matrix (m, m) to the upper.
+pub fn mirror(matrix: &mut [f64], m: usize) {
+    for j in 0..m {
+        for column in j + 1..m {
+            matrix[j * m + column] = matrix[column * m + j];
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! temperature of the row rule; p (n, m) the plan's rows, which sum to 1; q (m,) the column marginal.
 //!
 //! The way through the files: `pool` reads rows, `target` packs y, `sweep` drives blocks of rows through the `kernel`,
-//! `rule` gives rows their masses, `gram` and `topk` gather what else was asked for.
+//! `rule` gives rows their masses, `totals` adds up what blocks yield, `gram` and `topk` gather what else was asked for.
 
 pub mod aligned;
 pub mod error;
@@ -19,3 +19,4 @@ pub mod sweep;
 pub mod target;
 pub mod threads;
 pub mod topk;
+pub mod totals;

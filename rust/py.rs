@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::kernel;
 use crate::pool::{Pool, Shard, Values};
 use crate::rule::{Masses, Rule};
-use crate::sweep::{Problem, Wanted};
+use crate::sweep::{Place, Problem, Wanted};
 use crate::target::{Cost, TargetView};
 use crate::{threads, topk};
 
@@ -176,6 +176,7 @@ type Swept<'py> = (
 #[pyfunction]
 #[pyo3(signature = (
     shards, y, b, g, lo, hi, *, eps, eta, cost, normalize,
+    first = 0, n = None,
     gram = false, k = 0, rough = false, f = None, hard = None, nearest = None, threads = 0, isa = None
 ))]
 #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
@@ -191,6 +192,8 @@ fn sweep<'py>(
     eta: f64,
     cost: &str,
     normalize: bool,
+    first: usize,
+    n: Option<usize>,
     gram: bool,
     k: usize,
     rough: bool,
@@ -228,8 +231,13 @@ fn sweep<'py>(
         hi: hi.view("hi")?,
         eta,
     };
+    let pool = Pool::new(views, d)?;
     let problem = Problem {
-        pool: Pool::new(views, d)?,
+        place: Place {
+            first,
+            n: n.unwrap_or(pool.n),
+        },
+        pool,
         target,
         rule,
         eps,
@@ -276,6 +284,19 @@ fn sweep<'py>(
 }
 
 #[pyfunction]
+#[pyo3(name = "span_rows", signature = (columns, n, *, gram = false, rough = false, isa = None))]
+fn py_span_rows(
+    columns: usize,
+    n: usize,
+    gram: bool,
+    rough: bool,
+    isa: Option<&str>,
+) -> PyResult<usize> {
+    let isa = kernel::choose(isa)?;
+    Ok(crate::sweep::span_rows(columns, n, gram, isa, rough))
+}
+
+#[pyfunction]
 #[pyo3(name = "topk")]
 #[allow(clippy::needless_pass_by_value)]
 fn py_topk<'py>(
@@ -307,6 +328,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     module.add_function(wrap_pyfunction!(sweep, module)?)?;
+    module.add_function(wrap_pyfunction!(py_span_rows, module)?)?;
     module.add_function(wrap_pyfunction!(py_topk, module)?)?;
     module.add_function(wrap_pyfunction!(isas, module)?)
 }

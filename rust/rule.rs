@@ -28,7 +28,7 @@ impl Masses<'_> {
         }
     }
 
-    fn check(&self, name: &'static str, n: usize) -> Result<(), Error> {
+    fn check(&self, name: &'static str, n: usize, first: usize) -> Result<(), Error> {
         let values = match self {
             Self::Same(value) => std::slice::from_ref(value),
             Self::Each(values) if values.len() == n => values,
@@ -46,7 +46,7 @@ impl Masses<'_> {
         {
             Some(row) => Err(Error::Entry {
                 name,
-                row,
+                row: first + row,
                 value: values[row],
                 expected: "a mass lies in 0..1e20",
             }),
@@ -80,19 +80,19 @@ pub struct RowMass {
 }
 
 impl Rule<'_> {
-    /// Check the rule for n rows.
+    /// Check the rule for n rows, the first of which has the number `first`.
     ///
     /// # Errors
     /// If a length, a sign or an order is wrong.
-    pub fn check(&self, n: usize) -> Result<(), Error> {
+    pub fn check(&self, n: usize, first: usize) -> Result<(), Error> {
         if !(self.eta > 0.0 && self.eta.is_finite()) {
             return Err(Error::Positive {
                 name: "eta",
                 value: self.eta,
             });
         }
-        self.lo.check("lo", n)?;
-        self.hi.check("hi", n)?;
+        self.lo.check("lo", n, first)?;
+        self.hi.check("hi", n, first)?;
         let rows = if matches!((self.lo, self.hi), (Masses::Same(_), Masses::Same(_))) {
             1
         } else {
@@ -101,7 +101,7 @@ impl Rule<'_> {
         match (0..rows).find(|&row| self.lo.at(row) > self.hi.at(row)) {
             Some(row) => Err(Error::Entry {
                 name: "lo",
-                row,
+                row: first + row,
                 value: self.lo.at(row),
                 expected: "lo must not exceed hi",
             }),

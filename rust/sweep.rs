@@ -4,7 +4,9 @@
 //! become logits, exponentials, f_i, the row mass r_i and a part of q. Never are there n x m numbers.
 //!
 //! Block boundaries depend on the row number alone. Blocks run in parallel within a super-block; then their parts are
-//! added in float64 in the order of the rows. So neither the number of threads nor the cut into shards changes a bit.
+//! added in float64 in the order of the rows, span by span, and spans in their order. What a span is depends on the
+//! problem alone. So neither the number of threads nor the cut into shards changes a bit; nor does it matter who sweeps
+//! a span: a sweep of one span gives what the whole adds up.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,12 +14,13 @@ use rayon::prelude::*;
 
 use crate::aligned::Aligned;
 use crate::error::Error;
-use crate::gram::{Gram, PackedPlan};
+use crate::gram::PackedPlan;
 use crate::kernel::{DEPTH, Isa, Kernel, PackedRow, STRIDE};
 use crate::pool::{Pool, ReadAhead};
 use crate::rule::Rule;
 use crate::target::{Cost, Target, TargetView};
-use crate::topk::{Entry, TopK};
+use crate::topk::Entry;
+use crate::totals::Totals;
 
 /// Rows of a block, about; and how many numbers its strip may have where m is large.
 ///
@@ -28,6 +31,11 @@ const STRIP: usize = 1 << 21;
 
 /// Rows of the Gram summed in float32, about.
 const GROUP_ROWS: usize = 512;
+
+/// A pool is cut into at most so many spans of at least so many rows: less is not worth a journey to another machine.
+/// Where each span has a Gram of its own, which is large and is added up, they are fewer and longer.
+const SPANS: (usize, usize) = (256, 4096);
+const GRAM_SPANS: (usize, usize) = (64, 8192);
 
 /// The Gram is taken from about this many rows a column: more cost more than what they do for a step; but more are
 /// taken as long as it costs about a quarter of the product, 2 n d m, and the exponentials, which cost as much as 32
@@ -52,6 +60,17 @@ pub struct Problem<'a> {
     pub eps: f64,
     /// Ground cost.
     pub cost: Cost,
+    /// Which rows these are.
+    pub place: Place,
+}
+
+/// What part of a pool is read: its first row there, and the rows of the whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Number of the first row read.
+    pub first: usize,
+    /// Rows of the whole pool.
+    pub n: usize,
 }
 
 /// What else is wanted of a sweep; outputs are (n,).
@@ -69,7 +88,23 @@ pub struct Wanted<'a> {
     pub nearest: Option<&'a mut [i32]>,
 }
 
-/// What a sweep gives.
+impl Wanted<'_> {
+    /// Write a block's share of the outputs.
+    fn write(&mut self, part: &Part) {
+        let rows = part.first_row..part.end();
+        if let Some(out) = &mut self.f {
+            out[rows.clone()].copy_from_slice(&part.f);
+        }
+        if let Some(out) = &mut self.hard {
+            out[rows.clone()].copy_from_slice(&part.hard);
+        }
+        if let Some(out) = &mut self.nearest {
+            out[rows].copy_from_slice(&part.nearest);
+        }
+    }
+}
+
+/// What a sweep gives: the pool's, or the share of one span in it.
 #[derive(Debug)]
 pub struct Sweep {
     /// Column marginal (m,).
@@ -80,13 +115,41 @@ pub struct Sweep {
     pub hard: f64,
     /// sum_i r_i (-sum_j p_ij log p_ij), in nats.
     pub entropy: f64,
-    /// (m, m), and the column marginal of its rows (m,), if wanted.
+    /// G (m, m) and sum_i v_i (r_i - w_i) p_i (m,), if wanted.
     pub gram: Option<(Vec<f64>, Vec<f64>)>,
     /// The k lowest f in order of (f, row).
     pub top: Vec<Entry>,
 }
 
-/// Read the pool once. Call it within the thread pool that is to do the work.
+/// How many rows a span of the pool is: the first span begins at row 0, and the last one ends where the pool does.
+///
+/// `columns` is the number of targets that weigh something, `n` the rows of the whole pool.
+#[must_use]
+pub fn span_rows(columns: usize, n: usize, gram: bool, isa: Isa, rough: bool) -> usize {
+    let block_rows = block_rows(columns, isa.kernel(rough));
+    let (most, least) = if gram { GRAM_SPANS } else { SPANS };
+    n.div_ceil(most)
+        .max(least)
+        .next_multiple_of(block_rows * group_blocks(block_rows))
+}
+
+/// Blocks whose Gram is summed in float32.
+fn group_blocks(block_rows: usize) -> usize {
+    (GROUP_ROWS / block_rows).max(1)
+}
+
+fn block_rows(columns: usize, kernel: &dyn Kernel) -> usize {
+    let (height, panel) = kernel.tile();
+    let rows = BLOCK_ROWS.min(STRIP / stride(columns.next_multiple_of(panel)));
+    (rows / height).max(1) * height
+}
+
+/// One cache line more than the width keeps the rows of a tile out of each other's cache sets.
+fn stride(width: usize) -> usize {
+    width + 16
+}
+
+/// Read the pool, or one span of it, once. Call it within the thread pool that is to do the work.
 ///
 /// With `rough` products of vectors may be in bfloat16; those of the Gram, which only bends steps, always may.
 ///
@@ -102,16 +165,10 @@ pub fn sweep(
     check(problem, wanted)?;
     let target = Target::new(&problem.target, problem.cost, problem.eps, kernel)?;
     let work = Work::new(problem, &target, (kernel, outer), wanted);
-    let mut gram = wanted.gram.then(|| Gram::new(target.width, outer.tile()));
-    let mut totals = Totals {
-        q: vec![0.0; target.keep.len()],
-        value: 0.0,
-        hard: 0.0,
-        entropy: 0.0,
-        surplus: vec![0.0; target.keep.len()],
-        top: TopK::new(wanted.k),
-    };
-    let group = (GROUP_ROWS / work.block_rows).max(1);
+    let span = span_rows(target.keep.len(), problem.place.n, wanted.gram, isa, rough);
+    problem.place.check(problem.pool.n, span)?;
+    let mut totals = Totals::new(problem, &target, wanted, outer);
+    let group = group_blocks(work.block_rows);
     let count = problem.pool.n.div_ceil(work.block_rows);
     let mut parts: Vec<Part> = Vec::new();
     parts.resize_with(
@@ -132,18 +189,18 @@ pub fn sweep(
             .map(|(index, part)| work.run(first + index, part))
             .collect();
         results.into_iter().collect::<Result<(), Error>>()?;
-        if let Some(gram) = &mut gram {
-            let groups: Vec<Vec<&PackedPlan>> = parts
-                .chunks(group)
-                .map(|parts| parts.iter().map(|part| &part.plan).collect())
-                .collect();
-            gram.add(&groups, outer);
+        for parts in parts.chunk_by(|_, later| !later.first_row.is_multiple_of(span)) {
+            totals.add(parts, group, outer, problem.place.first);
+            let end = parts.last().map_or(0, Part::end);
+            if end.is_multiple_of(span) || end == problem.pool.n {
+                totals.end_span();
+            }
         }
         for part in parts {
-            totals.add(part, wanted);
+            wanted.write(part);
         }
     }
-    Ok(totals.finish(problem, &target, gram))
+    Ok(totals.finish())
 }
 
 fn check(problem: &Problem, wanted: &Wanted) -> Result<(), Error> {
@@ -154,8 +211,11 @@ fn check(problem: &Problem, wanted: &Wanted) -> Result<(), Error> {
             value: problem.eps,
         });
     }
-    if wanted.k > n {
-        return Err(Error::TooMany { k: wanted.k, n });
+    if wanted.k > problem.place.n {
+        return Err(Error::TooMany {
+            k: wanted.k,
+            n: problem.place.n,
+        });
     }
     let outputs = [
         ("f", wanted.f.as_ref().map(|out| out.len())),
@@ -171,22 +231,56 @@ fn check(problem: &Problem, wanted: &Wanted) -> Result<(), Error> {
             });
         }
     }
-    problem.rule.check(n)
+    problem.rule.check(n, problem.place.first)
 }
 
-/// What one block of rows yields.
+impl Place {
+    /// Refuse rows that are neither the whole pool nor one span of it.
+    fn check(self, rows: usize, span: usize) -> Result<(), Error> {
+        let whole = self.first == 0 && rows == self.n;
+        let rest = self.n.saturating_sub(self.first);
+        if whole || (self.first.is_multiple_of(span) && rows == rest.min(span)) {
+            return Ok(());
+        }
+        Err(Error::Span {
+            first: self.first,
+            rows,
+            n: self.n,
+            span,
+        })
+    }
+}
+
+/// What one block of rows yields. Rows are counted from the first that is read; sums over columns are times n.
 #[derive(Debug, Default)]
-struct Part {
-    first_row: usize,
-    q: Vec<f32>,
-    surplus: Vec<f32>,
-    f: Vec<f32>,
-    hard: Vec<f32>,
-    nearest: Vec<i32>,
-    value: f64,
-    hard_value: f64,
-    entropy: f64,
-    plan: PackedPlan,
+pub struct Part {
+    /// Its first row.
+    pub first_row: usize,
+    /// Column marginal, by column of the packed target.
+    pub q: Vec<f32>,
+    /// sum_i v_i (r_i - w_i) p_i, likewise.
+    pub surplus: Vec<f32>,
+    /// Soft minima of its rows.
+    pub f: Vec<f32>,
+    /// Hard minima.
+    pub hard: Vec<f32>,
+    /// Columns of the hard minima.
+    pub nearest: Vec<i32>,
+    /// sum_i phi_i(f_i)
+    pub value: f64,
+    /// sum_i min(lo_i h_i, hi_i h_i)
+    pub hard_value: f64,
+    /// sum_i r_i (-sum_j p_ij log p_ij)
+    pub entropy: f64,
+    /// What its Gram is made of.
+    pub plan: PackedPlan,
+}
+
+impl Part {
+    /// The row after its last.
+    fn end(&self) -> usize {
+        self.first_row + self.f.len()
+    }
 }
 
 /// One thread's buffers.
@@ -220,17 +314,13 @@ impl<'a> Work<'a> {
         (kernel, outer): (&'a dyn Kernel, &'a dyn Kernel),
         wanted: &Wanted,
     ) -> Self {
-        let height = kernel.tile().0;
-        // One cache line more than the width keeps the rows of a tile out of each other's cache sets.
-        let ld = target.width + 16;
-        let rows = BLOCK_ROWS.min(STRIP / ld);
         Self {
             problem,
             target,
             kernel,
             outer,
-            block_rows: (rows / height).max(1) * height,
-            ld,
+            block_rows: block_rows(target.keep.len(), kernel),
+            ld: stride(target.width),
             gram: wanted.gram,
             nearest: wanted.nearest.is_some(),
             idle: Mutex::new(Vec::new()),
@@ -263,7 +353,7 @@ impl<'a> Work<'a> {
     /// A row of mass r stays with probability min(1, n r / T), so that each row that stays is worth its cost and the
     /// Gram is right in the mean.
     fn thinned(&self, row: usize, r: f64) -> f64 {
-        let n = self.problem.pool.n as f64;
+        let n = self.problem.place.n as f64;
         let m = self.target.keep.len() as f64;
         let cheap = GRAM_COST * m / (self.problem.pool.d as f64 + EXPONENTIALS);
         let least = (n / (GRAM_ROWS * m)).min(cheap).max(GRAM_MASS);
@@ -296,12 +386,14 @@ impl<'a> Work<'a> {
             ..
         } = space;
         squared.clear();
+        let place = self.problem.place.first;
         let depth = DEPTH * self.kernel.words().numbers();
         self.problem
             .pool
             .for_each_row(first_row..first_row + rows, scratch, |r, x| {
-                let norm = self.target.preparation.apply(x, "pool", first_row + r)?;
-                self.target.check_range(norm, first_row + r)?;
+                let row = place + first_row + r;
+                let norm = self.target.preparation.apply(x, "pool", row)?;
+                self.target.check_range(norm, row)?;
                 squared.push(norm);
                 for (index, x) in x.chunks(depth).enumerate() {
                     self.kernel
@@ -333,7 +425,8 @@ impl<'a> Work<'a> {
             gram_surplus,
             ..
         } = space;
-        let n = self.problem.pool.n as f64;
+        let n = self.problem.place.n as f64;
+        let place = self.problem.place.first;
         (part.value, part.hard_value, part.entropy) = (0.0, 0.0, 0.0);
         for list in [&mut part.f, &mut part.hard, mass, gram_weight, gram_surplus] {
             list.clear();
@@ -360,7 +453,7 @@ impl<'a> Work<'a> {
             part.entropy += row.r * bits * std::f64::consts::LN_2;
             // Times n, so that masses of 1/n sit in the middle of float32's range.
             mass.push((row.r * n / f64::from(sum)) as f32);
-            let stands_for = self.thinned(part.first_row + r, row.r);
+            let stands_for = self.thinned(place + part.first_row + r, row.r);
             gram_weight.push((row.w * stands_for * n / f64::from(sum).powi(2)) as f32);
             gram_surplus.push(((row.r - row.w) * stands_for * n / f64::from(sum)) as f32);
         }
@@ -392,69 +485,4 @@ fn dice(row: usize) -> f64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((x ^ (x >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-/// The sums so far.
-struct Totals {
-    q: Vec<f64>,
-    /// sum_i v_i (r_i - w_i) p_i
-    surplus: Vec<f64>,
-    value: f64,
-    hard: f64,
-    entropy: f64,
-    top: TopK,
-}
-
-impl Totals {
-    fn add(&mut self, part: &Part, wanted: &mut Wanted) {
-        for (q, &part) in self.q.iter_mut().zip(&part.q) {
-            *q += f64::from(part);
-        }
-        for (surplus, &part) in self.surplus.iter_mut().zip(&part.surplus) {
-            *surplus += f64::from(part);
-        }
-        self.value += part.value;
-        self.hard += part.hard_value;
-        self.entropy += part.entropy;
-        for (r, &f) in part.f.iter().enumerate() {
-            self.top.push(f, part.first_row + r);
-        }
-        let rows = part.first_row..part.first_row + part.f.len();
-        if let Some(out) = &mut wanted.f {
-            out[rows.clone()].copy_from_slice(&part.f);
-        }
-        if let Some(out) = &mut wanted.hard {
-            out[rows.clone()].copy_from_slice(&part.hard);
-        }
-        if let Some(out) = &mut wanted.nearest {
-            out[rows].copy_from_slice(&part.nearest);
-        }
-    }
-
-    fn finish(self, problem: &Problem, target: &Target, gram: Option<Gram>) -> Sweep {
-        let n = problem.pool.n as f64;
-        let m = problem.target.b.len();
-        let marginal = |sums: &[f64]| {
-            let mut q = vec![0.0; m];
-            for (&j, sum) in target.keep.iter().zip(sums) {
-                q[j] = sum / n;
-            }
-            q
-        };
-        Sweep {
-            q: marginal(&self.q),
-            value: self.value,
-            hard: self.hard,
-            entropy: self.entropy,
-            gram: gram.map(|gram| {
-                let gram = gram.finish(&target.keep, m, 1.0 / n);
-                // By G's own sums, so that rounding leaves constants where they were: G 1 = sum_i v_i w_i p_i.
-                let sums = gram.chunks(m).map(|row| row.iter().sum::<f64>());
-                let q = sums.zip(marginal(&self.surplus)).map(|(w, rest)| w + rest);
-                let q = q.collect();
-                (gram, q)
-            }),
-            top: self.top.into_sorted(),
-        }
-    }
 }

@@ -19,6 +19,7 @@ from emulated_gpu import emulated_backend
 from gapsel import _native
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.gpu import GpuBackend, gpus
+from gapsel.backends.parts import Part, added, swept
 from gapsel.backends.reference import ReferenceBackend, dice, row_masses, share_kept, stands_for
 from gapsel.cost import cost_matrix
 from gapsel.errors import DataError, GapselError, UsageError
@@ -422,9 +423,9 @@ def test_rough_is_exact_without_products_of_bfloat16(name: str) -> None:
 
 def bits(result: Result) -> list[bytes]:
     swept = result.swept
-    assert swept.gram is not None
     assert swept.top is not None
-    arrays: list[NDArray[Any]] = [result.f, result.hard, result.nearest, swept.q, swept.gram, *swept.top]
+    arrays: list[NDArray[Any]] = [result.f, result.hard, result.nearest, swept.q, *swept.top]
+    arrays += [one for one in (swept.gram, swept.gram_q) if one is not None]
     return [array.tobytes() for array in arrays] + [str((swept.value, swept.hard, swept.entropy)).encode()]
 
 
@@ -449,6 +450,48 @@ def test_shards_change_no_bit(cuts: list[int], isa: str, dtype: type[np.floating
     shards = np.split(p.x, sorted(cuts))
     whole = p.sweep(CpuBackend(1, isa), k=9, rough=rough)
     assert bits(p.sweep(CpuBackend(2, isa), shards, k=9, rough=rough)) == bits(whole)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("gram", "rough"), [(True, False), (True, True), (False, False)])
+def test_spans_swept_one_by_one_add_up_to_the_whole(isa: str, gram: bool, rough: bool) -> None:  # noqa: FBT001
+    p, backend = problem(20_000 if gram else 10_000, 60, 23), CpuBackend(2, isa)
+    whole = p.sweep(backend, k=5000, gram=gram, rough=rough)
+    rows = backend.span_rows(p.target, len(p.x), gram=gram, rough=rough)
+    assert 2 * rows < len(p.x) < 3 * rows
+    f, hard, nearest = np.empty_like(whole.f), np.empty_like(whole.hard), np.empty_like(whole.nearest)
+
+    def part(first: int) -> Part:
+        at = slice(first, first + rows)
+        box = Box(np.asarray(p.box.lo)[at], np.asarray(p.box.hi)[at], p.box.eta)
+        return backend.part(
+            np.split(p.x[at], [77]), p.target, p.g, box, eps=p.eps, cost=p.cost, first=first, n=len(p.x),
+            gram=gram, k=5000, rough=rough, f=f[at], hard=hard[at], nearest=nearest[at],
+        )  # fmt: skip
+
+    found = swept(added(map(part, range(0, len(p.x), rows)), k=5000))
+    assert bits(Result(found, f, hard, nearest, 0.0)) == bits(whole)
+
+
+def test_a_span_names_rows_by_their_number_in_the_pool() -> None:
+    p, backend = problem(8000, 30, 9), CpuBackend(1)
+    rows = backend.span_rows(p.target, 8000)
+    p.x[rows + 3, 1] = np.nan
+    with pytest.raises(DataError, match=f"pool row {rows + 3} holds NaN"):
+        backend.part([p.x[rows:]], p.target, p.g, Box.fixed(1 / 8000), eps=p.eps, cost=p.cost, first=rows, n=8000)
+    lo = np.zeros(8000 - rows)
+    lo[4] = -1.0
+    with pytest.raises(DataError, match=rf"lo\[{rows + 4}\] is -1"):
+        backend.part([p.x[rows:]], p.target, p.g, Box(lo, 1.0, 1.0), eps=p.eps, cost=p.cost, first=rows, n=8000)
+
+
+@pytest.mark.parametrize(("first", "rows"), [(0, 10), (1, 4999), (4999, 1), (0, 4999)])
+def test_rows_that_are_no_span_are_refused(first: int, rows: int) -> None:
+    p = problem(5000, 30, 9)
+    with pytest.raises(UsageError, match=f"{rows} rows from row {first} of 5000 are no span of the pool: give all"):
+        CpuBackend(1).part(
+            [p.x[first : first + rows]], p.target, p.g, Box.fixed(1.0), eps=p.eps, cost=p.cost, first=first, n=5000
+        )
 
 
 def test_a_row_is_the_same_wherever_it_stands(cpu: CpuBackend) -> None:

@@ -1,11 +1,11 @@
-"""The Rust core: two verbs over borrowed arrays. `gapsel.backends.cpu` is its only caller."""
+"""The Rust core: two verbs over borrowed arrays, `gapsel.backends` their only caller."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DEBUG_BUILD", "__version__", "isas", "sweep", "topk"]
+__all__ = ["DEBUG_BUILD", "__version__", "isas", "span_rows", "sweep", "topk"]
 
 __version__: str
 DEBUG_BUILD: bool
@@ -29,6 +29,8 @@ def sweep(
     eta: float,
     cost: str,
     normalize: bool,
+    first: int = 0,
+    n: int | None = None,
     gram: bool = False,
     k: int = 0,
     rough: bool = False,
@@ -42,7 +44,15 @@ def sweep(
     float,  # value
     float,  # hard
     float,  # entropy
-    tuple[NDArray[np.float64], NDArray[np.float64]] | None,  # gram (m, m), q (m,) of its rows
+    tuple[NDArray[np.float64], NDArray[np.float64]] | None,  # gram (m, m), sum_i v_i (r_i - w_i) p_i (m,)
     tuple[NDArray[np.int64], NDArray[np.float32]] | None,  # top: rows (k,), f (k,)
-]: ...
+]:
+    """Read the pool once, or the span of it that begins at row ``first`` of ``n`` (None: the shards are all of it).
+
+    A span's share of the sums is in the units of the whole; the shares added in order are the whole's, bit for bit.
+    """
+
+def span_rows(columns: int, n: int, *, gram: bool = False, rough: bool = False, isa: str | None = None) -> int:
+    """Return the rows of a span in a sweep of n rows against so many targets of positive weight."""
+
 def topk(values: NDArray[np.float32], k: int) -> NDArray[np.int64]: ...

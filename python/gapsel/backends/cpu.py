@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import _native
+from gapsel.backends.parts import Part, swept
 from gapsel.backends.shards import readable
 from gapsel.errors import UsageError
-from gapsel.records import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from gapsel.records import Box, Cost, Target
+    from gapsel.records import Box, Cost, Sweep, Target
 
 
 class CpuBackend:
@@ -64,7 +64,37 @@ class CpuBackend:
         nearest: NDArray[np.int32] | None = None,
     ) -> Sweep:
         """Read the pool once; see Backend.sweep."""
-        q, value, hard_value, entropy, hessian, top = _native.sweep(
+        return swept(
+            self.part(
+                shards, target, g, box,
+                eps=eps, cost=cost, gram=gram, k=k, rough=rough, f=f, hard=hard, nearest=nearest,
+            )
+        )  # fmt: skip
+
+    def part(
+        self,
+        shards: Sequence[NDArray[np.floating]],
+        target: Target,
+        g: NDArray[np.float64],
+        box: Box,
+        *,
+        eps: float,
+        cost: Cost,
+        first: int = 0,
+        n: int | None = None,
+        gram: bool = False,
+        k: int = 0,
+        rough: bool = False,
+        f: NDArray[np.float32] | None = None,
+        hard: NDArray[np.float32] | None = None,
+        nearest: NDArray[np.int32] | None = None,
+    ) -> Part:
+        """Read one span of a pool: the shards are its rows from ``first`` on, of ``n`` in all (None: they are all).
+
+        The box and the outputs are those of the span's rows. Raises UsageError unless the rows are the whole pool or
+        begin at a multiple of `span_rows` and are as many, or up to the pool's end.
+        """
+        found = _native.sweep(
             [readable(shard, index) for index, shard in enumerate(shards)],
             np.ascontiguousarray(target.y, np.float32),
             np.ascontiguousarray(target.b, np.float64),
@@ -75,6 +105,8 @@ class CpuBackend:
             eta=box.eta,
             cost=cost.kind,
             normalize=cost.normalize,
+            first=first,
+            n=n,
             gram=gram,
             k=k,
             rough=rough,
@@ -84,8 +116,12 @@ class CpuBackend:
             threads=self.threads,
             isa=self.isa,
         )
-        gram_matrix, gram_q = hessian or (None, None)
-        return Sweep(q=q, value=value, hard=hard_value, entropy=entropy, gram=gram_matrix, gram_q=gram_q, top=top)
+        return Part(*found)
+
+    def span_rows(self, target: Target, n: int, *, gram: bool = False, rough: bool = False) -> int:
+        """Return how many rows each span of a pool of n rows has, but for a shorter last one."""
+        columns = int(np.count_nonzero(target.b))
+        return _native.span_rows(columns, n, gram=gram, rough=rough, isa=self.isa)
 
     def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Return the rows of the k lowest values, in order of (value, row)."""

@@ -1,0 +1,126 @@
+//! What blocks yield, added up in the order of the rows: within a span, and then span after span.
+//!
+//! A span's sums are divided by n where it ends. So what is known of one span alone is in the units of the whole, and
+//! the whole is the plain float64 sum of its spans, whoever adds them up.
+
+use crate::gram::{Gram, PackedPlan, mirror};
+use crate::kernel::Kernel;
+use crate::sweep::{Part, Problem, Sweep, Wanted};
+use crate::target::Target;
+use crate::topk::TopK;
+
+/// The sums of the span at hand, by column of the packed target.
+#[derive(Debug)]
+struct Span {
+    q: Vec<f64>,
+    /// sum_i v_i (r_i - w_i) p_i
+    surplus: Vec<f64>,
+    value: f64,
+    hard: f64,
+    entropy: f64,
+}
+
+impl Span {
+    fn new(columns: usize) -> Self {
+        Self {
+            q: vec![0.0; columns],
+            surplus: vec![0.0; columns],
+            value: 0.0,
+            hard: 0.0,
+            entropy: 0.0,
+        }
+    }
+
+    fn add(&mut self, part: &Part) {
+        for (q, &part) in self.q.iter_mut().zip(&part.q) {
+            *q += f64::from(part);
+        }
+        for (surplus, &part) in self.surplus.iter_mut().zip(&part.surplus) {
+            *surplus += f64::from(part);
+        }
+        self.value += part.value;
+        self.hard += part.hard_value;
+        self.entropy += part.entropy;
+    }
+}
+
+/// All that a sweep has gathered so far.
+#[derive(Debug)]
+pub struct Totals<'a> {
+    keep: &'a [usize],
+    scale: f64,
+    span: Span,
+    gram: Option<Gram>,
+    sweep: Sweep,
+    top: TopK,
+}
+
+impl<'a> Totals<'a> {
+    /// Nothing is added yet.
+    #[must_use]
+    pub fn new(problem: &Problem, target: &'a Target, wanted: &Wanted, outer: &dyn Kernel) -> Self {
+        let m = problem.target.b.len();
+        Self {
+            keep: &target.keep,
+            scale: 1.0 / problem.place.n as f64,
+            span: Span::new(target.keep.len()),
+            gram: wanted.gram.then(|| Gram::new(target.width, outer.tile())),
+            sweep: Sweep {
+                q: vec![0.0; m],
+                value: 0.0,
+                hard: 0.0,
+                entropy: 0.0,
+                gram: wanted.gram.then(|| (vec![0.0; m * m], vec![0.0; m])),
+                top: Vec::new(),
+            },
+            top: TopK::new(wanted.k),
+        }
+    }
+
+    /// Add the next blocks of a span, the Gram `group` of them at a time; the first row of all has the number `first`.
+    pub fn add(&mut self, parts: &[Part], group: usize, outer: &dyn Kernel, first: usize) {
+        if let Some(gram) = &mut self.gram {
+            let groups: Vec<Vec<&PackedPlan>> = parts
+                .chunks(group)
+                .map(|parts| parts.iter().map(|part| &part.plan).collect())
+                .collect();
+            gram.add(&groups, outer);
+        }
+        for part in parts {
+            self.span.add(part);
+            for (r, &f) in part.f.iter().enumerate() {
+                self.top.push(f, first + part.first_row + r);
+            }
+        }
+    }
+
+    /// Add the span to the whole, and begin another.
+    pub fn end_span(&mut self) {
+        let columns = self.keep.len();
+        let span = std::mem::replace(&mut self.span, Span::new(columns));
+        let sweep = &mut self.sweep;
+        sweep.value += span.value;
+        sweep.hard += span.hard;
+        sweep.entropy += span.entropy;
+        for (column, &j) in self.keep.iter().enumerate() {
+            sweep.q[j] += span.q[column] * self.scale;
+        }
+        if let (Some(gram), Some((out, surplus))) = (&mut self.gram, &mut sweep.gram) {
+            gram.end_span(self.keep, self.scale, out);
+            for (column, &j) in self.keep.iter().enumerate() {
+                surplus[j] += span.surplus[column] * self.scale;
+            }
+        }
+    }
+
+    /// What the sweep gives.
+    #[must_use]
+    pub fn finish(self) -> Sweep {
+        let mut sweep = self.sweep;
+        if let Some((gram, _)) = &mut sweep.gram {
+            mirror(gram, sweep.q.len());
+        }
+        sweep.top = self.top.into_sorted();
+        sweep
+    }
+}
