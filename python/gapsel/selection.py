@@ -51,10 +51,15 @@ class Selection:
     nearest: NDArray[np.int32]
 
 
-def scores(f: NDArray[np.float32], a: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the calibrated gradients (n,) of f (n,) under the base weights; 0 for a row that is all the mass."""
+def scores(f: NDArray[np.float32], a: float | NDArray[np.float64], mean: float | None = None) -> NDArray[np.float64]:
+    """Return the calibrated gradients (n,) of f (n,) under the base weights; 0 for a row that is all the mass.
+
+    ``mean`` is <a, f> over the whole pool, where f and a are only those of some rows.
+    """
     values = f.astype(np.float64)
-    centred = values - np.average(values, weights=None if isinstance(a, float) else a)
+    if mean is None:
+        mean = np.average(values, weights=None if isinstance(a, float) else a)
+    centred = values - mean
     rest = 1.0 - np.asarray(a)
     return np.asarray(np.divide(centred, rest, out=np.zeros_like(centred), where=rest > 0))
 
@@ -65,10 +70,15 @@ def select(f: NDArray[np.float32], k: int, rows: Rows, potentials: Potentials, b
         msg = f"k is {k}, and the pool has {len(f)} documents: choose from 1 to {len(f)}"
         raise UsageError(msg)
     chosen = backend.topk(f, k)
+    return Selection(chosen, scores(f, rows.a)[chosen], nearest_of(chosen, rows, potentials, backend))
+
+
+def nearest_of(chosen: NDArray[np.int64], rows: Rows, potentials: Potentials, backend: Backend) -> NDArray[np.int32]:
+    """Return the row of the target of least cost for each of the chosen rows (k,), in their order."""
     ascending = np.argsort(chosen)
-    nearest = np.empty(k, np.int32)
+    nearest = np.empty(len(chosen), np.int32)
     nearest[ascending] = nearest_targets((gather(rows.shards, chosen[ascending]),), potentials, backend)
-    return Selection(chosen, scores(f, rows.a)[chosen], nearest)
+    return nearest
 
 
 def nearest_targets(
@@ -84,13 +94,19 @@ def nearest_targets(
     return found
 
 
+def exact(potentials: Potentials) -> Certificate:
+    """Return the certificate of a choice at mass 0: one gradient step, exact by definition."""
+    before = potentials.evidence.plain_value
+    return Certificate(before, before, 0.0, 0.0, 0.0)
+
+
 def certify(
     f: NDArray[np.float32], chosen: NDArray[np.int64], task: Task, potentials: Potentials, backend: Backend
 ) -> Certificate:
-    """Bound what any other choice of k could still gain; a mass of 0 is one gradient step, and exact by definition."""
+    """Bound what any other choice of k could still gain; at a mass of 0 that is nothing."""
     before, mass, k = potentials.evidence.plain_value, task.mass, len(chosen)
     if mass == 0:
-        return Certificate(before, before, 0.0, 0.0, 0.0)
+        return exact(potentials)
     point, rest = _solve_mixture(task.rows.mixed(chosen, mass), f, task, potentials, backend)
     after = point.value + rest
     bound = max(_bound(g, h, task, k, backend) for g, h in ((potentials.g, f), (point.g, point.f)))

@@ -35,6 +35,11 @@ class Backend(Protocol):
     # Differences of the dual below this share of it are rounding.
     resolution: float
 
+    @property
+    def identity(self) -> str:
+        """What of the machine may change the last bits of an answer."""
+        ...
+
     def sweep(
         self,
         shards: Sequence[NDArray[np.floating]],

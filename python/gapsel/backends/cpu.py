@@ -43,6 +43,11 @@ class CpuBackend:
         self.threads, self.isa = threads, isa
 
     @property
+    def identity(self) -> str:
+        """The instruction set."""
+        return f"{self.name} {self.isa or _native.isas()[0]}"
+
+    @property
     def multiplies_bfloat16(self) -> bool:
         """Whether a rough sweep differs from an exact one here."""
         return (self.isa or _native.isas()[0]) in _native.isas(rough=True)

@@ -32,6 +32,11 @@ class ReferenceBackend:
     name = "reference"
     resolution = 1e-14
 
+    @property
+    def identity(self) -> str:
+        """NumPy, whatever BLAS it has."""
+        return self.name
+
     def sweep(
         self,
         shards: Sequence[NDArray[np.floating]],

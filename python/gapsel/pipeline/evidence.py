@@ -39,7 +39,7 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
     p, record = run.model.potentials, run.folder.record
     labels = {side: _labels(run, side) for side in ("pool", "target")}
     pool_distance = _distance(run, run.rows)
-    values = scores(run.f, run.rows.a)
+    values = scores(run.f, run.rows.a, run.model.calibration.mean)
     embedder = run.model.embedder
     steps = record["steps"]
     return Findings(

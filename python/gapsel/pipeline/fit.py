@@ -32,7 +32,7 @@ def fit_step(run: Run) -> dict[str, Any]:
     fitted = model.Model(solution.potentials, calibration, embedder if isinstance(embedder, dict) else {})
     run.folder.writes("fit")
     fitted.save(run.path / MODEL)
-    run.forget("model")
+    run.forget("model", "parts")
     return {"eps": task.eps, "scale": asdict(task.scale), **asdict(solution.potentials.evidence), "files": [MODEL]}
 
 

@@ -11,23 +11,24 @@ from gapsel import corpus, selection
 from gapsel.errors import DataError
 from gapsel.files import write_json
 from gapsel.findings import Certificate
+from gapsel.lowest import lowest
 from gapsel.pipeline.folder import plain, read_json
+from gapsel.pipeline.parts import potentials
 from gapsel.pipeline.vectors import has_texts
+from gapsel.selection import Selection
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from gapsel.pipeline.work import Run
-    from gapsel.selection import Selection
 
 SELECTION = "selection.json"
 
 
 def select_step(run: Run) -> dict[str, Any]:
     """Scores to the selection, written in the user's own format, with its certificate."""
-    p = run.model.potentials
-    chosen = selection.select(run.f, run.k, run.rows, p, run.backend)
-    certificate = selection.certify(run.f, chosen.rows, run.task(p.target, p.cost), p, run.backend)
+    chosen = _choose(run)
+    certificate = _certify(run, chosen)
     run.folder.writes("select")
     written = _write_selected(run, chosen)
     for old in set(run.path.glob("selected.*")) - {written}:
@@ -38,12 +39,27 @@ def select_step(run: Run) -> dict[str, Any]:
     return {**about, "file": written.name, "files": [written.name, SELECTION]}
 
 
+def _choose(run: Run) -> Selection:
+    """Read the k best off the scores, which are never all in memory."""
+    p, a = run.model.potentials, run.rows.a
+    rows, f = lowest(lambda: potentials(run.path, run.parts), run.k)
+    values = selection.scores(f, a if isinstance(a, float) else a[rows], run.model.calibration.mean)
+    return Selection(rows, values, selection.nearest_of(rows, run.rows, p, run.backend))
+
+
+def _certify(run: Run, chosen: Selection) -> Certificate:
+    p = run.model.potentials
+    if run.settings.mass == 0:
+        return selection.exact(p)
+    return selection.certify(run.f, chosen.rows, run.task(p.target, p.cost), p, run.backend)
+
+
 def read_selection(run: Run) -> tuple[Selection, Certificate]:
     """Read what select_step wrote. Raises DataError for anything else."""
     file = run.path / SELECTION
     saved = read_json(file)
     try:
-        chosen = selection.Selection(
+        chosen = Selection(
             np.array(saved["rows"], np.int64),
             np.array(saved["scores"], np.float64),
             np.array(saved["nearest"], np.int32),

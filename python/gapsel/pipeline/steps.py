@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gapsel.config import STEPS, Settings
 from gapsel.errors import DataError
+from gapsel.pipeline import journal
 from gapsel.pipeline.embed import embed_step
 from gapsel.pipeline.fit import fit_step
 from gapsel.pipeline.folder import sign
@@ -44,6 +45,9 @@ def advance_to(run: Run, last: str) -> None:
         began = time.perf_counter()
         facts = DOORS[name](run)
         run.folder.finish(name, signature[name], time.perf_counter() - began, facts)
+        journal.clear(run.path)
+    # Of a step that was stopped just before it could do so itself.
+    journal.clear(run.path)
 
 
 def _check_inputs(run: Run) -> dict[str, str]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gapsel import backends, model
 from gapsel.config import rows_for
 from gapsel.cost import measure_scale
-from gapsel.errors import DataError
+from gapsel.pipeline import journal, parts
+from gapsel.pipeline.folder import sign
+from gapsel.pipeline.parts import Part
 from gapsel.pipeline.vectors import open_side
-from gapsel.pipeline.weights import read_weights
+from gapsel.pipeline.weights import content_hash, read_weights
 from gapsel.potentials import Rows, Task
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from gapsel.store import Store
 
 MODEL = "model.safetensors"
-SCORES = "scores"
 SCALE_ROWS = 2048
 
 
@@ -54,8 +53,9 @@ class Run:
 
     @cached_property
     def backend(self) -> Backend:
-        """What sweeps the pool."""
-        return backends.choose(self.settings.backend, self.settings.threads)
+        """What sweeps the pool, and keeps what long sweeps answer until the step is done."""
+        machine = backends.choose(self.settings.backend, self.settings.threads)
+        return journal.Journal(machine, self.path / journal.FOLDER, lambda: (self.pool.shards, self.pool_content))
 
     @cached_property
     def pool(self) -> Store:
@@ -73,15 +73,31 @@ class Run:
         return model.load(self.path / MODEL)
 
     @cached_property
+    def parts(self) -> list[Part]:
+        """The parts that the scores come in, with what they follow from: the model, the pool and its weights."""
+        fitted, p = self.model.calibration, self.model.potentials
+        numbers = b"".join(np.ascontiguousarray(one).tobytes() for one in (p.target.y, p.target.b, p.g))
+        made_by = sign(numbers.hex(), p.eps, asdict(p.cost), fitted.mean, self.pool_content)
+        return [
+            Part(at, *rows, signature=sign(made_by, at, *rows))
+            for at, rows in enumerate(parts.cut(self.pool.starts.tolist()))
+        ]
+
+    @cached_property
+    def pool_content(self) -> str:
+        """A hash of the pool's vectors and weights, and of what made them."""
+        inputs = self.folder.record["inputs"]
+        vectors = self.pool.fingerprint_hex if self.pool.content else inputs["pool_vectors"]
+        return sign(vectors, content_hash(self.settings.pool_weights))
+
+    @cached_property
     def f(self) -> NDArray[np.float32]:
         """The potential of every row of the pool (n,), from the scores."""
-        files = [self.path / file for file in self.folder.facts("score")["files"]]
-        try:
-            columns = [pq.read_table(file, columns=["potential"]).column(0).to_numpy() for file in files]
-        except (OSError, pa.ArrowException) as error:
-            msg = f"{self.path / SCORES}: cannot be read ({error}): delete the folder, and give the same command again"
-            raise DataError(msg) from error
-        return np.concatenate(columns).astype(np.float32)
+        f, start = np.empty(self.pool.n, np.float32), 0
+        for batch in parts.potentials(self.path, self.parts):
+            f[start : start + len(batch)] = batch
+            start += len(batch)
+        return f
 
     @property
     def k(self) -> int:

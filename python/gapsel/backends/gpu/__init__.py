@@ -65,6 +65,11 @@ class GpuBackend:
         """The devices in use."""
         return [kept.device for kept in self._kept]
 
+    @property
+    def identity(self) -> str:
+        """The devices."""
+        return " ".join([self.name, *(device.facts.name for device in self.devices)])
+
     def examine(self) -> None:
         """Compare each device with the reference, once. Raises DeviceError if one disagrees."""
         if self._trusted:
