@@ -54,7 +54,7 @@ def _both(before: Part, later: Part, k: int) -> Part:
     if before.gram and later.gram:
         gram = before.gram[0] + later.gram[0], before.gram[1] + later.gram[1]
     if before.top and later.top:
-        rows, f = (np.concatenate(both) for both in zip(before.top, later.top, strict=True))
+        rows, f = np.concatenate([before.top[0], later.top[0]]), np.concatenate([before.top[1], later.top[1]])
         # Both are sorted, and the rows of one lie before those of the other: a stable sort leaves ties to the lower.
         best = np.argsort(f, kind="stable")[:k]
         top = rows[best], f[best]
