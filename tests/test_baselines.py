@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import ReferenceBackend
-from gapsel.baselines import ALL, Baseline, Nearest, Problem, Random, RoundRobin, roundrobin
+from gapsel.baselines import BY_VECTORS, Baseline, Nearest, Problem, Random, RoundRobin, roundrobin
 from gapsel.baselines.problem import tiles
 from gapsel.cost import cost_matrix
 from gapsel.errors import DataError, UsageError
@@ -28,7 +28,7 @@ CPU, REFERENCE = CpuBackend(1), ReferenceBackend()
 COSTS = st.builds(Cost, st.sampled_from(COST_KINDS), st.booleans())
 PLAIN = Cost("sqeuclidean", normalize=False)
 problems = given(seed=st.integers(0, 999), n=st.integers(1, 60), m=st.integers(1, 8), cost=COSTS, data=st.data())
-each_baseline = pytest.mark.parametrize("baseline", ALL, ids=lambda baseline: baseline.name)
+each_baseline = pytest.mark.parametrize("baseline", BY_VECTORS, ids=lambda baseline: baseline.name)
 
 
 def target_of(y: Array, b: Array | None = None) -> Target:
@@ -131,7 +131,7 @@ def test_targets_of_weight_zero_take_part_in_nothing(baseline: Baseline) -> None
 
 
 def test_names_differ() -> None:
-    assert len({baseline.name for baseline in ALL}) == len(ALL)
+    assert len({baseline.name for baseline in BY_VECTORS}) == len(BY_VECTORS)
 
 
 # ---- random

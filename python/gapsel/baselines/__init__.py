@@ -3,6 +3,10 @@
     random.py      any k rows
     nearest.py     the k rows with the smallest cost to any target
     roundrobin.py  targets take turns, each takes its nearest row that is still free
+    centroid.py    the k rows nearest to the mean of the target
+    kde.py         targets spread over their nearest rows, near-copies share a part (TSDS)
+    dsir.py        drawn by importance weights of hashed n-grams (DSIR); reads texts
+    curated.py     random rows of the target's labels; knows labels
     problem.py     what each of them is given; the pool as rows, however it is cut into shards
 
 None of them looks at the pool as a distribution: that is what they are there to show.
@@ -12,6 +16,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from gapsel.baselines.centroid import Centroid
+from gapsel.baselines.curated import Curated
+from gapsel.baselines.dsir import Dsir
+from gapsel.baselines.kde import Kde
 from gapsel.baselines.nearest import Nearest
 from gapsel.baselines.problem import Problem
 from gapsel.baselines.random import Random
@@ -23,7 +31,20 @@ if TYPE_CHECKING:
 
     from gapsel.backends import Backend
 
-__all__ = ["ALL", "Baseline", "Nearest", "Problem", "Random", "RoundRobin"]
+__all__ = [
+    "ALL",
+    "BY_VECTORS",
+    "USUAL",
+    "Baseline",
+    "Centroid",
+    "Curated",
+    "Dsir",
+    "Kde",
+    "Nearest",
+    "Problem",
+    "Random",
+    "RoundRobin",
+]
 
 
 class Baseline(Protocol):
@@ -40,4 +61,6 @@ class Baseline(Protocol):
         ...
 
 
-ALL: tuple[Baseline, ...] = (Random(), Nearest(), RoundRobin())
+USUAL: tuple[Baseline, ...] = (Random(), Nearest(), RoundRobin())
+BY_VECTORS: tuple[Baseline, ...] = (*USUAL, Centroid(), Kde())
+ALL: tuple[Baseline, ...] = (*BY_VECTORS, Dsir(), Curated())

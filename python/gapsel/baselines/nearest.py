@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from gapsel.backends import Backend
     from gapsel.baselines.problem import Problem
+    from gapsel.records import Target
 
 # The hard minimum does not know eps; any positive number will do.
 _EPS = 1.0
@@ -31,10 +32,14 @@ class Nearest:
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:
         """Return k rows (k,); see Baseline.choose."""
-        n, target = problem.n, problem.target
-        smallest = np.empty(n, np.float32)
-        backend.sweep(
-            problem.shards, target, np.zeros(len(target.b)), Box.fixed(1 / n),
-            eps=_EPS, cost=problem.cost, hard=smallest,
-        )  # fmt: skip
-        return backend.topk(smallest, problem.k)
+        return backend.topk(smallest_costs(problem, problem.target, backend), problem.k)
+
+
+def smallest_costs(problem: Problem, target: Target, backend: Backend) -> NDArray[np.float32]:
+    """Return what each row of the pool (n,) costs to the nearest of these targets."""
+    smallest = np.empty(problem.n, np.float32)
+    backend.sweep(
+        problem.shards, target, np.zeros(len(target.b)), Box.fixed(1 / problem.n),
+        eps=_EPS, cost=problem.cost, hard=smallest,
+    )  # fmt: skip
+    return smallest

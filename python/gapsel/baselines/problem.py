@@ -10,7 +10,7 @@ import numpy as np
 from gapsel.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,7 +24,9 @@ class Problem:
     """Choose k rows of a pool for a target.
 
     ``shards`` are those of `backends.Backend`: n rows of d dimensions, numbered across the shards. ``seed`` is for
-    baselines that draw.
+    baselines that draw; ``texts`` for those that read: each call of one of the two reads the documents of the pool, or
+    of the target, anew, in the order of the rows; ``akin`` (n,) for those that know labels: whether a row's is one of
+    the target's.
 
     Raises DataError for a shard or target that is not (rows, d) with the same d, UsageError unless 1 <= k <= n.
     """
@@ -34,6 +36,8 @@ class Problem:
     cost: Cost
     k: int
     seed: int = 0
+    texts: tuple[Callable[[], Iterable[str]], Callable[[], Iterable[str]]] | None = None
+    akin: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         y = self.target.y

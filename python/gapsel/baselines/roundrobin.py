@@ -55,7 +55,7 @@ class RoundRobin:
         chosen: list[int] = []
         while len(chosen) < k:
             length = min(length, longest, k - len(chosen))
-            _take_turns(_nearest_free(problem.shards, y, problem.cost, taken, length), taken, chosen, k)
+            _take_turns(nearest_free(problem.shards, y, problem.cost, taken, length), taken, chosen, k)
             length *= 2
         return np.array(chosen, np.int64)
 
@@ -73,7 +73,7 @@ def _take_turns(lists: NDArray[np.int64], taken: NDArray[np.bool_], chosen: list
         chosen.append(row)
 
 
-def _nearest_free(
+def nearest_free(
     shards: Sequence[NDArray[np.floating]],
     y: NDArray[np.floating],
     cost: Cost,

@@ -86,7 +86,7 @@ def _compare(
 ) -> tuple[MethodResult, ...]:
     p = run.model.potentials
     problem = baselines.Problem(run.pool.shards, p.target, p.cost, run.k, run.settings.seed)
-    ways = {one.name: one.choose(problem, run.backend) for one in baselines.ALL}
+    ways = {one.name: one.choose(problem, run.backend) for one in baselines.USUAL}
     wanted = {label for label in labels["target"] if label is not None}
     return tuple(
         MethodResult(
