@@ -41,13 +41,14 @@ HOME = {
 LAZY = set(HOME) - {"rich"}
 NO_ONE = {"pickle", "cPickle", "dill", "joblib"}
 
-FLOOR = {"_native", "errors", "records", "findings", "config", "cost", "files", "progress"}
+FLOOR = {"_native", "calibration", "errors", "records", "findings", "config", "cost", "files", "progress"}
 FRONT = {"__init__", "api", "bench", "cli", "pipeline"}
 # What a room may import of gapsel, where that is an exact list.
 ONLY = {
     "errors": set[str](),
     "records": {"errors"},
     "findings": set[str](),
+    "calibration": {"errors"},
     "config": {"errors", "records"},
     "cost": {"errors", "records"},
     "files": {"errors"},

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import ReferenceBackend
 from gapsel.baselines import Problem, RoundRobin
+from gapsel.calibration import mean_of
 from gapsel.cost import cost_matrix, measure_scale
 from gapsel.errors import UsageError
 from gapsel.potentials import Rows, Task, solve
 from gapsel.records import COST_KINDS, Cost, CostKind, Target
-from gapsel.selection import certify, nearest_targets, scores, select
+from gapsel.selection import certify, nearest_targets, select
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its docstrings, when Python compiles it for the first time
@@ -55,7 +56,9 @@ def cloud(n: int, d: int = 5, seed: int = 0, shift: float = 0.0) -> NDArray[np.f
 
 def chosen(task: Task, k: int, backend: Backend = REFERENCE) -> tuple[Solution, Selection]:
     solution = solve(task, backend)
-    return solution, select(solution.f, k, task.rows, solution.potentials, backend)
+    return solution, select(
+        solution.f, k, task.rows, solution.potentials, backend, mean=mean_of(solution.f, task.rows.a)
+    )
 
 
 # The choice
@@ -68,7 +71,7 @@ def test_the_lowest_f_are_chosen_and_ties_go_to_the_earlier_row(backend: Backend
     potentials = solve(task, backend).potentials
     f = np.random.default_rng(0).integers(0, 6, 30).astype(np.float32)
     for k in (1, 4, 13, 30):
-        found = select(f, k, task.rows, potentials, backend)
+        found = select(f, k, task.rows, potentials, backend, mean=mean_of(f, task.rows.a))
         assert found.rows.tolist() == sorted(range(30), key=lambda i: (f[i], i))[:k]
         assert len(found.scores) == len(found.nearest) == k
 
@@ -78,22 +81,7 @@ def test_a_k_that_the_pool_cannot_give_is_refused(k: int) -> None:
     task = make(cloud(30), cloud(6, seed=1), 4)
     solution = solve(task, CPU)
     with pytest.raises(UsageError, match=f"k is {k}, and the pool has 30 documents"):
-        select(solution.f, k, task.rows, solution.potentials, CPU)
-
-
-def test_scores_are_the_papers_calibrated_gradients() -> None:
-    """f_i - sum_{j != i} f_j / (n - 1), and with weights sum_{j != i} a_j f_j / (1 - a_i)."""
-    rng = np.random.default_rng(0)
-    f, n = rng.standard_normal(20).astype(np.float32), 20
-    paper = [float(f[i]) - sum(float(f[j]) for j in range(n) if j != i) / (n - 1) for i in range(n)]
-    np.testing.assert_allclose(scores(f, 1 / n), paper, rtol=1e-9)
-    np.testing.assert_allclose(scores(f, np.full(n, 1 / n)), paper, rtol=1e-9)
-    a = rng.random(n) / 10
-    a /= a.sum()
-    weighted = [float(f[i]) - sum(a[j] * float(f[j]) for j in range(n) if j != i) / (1 - a[i]) for i in range(n)]
-    np.testing.assert_allclose(scores(f, a), weighted, rtol=1e-9)
-    assert scores(np.array([3.0], np.float32), 1.0).tolist() == [0.0]
-    assert scores(np.array([3.0, 5.0], np.float32), np.array([1.0, 0.0])).tolist() == [0.0, 2.0]
+        select(solution.f, k, task.rows, solution.potentials, CPU, mean=0.0)
 
 
 def test_mass_zero_chooses_the_most_negative_gradients() -> None:

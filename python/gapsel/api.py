@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapsel import backends, model, selection, store
+from gapsel.calibration import Calibration, mean_of, scores
 from gapsel.config import Settings, rows_for
 from gapsel.cost import measure_scale
 from gapsel.errors import DataError, UsageError
@@ -76,7 +77,7 @@ class Selector:
         rows = Rows.whole(shards, rows_for(self.settings.k, _n(shards)), a)
         task = self._task(rows, Target(np.ascontiguousarray(y, np.float32), weights))
         solution = solve(task, self._backend)
-        self._model = model.Model(solution.potentials, model.Calibration.of(solution.f, rows.a))
+        self._model = model.Model(solution.potentials, Calibration.of(solution.f, rows.a))
         self._pool = (task, solution.f)
         return self
 
@@ -94,7 +95,7 @@ class Selector:
         """Return the scores (n,) of any vectors (n, d), the lower the better; without vectors, of the pool itself."""
         if vectors is None:
             task, f = self._fitted_pool()
-            return selection.scores(f, task.rows.a)
+            return scores(f, task.rows.a, self._fitted().calibration.mean)
         fitted = self._fitted()
         x = _matrix(vectors, "vectors")
         store.check([x], name="vectors", normalize=fitted.potentials.cost.normalize)
@@ -108,8 +109,10 @@ class Selector:
         if self.settings.mass > 0 and count != rows_for(self.settings.k, len(f)):
             a = None if isinstance(task.rows.a, float) else task.rows.a
             solution = solve(self._task(Rows.whole(task.rows.shards, count, a), task.target), self._backend)
-            return selection.select(solution.f, count, task.rows, solution.potentials, self._backend)
-        return selection.select(f, count, task.rows, fitted.potentials, self._backend)
+            mean = mean_of(solution.f, task.rows.a)
+            return selection.select(solution.f, count, task.rows, solution.potentials, self._backend, mean=mean)
+        mean = fitted.calibration.mean
+        return selection.select(f, count, task.rows, fitted.potentials, self._backend, mean=mean)
 
     def certify(self, chosen: selection.Selection) -> Certificate:
         """Bound how far a selection of the fitted k is from the best one of its size."""

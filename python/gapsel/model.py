@@ -1,20 +1,24 @@
 """Fitted potentials saved and loaded: a few MB that score anything, anywhere.
 
-One safetensors file: y (m, d) float32, b (m,) and g (m,) float64, and as text metadata the format version, eps, cost,
-mass, the scale of the cost, the calibration (mean and quantiles of f on the pool), the evidence, and the fingerprint of
-the embedder. No pickle; a reader in plain NumPy needs twenty lines.
+One safetensors file: y (m, d) float32, b (m,) and g (m,) float64, and how f lies on the pool, ranks (q,) int64 and
+quantiles (q,) float32; as text metadata the format's version, eps, cost, mass, the scale of the cost, the evidence, the
+fingerprint of the embedder, and a digest of the whole file. No pickle; a reader in plain NumPy needs twenty lines.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gapsel.calibration import Calibration
 from gapsel.errors import DataError
 from gapsel.files import whole
 from gapsel.records import Box, Cost, CostScale, Evidence, Potentials, Stage, Target
@@ -27,23 +31,16 @@ if TYPE_CHECKING:
 
     from gapsel.backends import Backend
 
-FORMAT = "gapsel-model-1"
-QUANTILES = (0.0, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """How f lies on the pool that the potentials were fitted on: its weighted mean and ``QUANTILES``."""
-
-    rows: int
-    mean: float
-    quantiles: tuple[float, ...]
-
-    @classmethod
-    def of(cls, f: NDArray[np.float32], a: float | NDArray[np.float64]) -> Calibration:
-        """Measure f (n,) under the base weights."""
-        mean = np.average(f.astype(np.float64), weights=None if isinstance(a, float) else a)
-        return cls(len(f), float(mean), tuple(float(q) for q in np.quantile(f, QUANTILES)))
+# Any other tensor, key or meaning is another version, and the reader refuses what it does not know.
+VERSION = 2
+FORMAT = f"gapsel-model-{VERSION}"
+_METADATA = {"format", "about", "digest"}
+_ABOUT = {"eps", "mass", "cost", "scale", "evidence", "calibration", "embedder"}
+_TENSORS = {"y": ("float32", 2), "b": ("float64", 1), "g": ("float64", 1), "ranks": ("int64", 1)}
+_TENSORS["quantiles"] = ("float32", 1)
+# What stands in the place of the digest while it is computed.
+_BLANK = "0" * 32
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,51 +60,87 @@ class Model:
         return out
 
     def score(self, f: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the calibrated scores (n,) of documents outside the pool: f (n,) minus its mean on the pool."""
-        return f.astype(np.float64) - self.calibration.mean
+        """Return the calibrated scores (n,) of documents with potentials f (n,), of the pool or not."""
+        return self.calibration.score(f)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file whole or not at all."""
         from safetensors.numpy import save
 
-        p = self.potentials
+        p, calibration = self.potentials, dataclasses.asdict(self.calibration)
+        tensors: dict[str, NDArray[Any]] = {"y": p.target.y, "b": p.target.b, "g": p.g}
+        tensors |= {name: calibration.pop(name) for name in ("ranks", "quantiles")}
         about = {
             "eps": p.eps,
             "mass": p.mass,
             "cost": dataclasses.asdict(p.cost),
             "scale": dataclasses.asdict(p.scale),
-            "evidence": dataclasses.asdict(p.evidence),
-            "calibration": dataclasses.asdict(self.calibration),
+            "evidence": {name: _or_null(value) for name, value in dataclasses.asdict(p.evidence).items()},
+            "calibration": calibration,
             "embedder": self.embedder,
         }
-        tensors: dict[str, NDArray[Any]] = {"y": p.target.y, "b": p.target.b, "g": p.g}
+        metadata = {"format": FORMAT, "about": json.dumps(about, sort_keys=True, allow_nan=False), "digest": _BLANK}
         with whole(Path(path)) as file:
-            file.write(save(tensors, {"format": FORMAT, "about": json.dumps(about, sort_keys=True)}))
+            file.write(sealed(save(tensors, metadata)))
+
+
+def sealed(raw: bytes) -> bytes:
+    """Return the bytes of a model file with the digest of all of them, itself blank, in its place."""
+    header, rest = _split(raw)
+    blank = _with_digest(header, _BLANK)
+    digest = hashlib.blake2b(blank + rest, digest_size=16).hexdigest()
+    return _with_digest(header, digest) + rest
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """Read a model file, or the one in a run folder. Raises DataError for what is not one, is damaged or too new."""
+    """Read a model file, or the one in a run folder.
+
+    Raises DataError for what is not one, is damaged, of another version, or holds what this version does not know.
+    """
     file = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
     tensors, text = _read(file)
     try:
-        about = json.loads(text)
-        target = Target(tensors["y"], tensors["b"])
-        if tensors["g"].shape != target.b.shape or tensors["y"].shape[:1] != target.b.shape:
-            msg = "y, b and g do not agree in length"
-            raise ValueError(msg)  # noqa: TRY301 - one message for all that can be wrong inside
-        evidence = about["evidence"] | {"trace": tuple(Stage(**stage) for stage in about["evidence"]["trace"])}
-        potentials = Potentials(
-            target=target, g=tensors["g"], eps=about["eps"], mass=about["mass"], cost=Cost(**about["cost"]),
-            scale=CostScale(**about["scale"]), evidence=Evidence(**evidence),
-        )  # fmt: skip
-        calibration = about["calibration"] | {"quantiles": tuple(about["calibration"]["quantiles"])}
-        return Model(potentials, Calibration(**calibration), about["embedder"])
-    except (KeyError, TypeError, ValueError) as error:
+        return _model(tensors, json.loads(text))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         msg = f"{file}: is no complete gapsel model ({error}): fit it again"
         raise DataError(msg) from error
 
 
+def _model(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> Model:
+    """Return the model. Raises what is caught in `load` for anything that does not belong together."""
+    _same("tensors", tensors, _TENSORS)
+    _same("keys", about, _ABOUT)
+    for name, (dtype, dimensions) in _TENSORS.items():
+        _check(tensors[name].dtype == dtype and tensors[name].ndim == dimensions, f"{name} is no {dtype} of its shape")
+    _check(len({len(tensors[name]) for name in ("y", "b", "g")}) == 1, "y, b and g do not agree in length")
+    _check(len(tensors["ranks"]) == len(tensors["quantiles"]) > 0, "ranks and quantiles do not agree in length")
+    evidence: dict[str, Any] = {name: math.nan if value is None else value for name, value in about["evidence"].items()}
+    evidence["trace"] = tuple(Stage(**stage) for stage in evidence["trace"])
+    potentials = Potentials(
+        target=Target(tensors["y"], tensors["b"]), g=tensors["g"], eps=about["eps"], mass=about["mass"],
+        cost=Cost(**about["cost"]), scale=CostScale(**about["scale"]), evidence=Evidence(**evidence),
+    )  # fmt: skip
+    calibration = Calibration(**about["calibration"], ranks=tensors["ranks"], quantiles=tensors["quantiles"])
+    return Model(potentials, calibration, dict(about["embedder"]))
+
+
+def _or_null(value: object) -> object:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _same(what: str, there: dict[str, Any], wanted: dict[str, Any] | set[str]) -> None:
+    lacking, foreign = sorted(set(wanted) - set(there)), sorted(set(there) - set(wanted))
+    _check(not lacking, f"it lacks the {what} {', '.join(lacking)}")
+    _check(not foreign, f"it has {what} that are unknown here: {', '.join(foreign)}")
+
+
+def _check(fits: bool, wrong: str) -> None:  # noqa: FBT001 - an assertion with a message
+    if not fits:
+        raise ValueError(wrong)
+
+
 def _read(file: Path) -> tuple[dict[str, NDArray[Any]], str]:
+    """Return the tensors and the text of a model file that is whole."""
     from safetensors import SafetensorError, safe_open
 
     if not file.exists():
@@ -116,11 +149,54 @@ def _read(file: Path) -> tuple[dict[str, NDArray[Any]], str]:
     try:
         with safe_open(file, framework="numpy") as opened:
             metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+            _check_format(file, metadata)
+            _check_digest(file, metadata["digest"])
+            return {name: opened.get_tensor(name) for name in opened.keys()}, metadata["about"]  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
         msg = f"{file}: cannot be read as a model ({error}): it is damaged or something else; fit it again"
         raise DataError(msg) from error
-    if metadata.get("format") != FORMAT:
-        msg = f"{file}: its format is {metadata.get('format')!r}, this version reads {FORMAT!r}: fit it again"
+
+
+def _check_format(file: Path, metadata: dict[str, str]) -> None:
+    """Raise DataError unless the file says that it is a model of this version."""
+    form = metadata.get("format", "")
+    number = re.fullmatch(r"gapsel-model-([0-9]{1,9})", form)
+    if number is None:
+        msg = f"{file}: is no model of gapsel (its format is {form!r}): name a model.safetensors that `gapsel fit` made"
         raise DataError(msg)
-    return tensors, metadata.get("about", "")
+    if int(number[1]) != VERSION:
+        newer = int(number[1]) > VERSION
+        remedy = "update gapsel, or fit it again with this version" if newer else "fit it again"
+        msg = (
+            f"{file}: its format is {form}, of {'a newer' if newer else 'an older'} gapsel; this version reads "
+            f"{FORMAT}: {remedy}"
+        )
+        raise DataError(msg)
+    try:
+        _same("metadata", metadata, _METADATA)
+    except ValueError as error:
+        msg = f"{file}: is no complete gapsel model ({error}): fit it again"
+        raise DataError(msg) from error
+
+
+def _check_digest(file: Path, digest: str) -> None:
+    """Raise DataError unless the file has the bytes that were written."""
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        header = start + stream.read(int.from_bytes(start, "little"))
+        found = hashlib.blake2b(_with_digest(header, _BLANK), digest_size=16)
+        while chunk := stream.read(_CHUNK):
+            found.update(chunk)
+    if found.hexdigest() != digest:
+        msg = f"{file}: is damaged (its contents do not have the digest that it states): copy it again, or fit it again"
+        raise DataError(msg)
+
+
+def _split(raw: bytes) -> tuple[bytes, bytes]:
+    """Return the header, its length before it, and the numbers."""
+    end = 8 + int.from_bytes(raw[:8], "little")
+    return raw[:end], raw[end:]
+
+
+def _with_digest(header: bytes, digest: str) -> bytes:
+    return re.sub(rb'"digest":"[0-9a-f]{32}"', f'"digest":"{digest}"'.encode(), header, count=1)

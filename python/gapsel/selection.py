@@ -1,9 +1,8 @@
 """Potentials -> selection: the k rows of lowest f, their calibrated scores, and how good the choice is at most.
 
-    score_i = f_i - sum_{l != i} a_l f_l / (1 - a_i)           the calibrated gradient (GOT-D, eq. 6)
-
-Where all a_i are equal, scores have the order of f. Where they are not, 1 - a_i may change the order among rows of much
-weight; the choice goes by f, which is the gradient of the mixture's distance by the mass put on a row.
+Where the a_i are equal, scores (calibration.py) have the order of f. Where they are not, 1 - a_i may change the order
+among rows of much weight; the choice goes by f, which is the gradient of the mixture's distance by the mass put on a
+row.
 
 The certificate is weak duality. With F(r) the regularised distance of row masses r to the target, every g gives
 
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel.calibration import scores
 from gapsel.errors import UsageError
 from gapsel.findings import Certificate
 from gapsel.potentials import Dual, Rows, ascend, gather, promised_rise, shortlist_sizes
@@ -51,26 +51,15 @@ class Selection:
     nearest: NDArray[np.int32]
 
 
-def scores(f: NDArray[np.float32], a: float | NDArray[np.float64], mean: float | None = None) -> NDArray[np.float64]:
-    """Return the calibrated gradients (n,) of f (n,) under the base weights; 0 for a row that is all the mass.
-
-    ``mean`` is <a, f> over the whole pool, where f and a are only those of some rows.
-    """
-    values = f.astype(np.float64)
-    if mean is None:
-        mean = np.average(values, weights=None if isinstance(a, float) else a)
-    centred = values - mean
-    rest = 1.0 - np.asarray(a)
-    return np.asarray(np.divide(centred, rest, out=np.zeros_like(centred), where=rest > 0))
-
-
-def select(f: NDArray[np.float32], k: int, rows: Rows, potentials: Potentials, backend: Backend) -> Selection:
-    """Choose the k lowest f (n,). Raises UsageError where k is not from 1 to n."""
+def select(
+    f: NDArray[np.float32], k: int, rows: Rows, potentials: Potentials, backend: Backend, *, mean: float
+) -> Selection:
+    """Choose the k lowest f (n,), and score them by the ``mean`` of f. Raises UsageError where k is not from 1 to n."""
     if not 1 <= k <= len(f):
         msg = f"k is {k}, and the pool has {len(f)} documents: choose from 1 to {len(f)}"
         raise UsageError(msg)
     chosen = backend.topk(f, k)
-    return Selection(chosen, scores(f, rows.a)[chosen], nearest_of(chosen, rows, potentials, backend))
+    return Selection(chosen, scores(f, rows.a, mean)[chosen], nearest_of(chosen, rows, potentials, backend))
 
 
 def nearest_of(chosen: NDArray[np.int64], rows: Rows, potentials: Potentials, backend: Backend) -> NDArray[np.int32]:

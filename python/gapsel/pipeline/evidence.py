@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import __version__, baselines, corpus
+from gapsel.calibration import scores
 from gapsel.distance import distance
 from gapsel.errors import UsageError
 from gapsel.findings import Composition, Example, Findings, Histogram, MethodResult, Share, Step
 from gapsel.pipeline.folder import peak_memory
 from gapsel.pipeline.vectors import has_texts
 from gapsel.potentials import gather
-from gapsel.selection import Selection, nearest_targets, scores
+from gapsel.selection import Selection, nearest_targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapsel import model
+from gapsel.calibration import Calibration
 from gapsel.errors import DataError
 from gapsel.pipeline.weights import read_weights
 from gapsel.pipeline.work import MODEL
@@ -27,7 +28,7 @@ def fit_step(run: Run) -> dict[str, Any]:
     task = run.task(target, Cost(run.settings.cost, run.settings.normalize))
     with track("fit", None, "sweeps", enabled=not run.quiet) as advance:
         solution = solve(task, run.backend, watch=lambda _stage: advance(1))
-    calibration = model.Calibration.of(solution.f, run.rows.a)
+    calibration = Calibration.of(solution.f, run.rows.a)
     embedder = run.target_store.fingerprint.get("embedder", {})
     fitted = model.Model(solution.potentials, calibration, embedder if isinstance(embedder, dict) else {})
     run.folder.writes("fit")

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from gapsel import selection
+from gapsel.calibration import scores
 from gapsel.pipeline import parts
 from gapsel.progress import track
 
@@ -58,7 +59,7 @@ def write_part(run: Run, part: Part) -> dict[str, Any]:
     f = run.model.f(rows, run.backend)
     nearest = selection.nearest_targets(rows, run.model.potentials, run.backend)
     a = run.rows.a if isinstance(run.rows.a, float) else run.rows.a[part.first : part.stop]
-    values = selection.scores(f, a, run.model.calibration.mean)
+    values = scores(f, a, run.model.calibration.mean)
     about = {"sum": math.fsum(values), "lowest": float(values.min())}
     parts.write(run.path, part, _tables(run, part, values, f, nearest), about)
     return about

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapsel import corpus, selection
+from gapsel.calibration import scores
 from gapsel.errors import DataError
 from gapsel.files import write_json
 from gapsel.findings import Certificate
@@ -43,7 +44,7 @@ def _choose(run: Run) -> Selection:
     """Read the k best off the scores, which are never all in memory."""
     p, a = run.model.potentials, run.rows.a
     rows, f = lowest(lambda: potentials(run.path, run.parts), run.k)
-    values = selection.scores(f, a if isinstance(a, float) else a[rows], run.model.calibration.mean)
+    values = scores(f, a if isinstance(a, float) else a[rows], run.model.calibration.mean)
     return Selection(rows, values, selection.nearest_of(rows, run.rows, p, run.backend))
 
 
