@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special, stats
+from scipy import special, stats  # type: ignore[import-untyped]
 
 from gapsel.calibration import Calibration, binomial_interval, incomplete_beta, mean_of, scores
 from gapsel.errors import UsageError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DRAWS = 300
 
 
-def calibration(f: NDArray[np.floating]) -> Calibration:
+def calibration(f: NDArray[Any]) -> Calibration:
     return Calibration.of(f.astype(np.float32), 1.0 / len(f))
 
 
@@ -45,7 +45,8 @@ def test_ranks_count_the_rows_at_or_below() -> None:
     found = calibration(np.array([5, 1, 4, 4, 4, 2, 9]))
     assert found.quantiles.tolist() == [1, 2, 4, 5, 9]
     assert found.ranks.tolist() == [1, 2, 5, 6, 7]
-    assert (found.rows, found.pool_rows, found.mean) == (7, 7, pytest.approx(29 / 7))
+    assert (found.rows, found.pool_rows) == (7, 7)
+    assert found.mean == pytest.approx(29 / 7)
 
 
 @given(st.lists(st.integers(-20, 20), min_size=1, max_size=300))
@@ -93,7 +94,7 @@ def test_the_interval_by_hand() -> None:
 
 
 # A pool's potentials, and the share of everything like it that lies at or below a value.
-KINDS: dict[str, tuple[Callable[[np.random.Generator, int], NDArray[np.floating]], Callable[[float], float]]] = {
+KINDS: dict[str, tuple[Callable[[np.random.Generator, int], NDArray[Any]], Callable[[float], float]]] = {
     "normal": (lambda rng, n: rng.normal(size=n), lambda t: float(stats.norm.cdf(t))),
     "heavy tails": (lambda rng, n: rng.standard_t(2, n), lambda t: float(stats.t.cdf(t, 2))),
     "many alike": (lambda rng, n: rng.poisson(3.0, n), lambda t: float(stats.poisson.cdf(round(t), 3.0))),
