@@ -42,7 +42,7 @@ LAZY = set(HOME) - {"rich"}
 NO_ONE = {"pickle", "cPickle", "dill", "joblib"}
 
 FLOOR = {"_native", "calibration", "errors", "records", "findings", "config", "cost", "files", "progress"}
-FRONT = {"__init__", "api", "bench", "cli", "pipeline"}
+FRONT = {"__init__", "api", "bench", "cli", "pipeline", "plan"}
 # What a room may import of gapsel, where that is an exact list.
 ONLY = {
     "errors": set[str](),
@@ -66,7 +66,8 @@ NEVER = {
     "selection": {"corpus", "embed", "report", "pipeline", "api"},
     "baselines": {"corpus", "report", "pipeline", "api"},
     "report": {"embed", "pipeline", "api"},
-    "pipeline": {"api", "bench"},
+    "pipeline": {"api", "bench", "plan"},
+    "plan": {"api", "bench", "pipeline"},
     "bench": {"pipeline", "report", "api"},
 }
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.corpus.csvs import csv_rows, tsv_rows
-from gapsel.corpus.find import kind_of, open_stream, reading, sources
+from gapsel.corpus.find import TABLES, kind_of, open_stream, reading, sources
 from gapsel.corpus.jsons import json_rows, jsonl_rows
 from gapsel.corpus.rejects import Rejects
 from gapsel.corpus.rows import Fault, Fields, Row, missing_field, txt_rows
@@ -21,6 +21,7 @@ from gapsel.corpus.tables import table_rows
 from gapsel.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    import io
     import os
     from collections.abc import Callable, Iterator, Sequence
 
@@ -79,13 +80,17 @@ def usable_rows(
 
 def source_rows(source: str, fields: Fields, batch_rows: int = 1024) -> Iterator[Row | Fault]:
     """Yield all rows of one source, good and bad. Raises DataError when the file cannot be read."""
-    form = _TEXT_FORMATS.get(str(kind_of(source)))
     with reading(source):
-        if form is None:
+        if kind_of(source) in TABLES:
             yield from table_rows(source, fields, batch_rows)
             return
         with open_stream(source) as stream:
-            yield from form(stream, fields, source)
+            yield from text_rows(stream, fields, source)
+
+
+def text_rows(stream: io.BufferedReader, fields: Fields, source: str) -> Iterator[Row | Fault]:
+    """Yield the rows of a text, which may be a part of the source: it is of the source's format, and decompressed."""
+    return _TEXT_FORMATS[str(kind_of(source))](stream, fields, source)
 
 
 def default_id(source: str, row: int) -> str:

@@ -56,6 +56,11 @@ def chosen_rows(source: str, rows: NDArray[np.int64], batch_rows: int) -> Iterat
             yield batch.take(pa.array(rows[low:high] - start)), slice(int(low), int(high))
 
 
+def batch_sizes(source: str) -> Iterator[tuple[int, int]]:
+    """Yield (bytes, rows) of the record batches of an Arrow file, in order."""
+    return ((batch.nbytes, batch.num_rows) for batch in _arrow_batches(source))
+
+
 def decoded(column: pa.Array) -> list[object]:
     """Return the values of a column; of strings, those that are not UTF-8 stay bytes."""
     if pa.types.is_dictionary(column.type):

@@ -1,0 +1,252 @@
+"""The cost model: what a run of given sizes does, and what that takes on a given machine.
+
+    n rows of the pool, m of the target, d dimensions, k to choose; e = 32, what an exponential costs in dimensions
+
+    one look at s rows        2 s m (d + e) FLOP, and with a Gram m^2 for each row it keeps
+    one Newton step           2/3 m^3 FLOP, on one host
+    embedding                 tokens, each the encoder's FLOP
+    state between machines    8 m bytes to each worker, 8 m back, 8 m^2 more with a Gram
+
+`work` is free of machines: amounts of each kind, step by step. A `Machine` has a rate for each kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from gapsel.plan.looks import full_looks, looks
+from gapsel.potentials.ascent import gram_pays
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What is counted: FLOP of exact and rough looks, of Grams and of Newton steps; pairs (row, target) that taking turns
+# compares; tokens; rows parsed; bytes hashed; numbers of vectors checked; rows of Parquet tables written.
+Kind = Literal["exact", "rough", "gram", "solve", "turns", "token", "parse", "hash", "check", "table"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+# What devices share, and what the cores of a host do together. The rest is one thread of each node.
+ON_DEVICES: frozenset[Kind] = frozenset({"exact", "rough", "gram", "token"})
+ON_ALL_CORES: frozenset[Kind] = ON_DEVICES | {"solve"}
+STEPS = ("read", "embed", "fit", "score", "select", "report")
+_FLOAT64 = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """The sizes of a run.
+
+    ``eps`` and ``row_std`` are in mean costs. ``tokens`` are those of pool and target together, 0 where there
+    are vectors already; ``number_bytes`` is what a number of the pool's vectors takes. The bytes of a row are means:
+    in its own file, in the store's table, in the table of scores.
+    """
+
+    n: int
+    m: int
+    d: int
+    k: int
+    mass: float = 0.5
+    eps: float = 0.06
+    row_std: float = 0.12
+    texts: bool = True
+    embeds: bool = True
+    labels: bool = False
+    tokens: float = 0.0
+    token_flop: float = 0.0
+    number_bytes: int = 2
+    input_bytes: float = 0.0
+    rejected: float = 0.0
+    row_bytes: float = 0.0
+    table_bytes: float = 0.0
+    score_bytes: float = 0.0
+
+    @property
+    def vector_bytes(self) -> float:
+        """The bytes of the pool's vectors."""
+        return float(self.n) * self.d * self.number_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What works: ``rates``, the amount of each kind a second, of one device or of one node's host, 0 where unknown.
+
+    ``stated`` are the kinds whose rate is an assumption and not a measurement.
+
+    ``devices`` in all, ``nodes``, ``threads`` of a node. A pool that does not fit in ``device_memory`` of all devices
+    is streamed at ``stream`` bytes a second into each device; one that does not fit in ``host_memory`` of all nodes,
+    at ``disk`` bytes a second of each node. ``network``: bytes a second of a node; 0 for a machine by itself.
+    """
+
+    name: str
+    rates: Mapping[Kind, float]
+    stated: frozenset[Kind] = frozenset()
+    devices: int = 1
+    nodes: int = 1
+    threads: int = 1
+    device_memory: float = float("inf")
+    host_memory: float = float("inf")
+    stream: float = float("inf")
+    disk: float = float("inf")
+    network: float = 0.0
+
+    def parallel(self, kind: Kind) -> int:
+        """Return how many work on this kind at once."""
+        return self.devices if kind in ON_DEVICES else 1 if kind in ("solve", "turns") else self.nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The bytes of a run folder, part by part."""
+
+    vectors: float
+    tables: float
+    scores: float
+    selected: float
+    rejected: float
+    rest: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.vectors + self.tables + self.scores + self.selected + self.rejected + self.rest
+
+
+def work(p: Problem) -> dict[str, dict[Kind, float]]:
+    """Return how much of each kind each step does."""
+    found: dict[str, dict[Kind, float]] = {step: dict.fromkeys(KINDS, 0.0) for step in STEPS}
+    for one in looks(p):
+        of_step = found[one.step]
+        exact, rough = one.sweep_flop(p.m, p.d)
+        of_step["exact"] += exact
+        of_step["rough"] += rough
+        of_step["gram"] += one.gram_flop(p.m, p.d)
+        of_step["solve"] += one.grams * 2.0 / 3.0 * p.m**3
+    for step, kind, amount in _bookkeeping(p):
+        found[step][kind] += amount
+    return found
+
+
+def _bookkeeping(p: Problem) -> list[tuple[str, Kind, float]]:
+    """Return what is not computed but read, checked and written: (step, kind, amount)."""
+    numbers = float(p.n) * p.d
+    made: list[tuple[str, Kind, float]] = [
+        ("score", "table", p.n),
+        ("report", "turns", float(p.n) * p.m),
+        ("fit" if p.texts else "read", "check", numbers if p.texts else 2 * numbers),
+        # Hashed for the fingerprint of the input; texts once more for that of the vectors.
+        ("read", "hash", p.input_bytes * (2 if p.texts else 1)),
+    ]
+    if p.texts:
+        # Looked at, embedded, written back where chosen, and read for the examples of the report and its labels.
+        passes = {"read": 1, "embed": 1, "select": 1, "report": 2 + p.labels}
+        made += [(step, "parse", float(p.n) * times) for step, times in passes.items()]
+        made += [("embed", "token", p.tokens), ("embed", "table", p.n)]
+    return made
+
+
+def seconds(p: Problem, machine: Machine) -> dict[str, float]:
+    """Return the seconds that each step takes where the machine has nothing else to do."""
+    streamed = stream_seconds(p, machine)
+    found = {}
+    for step, amounts in work(p).items():
+        shared = sum(_seconds(kind, amounts, machine) for kind in ("exact", "rough", "gram"))
+        rest = sum(_seconds(kind, amounts, machine) for kind in KINDS if kind not in ("exact", "rough", "gram"))
+        # Reading hides behind computing, or computing behind reading.
+        found[step] = max(shared, streamed.get(step, 0.0)) + rest
+    for step, more in network_seconds(p, machine).items():
+        found[step] += more
+    return found
+
+
+def processor_seconds(p: Problem, machine: Machine) -> dict[str, float]:
+    """Return the seconds of processor time that each step takes of a single CPU machine, over all of its threads."""
+    return {
+        step: sum(_seconds(kind, amounts, machine) * (machine.threads if kind in ON_ALL_CORES else 1) for kind in KINDS)
+        for step, amounts in work(p).items()
+    }
+
+
+def stream_seconds(p: Problem, machine: Machine) -> dict[str, float]:
+    """Return what it takes to bring the pool's vectors to what sweeps them, for all looks of each step."""
+    size = p.vector_bytes
+    if size <= machine.devices * machine.device_memory:
+        return {}
+    rate = machine.devices * machine.stream
+    if size > machine.nodes * machine.host_memory:
+        rate = min(rate, machine.nodes * machine.disk)
+    return {step: count * size / rate for step, count in full_looks(p).items()}
+
+
+def network_bytes(m: int, workers: int, *, gram: bool) -> float:
+    """Return what crosses the network for one look at the pool: g to each worker, q and perhaps a Gram back."""
+    return workers * _FLOAT64 * (2.0 * m + (float(m) ** 2 if gram else 0.0))
+
+
+def network_seconds(p: Problem, machine: Machine) -> dict[str, float]:
+    """Return what the merging of each step's looks takes, all through the network of one node."""
+    if not machine.network:
+        return {}
+    found = dict.fromkeys(STEPS, 0.0)
+    for one in looks(p):
+        if one.rows == p.n:
+            plain = network_bytes(p.m, machine.nodes, gram=False) * (one.count - one.grams)
+            found[one.step] += (plain + network_bytes(p.m, machine.nodes, gram=True) * one.grams) / machine.network
+    return found
+
+
+def _seconds(kind: Kind, amounts: Mapping[Kind, float], machine: Machine) -> float:
+    if not amounts[kind]:
+        return 0.0
+    # A pace that is not known makes the time unknown.
+    return amounts[kind] / (machine.rates[kind] * machine.parallel(kind)) if machine.rates[kind] else float("nan")
+
+
+# Bytes: of a chosen row what is added to it and said of it in selection.json; of one rejected; of page and record.
+_ADDED, _SAID, _REJECTED, _PAGES = 96, 75, 260, 350_000
+_BARE_ROW = 40
+
+
+def disk(p: Problem) -> Disk:
+    """Return what a run folder takes; ready-made vectors stay where they are."""
+    own = p.row_bytes if p.texts else _BARE_ROW
+    rows = p.n + p.m
+    return Disk(
+        vectors=float(rows) * p.d * p.number_bytes if p.texts else 0.0,
+        tables=rows * p.table_bytes if p.texts else 0.0,
+        scores=p.n * p.score_bytes,
+        selected=p.k * (own + _ADDED + _SAID),
+        rejected=p.rejected * _REJECTED,
+        rest=p.m * (4.0 * p.d + 2 * _FLOAT64) + _PAGES,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes that a run holds at its peak, beyond mapped files: the program with its encoder, rows, work space."""
+
+    program: float
+    rows: float
+    space: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.program + self.rows + self.space
+
+
+# Bytes of each row of the pool (f, hard minima, nearest targets, scores, masses, with the copies that NumPy makes), and
+# of work space whatever the pool: measured on pools of up to 10^6 rows.
+_ROW = 40
+_SPACE = 60e6
+# Matrices m x m in float64 at once; the round-robin lists and a tile of its products, in numbers of 8 bytes.
+_MATRICES = 4
+_LISTS, _TILE = 1 << 23, 1 << 22
+
+
+def memory(p: Problem, program: float) -> Memory:
+    """Return what a run holds; ``program`` is what it holds before it has a pool."""
+    matrices = _MATRICES * _FLOAT64 * float(p.m) ** 2 if gram_pays(p.m, p.d) else 0.0
+    parts = max((one.rows for one in looks(p) if one.rows < p.n), default=0.0)
+    lists = _FLOAT64 * (min(_LISTS, 4.0 * p.m * (4 * p.k / p.m + 64)) + 3 * min(_TILE, 4096.0 * p.m))
+    fit = matrices + parts * (p.d * p.number_bytes + _ROW)
+    return Memory(program, float(_ROW) * p.n, _SPACE + 4.0 * p.m * p.d + max(fit, lists))

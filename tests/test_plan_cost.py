@@ -1,0 +1,174 @@
+"""The cost model by hand, what follows from it, and its counts against those of real runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from gapsel import pipeline
+from gapsel.cost import measure_scale
+from gapsel.plan import machines
+from gapsel.plan.cost import KINDS, STEPS, Machine, Problem, disk, memory, network_bytes, seconds, work
+from gapsel.plan.looks import Looks, full_looks, gram_rows, looks
+from gapsel.records import Cost, Target
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+BENCHES = Path(__file__).parent.parent / "benches"
+PROBLEM = Problem(n=1_000_000, m=1000, d=384, k=10_000, texts=False, embeds=False)
+RATES = dict.fromkeys(KINDS, 1e9)
+FACTOR = 1.5
+
+
+def imported(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCHES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---- by hand
+
+
+def test_the_flop_of_looks() -> None:
+    ten = Looks("fit", 10, rough=1, exact=2, exact_gram=1)
+    assert ten.sweep_flop(3, 4) == (3 * 2 * 10 * 3 * 36, 2 * 10 * 3 * 36)
+    assert ten.gram_flop(3, 4) == 10 * 9
+
+
+@pytest.mark.parametrize(
+    ("rows", "m", "kept"),
+    [(100, 10, 100), (32_000, 1000, 32_000), (64_000, 1000, 32_000), (416_000, 1000, 173_056), (10**6, 100, 10**6)],
+)
+def test_a_gram_keeps_32_rows_a_column_or_as_many_as_are_cheap(rows: int, m: int, kept: int) -> None:
+    assert gram_rows(rows, m, 384) == pytest.approx(kept, rel=1e-9)
+
+
+def test_mass_0_and_above_by_hand() -> None:
+    at_0 = [one for one in looks(replace(PROBLEM, mass=0.0)) if one.step == "fit"]
+    assert [one.rows for one in at_0] == [4000, 16_000, 64_000, 10**6]
+    full = full_looks(PROBLEM)
+    assert (full["fit"], full["score"], full["select"]) == (4, 2, 1)
+    # 16 times mass and k, and 8 targets' worth that stand for the rest.
+    assert any(one.rows == 80_000 + 8000 + 1 for one in looks(PROBLEM))
+
+
+def test_without_a_gram_there_is_nothing_to_solve() -> None:
+    amounts = work(replace(PROBLEM, m=20_000))["fit"]
+    assert amounts["gram"] == amounts["solve"] == 0
+    assert amounts["exact"] > 0
+
+
+def test_seconds_are_amounts_by_rates() -> None:
+    one = seconds(PROBLEM, Machine(name="one", rates=RATES))
+    assert sum(one.values()) == pytest.approx(sum(sum(step.values()) for step in work(PROBLEM).values()) / 1e9)
+    eight = seconds(PROBLEM, Machine(name="eight", rates=RATES, devices=8))
+    parts = work(PROBLEM)["score"]
+    assert eight["score"] == pytest.approx((parts["exact"] / 8 + parts["table"]) / 1e9)
+
+
+def test_a_rate_that_is_not_known_makes_the_time_unknown() -> None:
+    texts = replace(PROBLEM, texts=True, embeds=True, tokens=1e8)
+    found = seconds(texts, Machine(name="one", rates={**RATES, "token": 0.0}))
+    assert [step for step in STEPS if math.isnan(found[step])] == ["embed"]
+
+
+def test_a_pool_that_does_not_fit_is_streamed() -> None:
+    rates = dict.fromkeys(KINDS, 1e30)
+    size = 2.0 * 384 * PROBLEM.n
+    fits = Machine(name="gpu", rates=rates, device_memory=size, stream=1e9)
+    assert seconds(PROBLEM, fits)["score"] == pytest.approx(0)
+    small = replace(fits, device_memory=size / 2)
+    assert seconds(PROBLEM, small)["score"] == pytest.approx(2 * size / 1e9)
+    from_disk = replace(small, host_memory=size / 2, disk=1e8)
+    assert seconds(PROBLEM, from_disk)["score"] == pytest.approx(2 * size / 1e8)
+    two = replace(from_disk, nodes=2, devices=2, host_memory=size / 4, device_memory=size / 8)
+    assert seconds(PROBLEM, two)["score"] == pytest.approx(size / 1e8)
+
+
+def test_what_crosses_the_network() -> None:
+    assert network_bytes(1000, 4, gram=False) == 4 * 2 * 8 * 1000
+    assert network_bytes(1000, 4, gram=True) == 4 * (2 * 8 * 1000 + 8 * 1000**2)
+    alone, joined = (Machine(name="x", rates=RATES, network=rate) for rate in (0.0, 1e9))
+    more = seconds(PROBLEM, joined)["score"] - seconds(PROBLEM, alone)["score"]
+    assert more == pytest.approx(2 * 16 * 1000 / 1e9)
+
+
+def test_disk_and_memory_by_hand() -> None:
+    texts = replace(PROBLEM, texts=True, embeds=True, row_bytes=500, table_bytes=40, score_bytes=60, rejected=10)
+    found = disk(texts)
+    assert found.vectors == 2 * 384 * 1_001_000
+    assert found.scores == 60e6
+    assert found.selected == pytest.approx(10_000 * 671)
+    assert disk(PROBLEM).vectors == 0
+    held = memory(PROBLEM, 1e8)
+    assert held.total == held.program + held.rows + held.space
+    assert held.rows == pytest.approx(memory(replace(PROBLEM, n=2 * PROBLEM.n), 1e8).rows / 2)
+    assert memory(replace(PROBLEM, m=3000), 1e8).space - held.space > 8 * 8e6
+
+
+# ---- what must follow
+
+
+def test_more_of_anything_takes_no_less() -> None:
+    machine = machines.gpus(8, 4, RATES, 2e7)
+    for more in ({"n": 10**7}, {"m": 2000}, {"d": 768}, {"k": 20_000}):
+        larger = seconds(replace(PROBLEM, **more), machine)  # type: ignore[arg-type]
+        assert all(larger[step] >= value for step, value in seconds(PROBLEM, machine).items())
+
+
+def test_gpus_are_stated_not_measured() -> None:
+    machine = machines.gpus(8, 4, RATES, 2e7)
+    assert (machine.devices, machine.nodes) == (32, 4)
+    assert {"exact", "rough", "gram", "token", "solve"} == machine.stated
+    assert machine.rates["token"] == pytest.approx(machines.ENCODER_SHARE * machines.GPU_FLOP / 2e7)
+
+
+def test_the_flop_of_a_token_of_minilm() -> None:
+    assert machines.token_flop(6, 384, 1536, 0) == 2 * 6 * (4 * 384**2 + 2 * 384 * 1536)
+
+
+# ---- against real runs: counts, which no other program can change
+
+
+@pytest.mark.parametrize("mass", [0.0, 0.5, 1.0])
+def test_counts_are_those_of_a_real_run(tmp_path: Path, mass: float) -> None:
+    n, m, d, rng = 12_000, 100, 96, np.random.default_rng(0)
+    centres = rng.standard_normal((12, d)) / d**0.5
+    x = (centres[rng.integers(12, size=n)] + 0.7 * rng.standard_normal((n, d)) / d**0.5).astype(np.float16)
+    y = (centres[rng.integers(4, size=m)] + 0.7 * rng.standard_normal((m, d)) / d**0.5).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    settings = pipeline.make_settings(
+        {"pool_vectors": tmp_path / "x.npy", "target_vectors": tmp_path / "y.npy", "mass": mass}
+    )
+    scale = measure_scale(x[:2048].astype(np.float32), Target(y, np.full(m, 1 / m)), Cost())
+    problem = Problem(
+        n=n, m=m, d=d, k=n // 100, mass=mass, eps=scale.eps(settings.relative_eps) / scale.mean,
+        row_std=scale.row_std / scale.mean, texts=False, embeds=False,
+    )  # fmt: skip
+    said, counts = work(problem), imported("scale_counts").counted(tmp_path / "out", settings)
+    for step in ("fit", "score", "select", "report"):
+        done = counts[step].flop(m, d)
+        real, model = sum(done.values()), sum(said[step][kind] for kind in ("exact", "rough", "gram"))
+        assert_close(step, model, real, 2 * n * m * (d + 32))
+
+
+def assert_close(step: str, model: float, real: float, look: float) -> None:
+    """Within the factor, or less than a twentieth of a look at the pool apart."""
+    assert model == pytest.approx(real, abs=0.05 * look) or 1 / FACTOR < model / real < FACTOR, (
+        step,
+        model / look,
+        real / look,
+    )
