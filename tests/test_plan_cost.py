@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from gapsel import pipeline
+from gapsel.backends.cpu import CpuBackend
 from gapsel.cost import measure_scale
 from gapsel.plan import machines
-from gapsel.plan.cost import KINDS, STEPS, Machine, Problem, disk, memory, network_bytes, seconds, work
+from gapsel.plan.cost import KINDS, STEPS, Machine, Problem, disk, memory, network_bytes, seconds, spans, work
 from gapsel.plan.looks import Looks, full_looks, gram_rows, looks
 from gapsel.records import Cost, Target
 
@@ -98,11 +99,21 @@ def test_a_pool_that_does_not_fit_is_streamed() -> None:
 
 
 def test_what_crosses_the_network() -> None:
-    assert network_bytes(1000, 4, gram=False) == 4 * 2 * 8 * 1000
-    assert network_bytes(1000, 4, gram=True) == 4 * (2 * 8 * 1000 + 8 * 1000**2)
+    assert network_bytes(100, 1000, 4, gram=False) == (4 + 1) * 8 * 1000
+    assert network_bytes(10**8, 1000, 4, gram=False) == (4 + 256) * 8 * 1000
+    assert network_bytes(10**8, 1000, 4, gram=True) == 8 * (4 * 1000 + 64 * (1000 + 1000**2 + 1000))
     alone, joined = (Machine(name="x", rates=RATES, network=rate) for rate in (0.0, 1e9))
     more = seconds(PROBLEM, joined)["score"] - seconds(PROBLEM, alone)["score"]
-    assert more == pytest.approx(2 * 16 * 1000 / 1e9)
+    assert more == pytest.approx(2 * (1 + spans(10**6, gram=False)) * 8 * 1000 / 1e9)
+
+
+@pytest.mark.parametrize("gram", [False, True])
+@pytest.mark.parametrize("n", [1, 4096, 4097, 100_000, 10**6, 3 * 10**7])
+def test_spans_are_those_of_the_core(n: int, gram: bool) -> None:  # noqa: FBT001
+    target = Target(np.eye(300, 8, dtype=np.float32), np.full(300, 1 / 300))
+    rows = CpuBackend().span_rows(target, n, gram=gram)
+    # Rows of a span are rounded up to whole groups of blocks, which depend on the instruction set.
+    assert abs(spans(n, gram=gram) - math.ceil(n / rows)) <= max(1, 0.15 * spans(n, gram=gram))
 
 
 def test_disk_and_memory_by_hand() -> None:

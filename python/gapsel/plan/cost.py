@@ -1,11 +1,11 @@
-"""The cost model: what a run of given sizes does, and what that takes on a given machine.
+"""The cost model: what a run of given sizes does, and what that takes on a given machine. docs/scale.md is its text.
 
     n rows of the pool, m of the target, d dimensions, k to choose; e = 32, what an exponential costs in dimensions
 
     one look at s rows        2 s m (d + e) FLOP, and with a Gram m^2 for each row it keeps
     one Newton step           2/3 m^3 FLOP, on one host
     embedding                 tokens, each the encoder's FLOP
-    state between machines    8 m bytes to each worker, 8 m back, 8 m^2 more with a Gram
+    state between machines    8 m bytes to each worker; back, for each span of rows, 8 m, with a Gram 8 m^2 more
 
 `work` is free of machines: amounts of each kind, step by step. A `Machine` has a rate for each kind.
 """
@@ -30,6 +30,8 @@ ON_DEVICES: frozenset[Kind] = frozenset({"exact", "rough", "gram", "token"})
 ON_ALL_CORES: frozenset[Kind] = ON_DEVICES | {"solve"}
 STEPS = ("read", "embed", "fit", "score", "select", "report")
 _FLOAT64 = 8
+# Spans of a look, without a Gram and with one: so many at most, of so many rows at least.
+_SPANS, _GRAM_SPANS = (256, 4096), (64, 8192)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,9 +179,16 @@ def stream_seconds(p: Problem, machine: Machine) -> dict[str, float]:
     return {step: count * size / rate for step, count in full_looks(p).items()}
 
 
-def network_bytes(m: int, workers: int, *, gram: bool) -> float:
-    """Return what crosses the network for one look at the pool: g to each worker, q and perhaps a Gram back."""
-    return workers * _FLOAT64 * (2.0 * m + (float(m) ** 2 if gram else 0.0))
+def spans(n: int, *, gram: bool) -> int:
+    """Return into about how many spans a look at n rows is cut, whoever sweeps them (rust/sweep.rs)."""
+    most, least = _GRAM_SPANS if gram else _SPANS
+    return -(-n // max(-(-n // most), least))
+
+
+def network_bytes(n: int, m: int, workers: int, *, gram: bool) -> float:
+    """Return what crosses the network for one look at n rows: g to each worker, of each span q and perhaps a Gram."""
+    back = spans(n, gram=gram) * (m + (float(m) ** 2 + m if gram else 0.0))
+    return _FLOAT64 * (float(workers) * m + back)
 
 
 def network_seconds(p: Problem, machine: Machine) -> dict[str, float]:
@@ -189,8 +198,8 @@ def network_seconds(p: Problem, machine: Machine) -> dict[str, float]:
     found = dict.fromkeys(STEPS, 0.0)
     for one in looks(p):
         if one.rows == p.n:
-            plain = network_bytes(p.m, machine.nodes, gram=False) * (one.count - one.grams)
-            found[one.step] += (plain + network_bytes(p.m, machine.nodes, gram=True) * one.grams) / machine.network
+            plain, gram = (network_bytes(p.n, p.m, machine.nodes, gram=gram) for gram in (False, True))
+            found[one.step] += (plain * (one.count - one.grams) + gram * one.grams) / machine.network
     return found
 
 
@@ -235,7 +244,7 @@ class Memory:
 
 
 # Bytes of each row of the pool (f, hard minima, nearest targets, scores, masses, with the copies that NumPy makes), and
-# of work space whatever the pool: measured on pools of up to 10^6 rows.
+# of work space whatever the pool: what was measured is in docs/scale.md.
 _ROW = 40
 _SPACE = 60e6
 # Matrices m x m in float64 at once; the round-robin lists and a tile of its products, in numbers of 8 bytes.

@@ -1,7 +1,7 @@
 """The machines of a plan: this one, from what was measured on it, and others, from stated constants.
 
 No GPU has been measured for this model. What one does is its data sheet's figure times a share that is assumed; the
-rest of such a machine (disks, network, memory) is assumed outright. All of it stands here.
+rest of such a machine (disks, network, memory) is assumed outright. All of it stands here and in docs/scale.md.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def _notes(plan: Plan) -> list[str]:
         if side.vectors is not None and side.vectors.converted:
             notes.append(f"{side.name}: vectors are converted to float32 in TMPDIR first, 4 n d bytes")
     if plan.machine.stated:
-        notes.append("GPUs: not measured; from data sheets and assumptions that are stated in gapsel/plan/machines.py")
+        notes.append("GPUs: not measured; from data sheets and assumptions that stand in docs/scale.md")
     elif plan.busy > _BUSY:
         notes.append(f"this machine is busy: as it is now, it would take some {plan.busy:.1f} times as long")
     return notes
