@@ -21,6 +21,7 @@ RUST = ROOT / "rust"
 HOME = {
     "cupy": {"backends/gpu"},
     "datasets": set[str](),
+    "fsspec": {"remote"},
     "jinja2": {"report"},
     "geomloss": {"bench/engines"},
     "jax": {"bench/engines"},
@@ -41,7 +42,10 @@ HOME = {
 LAZY = set(HOME) - {"rich"}
 NO_ONE = {"pickle", "cPickle", "dill", "joblib"}
 
-FLOOR = {"_native", "calibration", "errors", "records", "findings", "config", "cost", "files", "progress"}
+FLOOR = {
+    *("_native", "calibration", "errors", "records", "findings", "config", "cost", "files", "memory", "progress"),
+    "remote",
+}
 FRONT = {"__init__", "api", "bench", "cli", "pipeline", "plan"}
 # What a room may import of gapsel, where that is an exact list.
 ONLY = {
@@ -49,10 +53,12 @@ ONLY = {
     "records": {"errors"},
     "findings": set[str](),
     "calibration": {"errors"},
-    "config": {"errors", "records"},
+    "config": {"errors", "records", "remote"},
     "cost": {"errors", "records"},
     "files": {"errors"},
+    "memory": {"errors"},
     "progress": {"errors"},
+    "remote": {"errors"},
     "backends": {"_native", "backends", "cost", "errors", "records"},
 }
 # What a room may not import of gapsel, on top of the rules for all.

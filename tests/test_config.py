@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gapsel.cli import build_parser
-from gapsel.config import STEPS, Settings, parse_k, rows_for
+from gapsel.config import STEPS, Settings, parse_k, parse_size, rows_for
 from gapsel.errors import UsageError
 from gapsel.records import COST_KINDS, CostKind
 
@@ -54,6 +54,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "seed": ([0, 2**40, np.int32(3)], [-1, 0.5, None, "0"]),
     "backend": (["auto", "cpu", "reference"], ["tpu", None]),
     "threads": ([0, 1, 1024], [-1, 1025, 1.5, True]),
+    "memory": (["2GB", None, "1.5 GiB", "800M", "2g"], ["", "lots", "-1GB", "0", "2XB", 5, True]),
 }
 GOOD = [(name, value) for name, (good, _) in VALUES.items() for value in good]
 BAD = [(name, value) for name, (_, bad) in VALUES.items() for value in bad]
@@ -75,6 +76,20 @@ def test_a_bad_value_is_named_with_its_setting_and_what_it_may_be(name: str, val
     with pytest.raises(UsageError, match=rf"^{name} is .*: give ") as raised:
         Settings(**{name: value})  # type: ignore[arg-type]
     assert repr(value)[:20].strip("'") in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [("2GB", 2 * 10**9), ("1.5GiB", 3 * 2**29), ("800 mb", 8 * 10**8), ("4T", 4 * 10**12), ("123456", 123456)],
+)
+def test_a_size_is_a_number_of_bytes(size: str, count: int) -> None:
+    assert parse_size(size) == count
+
+
+def test_memory_changes_no_result_and_urls_are_no_paths() -> None:
+    assert "memory" not in Settings(memory="2GB").of("run", *STEPS)
+    given = Settings(pool=("s3://bucket/a*.jsonl", "file:///data/b.jsonl", "c.jsonl"))
+    assert given.absolute().pool == ("s3://bucket/a*.jsonl", "/data/b.jsonl", str(Path("c.jsonl").absolute()))
 
 
 def test_defaults_survive_json() -> None:

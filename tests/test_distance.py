@@ -152,3 +152,26 @@ def test_plan_cost_is_the_plans_cost() -> None:
     plan = target.b * np.exp((g - c) / eps)
     plan *= (np.asarray(rows.a) / plan.sum(axis=1))[:, None]
     assert plan_cost(point, target, eps) == pytest.approx((plan * c).sum(), rel=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("weighted", [False, True])
+def test_of_very_many_rows_a_sample_gives_an_interval_that_holds(
+    monkeypatch: pytest.MonkeyPatch, seed: int, *, weighted: bool
+) -> None:
+    """The sample is a fifth of the rows; the rows that carry most are not left to it."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((2500, 6)).astype(np.float32)
+    y = (rng.standard_normal((30, 6)) + 0.5).astype(np.float32)
+    target, cost = Target(y, np.full(30, 1 / 30)), Cost(normalize=False)
+    rows = Rows.whole([x[:700], x[700:]], 20, rng.random(2500) + 0.1 if weighted else None)
+    scale = measure_scale(x, target, cost)
+    whole = distance(CPU, rows, target, cost, scale, seed=seed)
+    monkeypatch.setattr(module, "_ENOUGH", 500)
+    monkeypatch.setattr(module, "_SMALL", 100)
+    monkeypatch.setattr(module, "_SAMPLE", 1)
+    for one in (rows, rows.mixed(rng.choice(2500, 20, replace=False), 0.5)):
+        found = distance(CPU, one, target, cost, scale, heavy=0 if one is rows else 20, seed=seed)
+        assert_holds(found, one, target, cost)
+        assert found.upper - found.lower > 2 * (whole.upper - whole.lower), "what a sample does not know is said"
+        assert found.upper - found.lower < 1.5 * scale.row_std, "and is little"

@@ -54,7 +54,7 @@ def test_array_is_not_copied() -> None:
 
 @pytest.mark.parametrize("form", ["float64", "fortran", "big-endian", "strided"])
 def test_other_forms_become_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
-    monkeypatch.setattr("gapsel.store.vectors.BLOCK_ROWS", 3)
+    monkeypatch.setattr("gapsel.store.given.BLOCK_ROWS", 3)
     x = vectors(10)
     forms: dict[str, NDArray[np.floating]] = {
         "float64": x.astype(np.float64),
@@ -79,7 +79,7 @@ def test_a_full_disk_is_named_where_vectors_are_converted(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float32(), D), pa.list_(pa.float64()), pa.large_list(pa.float16())])
 def test_parquet_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: pa.DataType) -> None:
-    monkeypatch.setattr("gapsel.store.vectors.BLOCK_ROWS", 3)
+    monkeypatch.setattr("gapsel.store.given.BLOCK_ROWS", 3)
     x = vectors(10).astype(np.float16)
     table = pa.table({"id": range(10), "embedding": pa.array(x.astype(np.float32).tolist(), kind), "text": ["x"] * 10})
     pq.write_table(table, tmp_path / "x.parquet")
@@ -94,9 +94,9 @@ def test_parquet_vectors_that_cannot_be_used(tmp_path: Path) -> None:
     cases = {
         r"has not one column .*: none: name one": {"text": ["a"]},
         r"has not one column .*: u, v: name one": {"u": [[1.0]], "v": [[1.0]]},
-        r"row 1: the vector is missing or of another length": {"v": [[1.0], [1.0, 2.0]]},
+        r"row 1: the vector is of 2 dimensions, others of 1": {"v": [[1.0], [1.0, 2.0]]},
         r"row 2: the vector is missing": {"v": [[1.0], [1.0], None]},
-        r"1 ids in column 'id' are null": {"v": [[1.0], [2.0]], "id": ["a", None]},
+        r"row 1: its id, in column 'id', is null": {"v": [[1.0], [2.0]], "id": ["a", None]},
     }
     for message, columns in cases.items():
         pq.write_table(pa.table(columns), path)
@@ -157,7 +157,7 @@ def test_arrays_of_the_wrong_form(shards: list[NDArray[np.floating]], message: s
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_bad_rows_are_named_and_counted(monkeypatch: pytest.MonkeyPatch, dtype: type[np.floating]) -> None:
-    monkeypatch.setattr("gapsel.store.vectors.BLOCK_ROWS", 4)
+    monkeypatch.setattr("gapsel.store.given.BLOCK_ROWS", 4)
     first, second = vectors(10).astype(dtype), vectors(10).astype(dtype)
     second[3] = 0
     with pytest.raises(DataError, match=r"pool, array 1 row 3: all zeros, .* \(1 such rows in all\): remove"):

@@ -18,11 +18,15 @@ from typing import Any, Literal
 
 from gapsel.errors import UsageError
 from gapsel.records import CostKind  # noqa: TC001 - get_type_hints reads it
+from gapsel.remote import is_url
 
 STEPS = ("embed", "fit", "score", "select", "report")
 _PATHS = ("pool", "target", "pool_vectors", "target_vectors")
 _WEIGHTS = ("pool_weights", "target_weights")
 _WORDS = {bool: "true or false", int: "a whole number", str: "text"}
+# What cannot change a result: a run may be taken up again with another value of it.
+WITHOUT_EFFECT = ("threads", "device", "memory")
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 # More would be a slip of the hand that takes the machine down with it.
 _MOST_THREADS = 1024
 _EMBED = ("run", "embed")
@@ -84,6 +88,11 @@ class Settings:
     )
     threads: int = _field(0, "processor threads; 0: all that the process may use", ("run", *STEPS))
 
+    memory: str | None = _field(
+        None, "memory that the run may hold, like 2GB (default: half of what the machine has)", ("run", *STEPS),
+        metavar="SIZE",
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         for name, kind in typing.get_type_hints(type(self)).items():
             value = _plain(getattr(self, name), kind)
@@ -97,6 +106,8 @@ class Settings:
         _check(0 <= self.threads <= _MOST_THREADS, "threads", self.threads, f"0 to {_MOST_THREADS}")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         parse_k(self.k)
+        if self.memory is not None:
+            parse_size(self.memory)
 
     @property
     def relative_eps(self) -> float:
@@ -142,7 +153,7 @@ class Settings:
         """Return the settings that one of the doors takes, but for those that cannot change a result."""
         values = self.to_json()
         wanted = [field.name for field in dataclasses.fields(self) if set(doors) & set(field.metadata["doors"])]
-        return {name: values[name] for name in wanted if name not in ("threads", "device")}
+        return {name: values[name] for name in wanted if name not in WITHOUT_EFFECT}
 
 
 def parse_k(k: str) -> tuple[float, bool]:
@@ -152,6 +163,14 @@ def parse_k(k: str) -> tuple[float, bool]:
     fits = 0 < number <= 100 if percent else number >= 1 and number.is_integer()  # noqa: PLR2004 - per cent
     _check(fits, "k", k, "a whole number from 1, or per cent like 5%")
     return number, percent
+
+
+def parse_size(size: str) -> int:
+    """Return the bytes of a "2GB", "1.5 GiB" or "800M". Raises UsageError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?I?)B?", size.strip().upper())
+    number = float(match[1]) * _UNITS.get(match[2], 0) if match else 0.0
+    _check(number >= 1, "memory", size, "a size like 2GB, 1.5GB or 800MB")
+    return int(number)
 
 
 def rows_for(k: str, n: int) -> int:
@@ -189,6 +208,9 @@ def _plain(value: Any, kind: Any) -> Any:  # noqa: ANN401 - any type of setting
 
 
 def _absolute(path: str) -> str:
+    if is_url(path):
+        return path
+    path = path.removeprefix("file://")
     # Links are kept, and so are globs: they are what the user wrote.
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - pathlib's would follow links
 

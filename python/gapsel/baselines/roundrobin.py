@@ -33,6 +33,7 @@ _SLACK, _SPARE = 4, 64
 _TILE_ROWS, _TILE_NUMBERS = 4096, 1 << 22
 _LIST_NUMBERS = 1 << 23
 _ROW_BITS = 32
+_NONE = np.uint64(2**64 - 1)
 _LARGEST_NORM = float(np.sqrt(np.finfo(np.float32).max))
 
 
@@ -86,16 +87,33 @@ def nearest_free(
     origin = y[0].astype(np.float32)
     y, _ = _placed(y, origin, cost, "target", 0)
     held: list[NDArray[np.uint64]] = []
+    cut = np.full((len(y), 1), np.inf, np.float32)
     for start, rows, tile in tiles(shards, _tile_height(len(y))):
         tile[:rows], half = _placed(tile[:rows], origin, cost, "pool", start)
-        free = np.flatnonzero(~taken[start : start + rows])
-        product = y @ tile.T
-        held.append(_keys(half[free] - product[:, free], start + free))
+        values = (y @ tile.T)[:, :rows]
+        np.subtract(half, values, out=values)
+        values[:, taken[start : start + rows]] = np.inf
+        held.append(_below(values, cut, start))
         # Cutting back only when as much is new as is old keeps the work per row constant, however long the lists are.
         if sum(keys.shape[1] for keys in held) >= 2 * length:
             held = [_lowest(held, length)]
+            cut = _values(held[0].max(axis=1, keepdims=True))
     keys = np.sort(_lowest(held, length), axis=1)
     return (keys & np.uint64((1 << _ROW_BITS) - 1)).astype(np.int64)
+
+
+def _below(values: NDArray[np.float32], cut: NDArray[np.float32], start: int) -> NDArray[np.uint64]:
+    """Return the keys of the values (m, r) that are finite and up to the cut (m, 1) of their target, filled up.
+
+    What is higher can no longer be among the nearest; of a long pool that is nearly everything, so that the lists cost
+    little beside the product.
+    """
+    targets, rows = np.nonzero(values <= np.minimum(cut, np.finfo(np.float32).max))
+    counts = np.bincount(targets, minlength=len(values))
+    keys = np.full((len(values), counts.max(initial=0)), _NONE)
+    places = np.arange(len(targets)) - np.repeat(np.cumsum(counts) - counts, counts)
+    keys[targets, places] = _keys(values[targets, rows], rows + start)
+    return keys
 
 
 def _tile_height(m: int) -> int:
@@ -125,13 +143,20 @@ def _placed(
 
 
 def _keys(values: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.uint64]:
-    """Return numbers (m, r) in the order of (value, row): the bits of the float32 above those of the row.
+    """Return numbers (r,) in the order of (value, row): the bits of the float32 above those of the row.
 
     Bits of floats that are not negative are in order as they are; those of negative ones are in reverse.
     """
     bits = (values + np.float32(0)).view(np.int32)  # adding 0 makes -0.0 equal to 0.0
     ordered = (bits ^ (bits >> 31 | np.int32(-(1 << 31)))).view(np.uint32)
     return ordered.astype(np.uint64) << np.uint64(_ROW_BITS) | rows.astype(np.uint64)
+
+
+def _values(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
+    """Return the values that keys were made of."""
+    ordered = (keys >> np.uint64(_ROW_BITS)).astype(np.uint32)
+    high = np.uint32(1 << 31)
+    return np.where(ordered & high, ordered ^ high, ~ordered).view(np.float32)
 
 
 def _lowest(held: list[NDArray[np.uint64]], length: int) -> NDArray[np.uint64]:

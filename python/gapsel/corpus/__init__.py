@@ -13,9 +13,9 @@ in silence. ``write_selected`` writes the chosen rows back in the user's own for
 
 from __future__ import annotations
 
-from gapsel.corpus.find import fingerprint, sources
+from gapsel.corpus.find import fingerprint, fingerprint_files, sources
 from gapsel.corpus.labels import MissingLabelError, labels
-from gapsel.corpus.read import Batch, read
+from gapsel.corpus.read import Batch, read, texts_at
 from gapsel.corpus.rejects import Rejects
 from gapsel.corpus.rows import text_hash
 from gapsel.corpus.write import Chosen, by_source, write_selected, write_selected_vectors
@@ -27,10 +27,12 @@ __all__ = [
     "Rejects",
     "by_source",
     "fingerprint",
+    "fingerprint_files",
     "labels",
     "read",
     "sources",
     "text_hash",
+    "texts_at",
     "write_selected",
     "write_selected_vectors",
 ]

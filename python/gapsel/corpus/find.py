@@ -1,8 +1,8 @@
 """Which files a path means, how they are opened, and the fingerprint of them all.
 
-A path is a file, a folder, a glob, or a Hugging Face `datasets` folder. What it expands to is a list of sources: single
-files of a known format, in sorted order. A Hugging Face folder stands for the Arrow files that its state.json lists,
-since other Arrow files in it are caches.
+A path is a file, a folder, a glob, or a Hugging Face `datasets` folder; or the URL of a file, folder or glob elsewhere.
+What it expands to is a list of sources: single files of a known format, in sorted order. A Hugging Face folder stands
+for the Arrow files that its state.json lists, since other Arrow files in it are caches.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import pyarrow as pa
 
+from gapsel import remote
 from gapsel.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
+P = TypeVar("P", str, Path)
 TABLES: tuple[Kind, ...] = ("parquet", "arrow")
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 CHUNK = 1 << 20
@@ -48,7 +50,7 @@ def sources(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
         paths = [paths]
     found: dict[str, None] = {}
     for path in paths:
-        found.update(dict.fromkeys(str(file) for file in _expand(Path(path).expanduser())))
+        found.update(dict.fromkeys(_elsewhere(str(path)) if remote.is_url(str(path)) else _here(path)))
     if not found:
         msg = "no input: name a file, a folder, a glob or a Hugging Face datasets folder"
         raise DataError(msg)
@@ -57,7 +59,7 @@ def sources(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
 
 def kind_of(path: str | Path) -> Kind | None:
     """Return the format of a file by its extension, None if it is unknown."""
-    path = Path(str(path).lower())
+    path = Path(remote.name_of(str(path)).lower())
     if path.suffix not in CODECS:
         return KINDS.get(path.suffix)
     kind = KINDS.get(path.with_suffix("").suffix)
@@ -67,13 +69,21 @@ def kind_of(path: str | Path) -> Kind | None:
 def fingerprint(paths: Sequence[str | os.PathLike[str]]) -> str:
     """Return a hash (32 hex digits) of the names, sizes and contents of the inputs.
 
-    Names are relative to the folder that the files share, so that a copy elsewhere has the same fingerprint.
+    Names are relative to the folder that the files share, so that a copy elsewhere has the same fingerprint. Of a URL
+    it takes what the store says of the file (etag, size, time of change), where it says enough.
     Raises DataError as `sources` does, and for a file that cannot be read.
     """
-    files = [Path(os.path.abspath(file)) for file in sources(paths)]  # noqa: PTH100 - resolve() would follow links
-    root = os.path.commonpath([file.parent for file in files])
+    return fingerprint_files(sources(paths))
+
+
+def fingerprint_files(files: Sequence[str]) -> str:
+    """Return the fingerprint of these very files."""
     digest = hashlib.blake2b(digest_size=16)
-    for file in files:
+    for url in filter(remote.is_url, files):
+        digest.update(json.dumps([url, remote.tag(url)]).encode())
+    here = [Path(os.path.abspath(file)) for file in files if not remote.is_url(file)]  # noqa: PTH100 - resolve() would follow links
+    root = os.path.commonpath([file.parent for file in here]) if here else ""
+    for file in here:
         with reading(str(file)):
             digest.update(json.dumps([file.relative_to(root).as_posix(), file.stat().st_size]).encode())
             for chunk in _chunks(file):
@@ -100,9 +110,27 @@ def reading(source: str) -> Iterator[None]:
 @contextmanager
 def open_stream(source: str) -> Iterator[io.BufferedReader]:
     """Open a file for binary reading, decompressed on the way if its name ends in .gz or .zst."""
-    codec = CODECS.get(Path(source.lower()).suffix)
-    with io.BufferedReader(pa.input_stream(source, compression=codec), CHUNK) as stream:
+    codec = CODECS.get(Path(remote.name_of(source).lower()).suffix)
+    there = remote.opened(source) if remote.is_url(source) else source
+    with io.BufferedReader(pa.input_stream(there, compression=codec), CHUNK) as stream:
         yield stream
+
+
+def _here(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield the files that a path means."""
+    text = str(path)
+    return (str(file) for file in _expand(Path(text.removeprefix("file://")).expanduser()))
+
+
+def _elsewhere(url: str) -> list[str]:
+    """Return the URLs of the files that a URL means."""
+    files, is_one = remote.expand(url)
+    if is_one:
+        return [_known_kind(files[0])]
+    if any(file.endswith("/state.json") for file in files):
+        msg = f"{url}: is a folder saved by `datasets`, whose caches are not told apart by URL: name its .arrow files"
+        raise DataError(msg)
+    return _nonempty([file for file in files if kind_of(file)], url)
 
 
 def _expand(path: Path) -> list[Path]:
@@ -180,6 +208,11 @@ def _known(path: Path) -> Path:
     if not path.exists():
         msg = f"{path}: there is no such file or folder: check the path"
         raise DataError(msg)
+    return _known_kind(path)
+
+
+def _known_kind(path: P) -> P:
+    """Return the path or URL of a file if it is of a known format."""
     if not kind_of(path):
         known = " ".join(KINDS)
         msg = (
@@ -190,7 +223,7 @@ def _known(path: Path) -> Path:
     return path
 
 
-def _nonempty(files: list[Path], path: Path) -> list[Path]:
+def _nonempty(files: list[P], path: P) -> list[P]:
     """Return the files, or raise if there is none."""
     if not files:
         msg = f"{path}: holds no file that gapsel reads ({' '.join(KINDS)}, plain, .gz or .zst): check the path"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel import remote
 from gapsel.corpus.csvs import csv_rows, tsv_rows
 from gapsel.corpus.find import TABLES, kind_of, open_stream, reading, sources
 from gapsel.corpus.jsons import json_rows, jsonl_rows
@@ -23,7 +24,7 @@ from gapsel.errors import DataError, UsageError
 if TYPE_CHECKING:
     import io
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -93,9 +94,20 @@ def text_rows(stream: io.BufferedReader, fields: Fields, source: str) -> Iterato
     return _TEXT_FORMATS[str(kind_of(source))](stream, fields, source)
 
 
+def texts_at(source: str, rows: Collection[int], *, text_field: str = "text", id_field: str = "id") -> dict[int, str]:
+    """Return the texts of a few rows of one source, by row; it is read up to the last of them."""
+    wanted, found = set(rows), dict[int, str]()
+    for row in source_rows(source, Fields(text_field, id_field)) if wanted else ():
+        if isinstance(row, Row) and row.number in wanted:
+            found[row.number] = row.text
+            if len(found) == len(wanted):
+                break
+    return found
+
+
 def default_id(source: str, row: int) -> str:
     """Return the id of a document that has none of its own."""
-    return f"{Path(source).name}:{row}"
+    return f"{Path(remote.name_of(source)).name}:{row}"
 
 
 def _read(files: list[str], fields: Fields, batch_rows: int, rejects: Rejects) -> Iterator[tuple[str, list[Row]]]:

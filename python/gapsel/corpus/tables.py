@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gapsel import remote
 from gapsel.corpus.find import kind_of, reading
 from gapsel.corpus.rows import NO_FIELD, Fault, Fields, Row, id_of, missing_field, text_fault
 from gapsel.errors import DataError
@@ -26,11 +27,8 @@ _ARROW_FILE_MAGIC = b"ARROW1"
 
 def schema(source: str) -> pa.Schema:
     """Return the columns of a file and their types."""
-    with reading(source):
-        if kind_of(source) == "parquet":
-            return pq.read_schema(source)
-        with pa.OSFile(source) as stream:
-            return _arrow_reader(stream).schema
+    with reading(source), remote.in_any_order(source) as stream:
+        return pq.read_schema(stream) if kind_of(source) == "parquet" else _arrow_reader(stream).schema
 
 
 def table_rows(source: str, fields: Fields, batch_rows: int) -> Iterator[Row | Fault]:
@@ -89,7 +87,7 @@ def _columns(source: str, fields: Fields) -> list[str]:
 def _batches(source: str, names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Yield the named columns of a file in order."""
     if kind_of(source) == "parquet":
-        with pq.ParquetFile(source, pre_buffer=False) as file:
+        with remote.in_any_order(source) as stream, _parquet(stream) as file:
             yield from file.iter_batches(batch_size=batch_rows, columns=names)
     else:
         for batch in _arrow_batches(source):
@@ -109,7 +107,7 @@ def _numbered_batches(source: str, rows: NDArray[np.int64], batch_rows: int) -> 
 
 def _parquet_groups(source: str, rows: NDArray[np.int64], batch_rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield the batches of the row groups that hold a chosen row."""
-    with pq.ParquetFile(source, pre_buffer=False) as file:
+    with remote.in_any_order(source) as stream, _parquet(stream) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         bounds = np.cumsum([0, *sizes])
         taken = np.diff(np.searchsorted(rows, bounds))
@@ -120,9 +118,14 @@ def _parquet_groups(source: str, rows: NDArray[np.int64], batch_rows: int) -> It
                 start += batch.num_rows
 
 
+def _parquet(stream: pa.NativeFile) -> pq.ParquetFile:
+    """Open a Parquet file to be read a little at a time, however large its row groups are."""
+    return pq.ParquetFile(stream, pre_buffer=False, buffer_size=remote.BLOCK)
+
+
 def _arrow_batches(source: str) -> Iterator[pa.RecordBatch]:
     """Yield the record batches of an Arrow file, of either kind."""
-    with pa.OSFile(source) as stream:
+    with remote.in_any_order(source) as stream:
         reader = _arrow_reader(stream)
         if isinstance(reader, pa.RecordBatchFileReader):
             yield from (reader.get_batch(index) for index in range(reader.num_record_batches))

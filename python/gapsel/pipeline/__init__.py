@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapsel.config import STEPS, Settings
+from gapsel import memory
+from gapsel.config import STEPS, Settings, parse_size
 from gapsel.errors import UsageError
 from gapsel.files import sweep_leftovers
 from gapsel.pipeline.folder import RunFolder, check_begun, check_free, check_writable, plain, read_json
@@ -101,6 +102,7 @@ def advance(begun: Run, door: str) -> tuple[str, ...]:
     if door not in STEPS:
         msg = f"{door!r} is no step: the steps are {', '.join(STEPS)}"
         raise UsageError(msg)
+    memory.allow(None if begun.settings.memory is None else parse_size(begun.settings.memory))
     advance_to(begun, door)
     return STEPS[: STEPS.index(door) + 1]
 

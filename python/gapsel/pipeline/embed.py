@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gapsel import memory
 from gapsel.config import rows_for
 from gapsel.pipeline.evidence import check_labels
 from gapsel.pipeline.fit import check_d
@@ -19,6 +20,7 @@ def embed_step(run: Run) -> dict[str, Any]:
     sides = [look_at(run.settings, side) for side in SIDES]
     pool, target = sides
     rows_for(run.settings.k, pool.rows)
+    memory.check(pool.rows, target.rows, max(pool.d, target.d))
     read_weights(run.settings.pool_weights, pool.rows, "pool")
     read_weights(run.settings.target_weights, target.rows, "target")
     check_labels(run.settings)

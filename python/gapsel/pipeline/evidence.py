@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,18 +85,18 @@ def _histogram(values: NDArray[np.float64], chosen: NDArray[np.int64]) -> Histog
 
 
 def _compare(
-    run: Run, chosen: NDArray[np.int64], labels: Mapping[str, Sequence[str | None]], of_pool: Interval
+    run: Run, chosen: NDArray[np.int64], labels: Mapping[str, _Labels], of_pool: Interval
 ) -> tuple[MethodResult, ...]:
     p = run.model.potentials
     problem = baselines.Problem(run.pool.shards, p.target, p.cost, run.k, run.settings.seed)
     ways = {one.name: one.choose(problem, run.backend) for one in baselines.USUAL}
-    wanted = {label for label in labels["target"] if label is not None}
+    wanted = {label for label in labels["target"].names if label is not None}
     return tuple(
         MethodResult(
             name,
             *_distances(run, rows, of_pool),
             overlap=len(np.intersect1d(rows, chosen)) / run.k,
-            precision=float(np.mean([labels["pool"][row] in wanted for row in rows])) if wanted else None,
+            precision=labels["pool"].among(rows, wanted) if wanted else None,
         )
         for name, rows in {**ways, "gapsel": chosen}.items()
     )
@@ -114,15 +116,12 @@ def _distance(run: Run, rows: Rows, heavy: int = 0) -> Interval:
     return distance(run.backend, rows, p.target, p.cost, p.scale, heavy=heavy, seed=run.settings.seed)
 
 
-def _compositions(
-    run: Run, chosen: NDArray[np.int64], labels: Mapping[str, Sequence[str | None]]
-) -> tuple[Composition, ...]:
+def _compositions(run: Run, chosen: NDArray[np.int64], labels: Mapping[str, _Labels]) -> tuple[Composition, ...]:
     sources = Counter({_shown(source): rows for source, rows in run.pool.source_counts().items()})
     found = [_composition("source", sources, Counter(map(_shown, run.pool.sources(chosen))), None)]
     if labels["pool"]:
-        pool = Counter(map(_name, labels["pool"]))
-        of_target = Counter(map(_name, labels["target"])) if any(labels["target"]) else None
-        of_chosen = Counter(_name(labels["pool"][row]) for row in chosen)
+        of_target = labels["target"].count() if any(labels["target"].names) else None
+        pool, of_chosen = labels["pool"].count(), labels["pool"].count(chosen)
         found.append(_composition(str(run.settings.label_field), pool, of_chosen, of_target))
     return tuple(found)
 
@@ -167,24 +166,55 @@ def _shown(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
-def _labels(run: Run, side: str) -> list[str | None]:
-    """Return the label of every row of a side, in the store's order; empty where there are none to be had."""
-    settings = run.settings
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """The labels of one side: ``codes`` (n,) int32 in the store's order, and the ``names`` they stand for.
+
+    Without labels both are empty.
+    """
+
+    codes: NDArray[np.int32]
+    names: tuple[str | None, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(len(self.codes))
+
+    def of(self, row: int) -> str | None:
+        """Return the label of one row, None where there is none."""
+        return self.names[self.codes[row]] if self else None
+
+    def among(self, rows: NDArray[np.int64], wanted: set[str]) -> float:
+        """Return the share of some rows whose label is wanted."""
+        codes = [code for code, name in enumerate(self.names) if name in wanted]
+        return float(np.isin(self.codes[rows], codes).mean())
+
+    def count(self, rows: NDArray[np.int64] | None = None) -> Counter[str]:
+        """Return how often each label occurs, in all rows or in some."""
+        counts = np.bincount(self.codes if rows is None else self.codes[rows], minlength=len(self.names))
+        return Counter({_name(name): int(count) for name, count in zip(self.names, counts, strict=True) if count})
+
+
+def _labels(run: Run, side: str) -> _Labels:
+    """Read the labels of a side; empty where there are none to be had."""
+    none, settings = _Labels(np.zeros(0, np.int32)), run.settings
     if settings.label_field is None or not has_texts(settings, side):
-        return []
+        return none
     paths: Sequence[str] = getattr(settings, side)
     found = corpus.labels(paths, settings.label_field, text_field=settings.text_field, id_field=settings.id_field)
+    code_of, codes = dict[str | None, int](), array("i")
     try:
-        return [label for _, _, part in found for label in part]
+        for _, _, part in found:
+            codes.extend(code_of.setdefault(label, len(code_of)) for label in part)
     except corpus.MissingLabelError:
         # The target's examples need no labels; those of the pool do, since the user asked for them.
         if side == "pool":
             raise
-        return []
+        return none
+    return _Labels(np.frombuffer(codes, np.int32), tuple(code_of))
 
 
 def _examples(
-    run: Run, chosen: Selection, labels: Sequence[str | None], ranks: Iterable[int], first_rank: int = 1
+    run: Run, chosen: Selection, labels: _Labels, ranks: Iterable[int], first_rank: int = 1
 ) -> tuple[Example, ...]:
     at = np.fromiter(ranks, np.int64)
     rows, nearest = chosen.rows[at], chosen.nearest[at]
@@ -194,14 +224,14 @@ def _examples(
     return tuple(
         Example(
             id=ids[i], source=_shown(sources[i]), row=int(numbers[i]), rank=int(at[i]) + first_rank,
-            score=float(chosen.scores[at[i]]), label=labels[rows[i]] if labels else None, text=texts[i],
+            score=float(chosen.scores[at[i]]), label=labels.of(rows[i]), text=texts[i],
             nearest_id=near_ids[i], nearest_text=near_texts[i],
         )
         for i in range(len(at))
     )  # fmt: skip
 
 
-def _barely_rejected(run: Run, values: NDArray[np.float64], labels: Sequence[str | None]) -> tuple[Example, ...]:
+def _barely_rejected(run: Run, values: NDArray[np.float64], labels: _Labels) -> tuple[Example, ...]:
     rows = run.backend.topk(run.f, min(run.k + _EXAMPLES, run.pool.n))[run.k :]
     if not len(rows):
         return ()
@@ -215,13 +245,9 @@ def _texts(run: Run, side: str, store: Store, rows: NDArray[np.integer]) -> list
     if not has_texts(run.settings, side):
         return [None] * len(rows)
     wanted = list(zip(store.sources(rows), map(int, store.row_numbers(rows)), strict=True))
-    missing, found = set(wanted), dict[tuple[str, int], str]()
-    settings = run.settings
-    for batch in corpus.read(getattr(settings, side), text_field=settings.text_field, id_field=settings.id_field):
-        if not missing:
-            break
-        for row, text in zip(map(int, batch.rows), batch.texts, strict=True):
-            if (batch.source, row) in missing:
-                missing.discard((batch.source, row))
-                found[batch.source, row] = text[:_TEXT]
+    settings, found = run.settings, dict[tuple[str, int], str]()
+    for source in dict.fromkeys(source for source, _ in wanted):
+        own = [row for one, row in wanted if one == source]
+        texts = corpus.texts_at(source, own, text_field=settings.text_field, id_field=settings.id_field)
+        found.update({(source, row): text[:_TEXT] for row, text in texts.items()})
     return [found.get(key) for key in wanted]

@@ -20,7 +20,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from gapsel import __version__
-from gapsel.config import STEPS, Settings
+from gapsel.config import STEPS, WITHOUT_EFFECT, Settings
 from gapsel.errors import DataError, ResourceError, UsageError
 from gapsel.files import is_leftover, write_json
 from gapsel.pipeline.lock import Lock
@@ -52,7 +52,7 @@ class RunFolder:
             return cls(path, settings, _new_record(settings))
         there = cls.open(path)
         if door == "embed":
-            own = {name: getattr(settings, name) for name in (*settings.of(door), "threads", "device")}
+            own = {name: getattr(settings, name) for name in (*settings.of(door), *WITHOUT_EFFECT)}
             settings = dataclasses.replace(there.settings, **own)
         differs = _difference(there.settings, settings, there.record["steps"])
         if differs:

@@ -1,4 +1,4 @@
-"""The first door: texts to vectors on disk, or ready-made vectors taken as they are."""
+"""The first door: texts to vectors on disk; ready-made vectors where they lie, or brought there (given.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from gapsel import corpus, embed, store
 from gapsel.errors import DataError, UsageError
 from gapsel.files import is_leftover
 from gapsel.pipeline.ahead import ahead
-from gapsel.potentials import gather
+from gapsel.pipeline.given import Stream, bring, check, check_block, dtype_of, lie_ready, vector_files
+from gapsel.pipeline.given import look as look_at_heads
 from gapsel.progress import track
 
 if TYPE_CHECKING:
@@ -64,68 +65,76 @@ def input_fingerprints(settings: Settings) -> dict[str, str]:
         if texts:
             found[side] = corpus.fingerprint(texts)
         if vectors:
-            found[f"{side}_vectors"] = _ready_made(vectors).fingerprint_hex
+            found[f"{side}_vectors"] = corpus.fingerprint_files(vector_files(vectors))
     return found
 
 
 def open_side(settings: Settings, folder: Path, side: str) -> Store:
     """Open the vectors of one side: the store in the run folder, or the ready-made files; all of them are checked."""
-    if has_texts(settings, side):
+    if uses_store(settings, side):
         opened = store.open(folder / "vectors" / side)
     else:
-        opened = _ready_made(getattr(settings, f"{side}_vectors"))
+        opened = _mapped(vector_files(getattr(settings, f"{side}_vectors")))
     _check_vectors(settings, opened, side)
     return opened
 
 
-def _ready_made(paths: Sequence[str]) -> Store:
+def uses_store(settings: Settings, side: str) -> bool:
+    """Tell whether the vectors of a side are written to the run folder, rather than used where they lie."""
+    return has_texts(settings, side) or not lie_ready(vector_files(getattr(settings, f"{side}_vectors")))
+
+
+def _mapped(files: Sequence[str]) -> Store:
     # What float32 cannot hold becomes infinite, which the check of the vectors refuses with the row named.
     with np.errstate(over="ignore"):
-        return store.from_vectors(list(paths))
+        return store.from_vectors(list(files))
 
 
 def _check_vectors(settings: Settings, vectors: Store, side: str) -> None:
-    normalize = settings.normalize or settings.cost == "cosine"
-    store.check(vectors.shards, name=side, normalize=normalize, files=vectors.files)
+    store.check(vectors.shards, name=side, normalize=_normalizes(settings), files=vectors.files)
+
+
+def _normalizes(settings: Settings) -> bool:
+    return settings.normalize or settings.cost == "cosine"
 
 
 @dataclass(slots=True)
 class Side:
     """What was given for one side, looked at before anything is written: ``rows`` usable rows of ``d`` dimensions.
 
-    ``rejects`` are the texts that cannot be used, None where there are no texts; ``vectors`` what is ready-made. d is 0
-    until an encoder is there to say it.
+    ``rejects`` are the texts that cannot be used, None where there are no texts; ``given`` are the files of ready-made
+    vectors. d is 0 until an encoder is there to say it.
     """
 
     name: str
     rows: int
     d: int
     rejects: corpus.Rejects | None = None
-    vectors: Store | None = None
+    given: tuple[store.Given, ...] = ()
 
 
 def look_at(settings: Settings, name: str) -> Side:
     """Read a side once, so that bad rows and vectors are known before an hour is spent. Raises DataError for them."""
-    given = getattr(settings, f"{name}_vectors")
-    vectors = _ready_made(given) if given else None
-    if vectors is not None:
-        _check_vectors(settings, vectors, name)
-        if not has_texts(settings, name):
-            return Side(name, vectors.n, vectors.d, vectors=vectors)
+    files = vector_files(getattr(settings, f"{name}_vectors"))
+    given = look_at_heads(files)
+    vectors = sum(one.rows for one in given)
+    check(given, normalize=_normalizes(settings))
+    if not has_texts(settings, name):
+        return Side(name, vectors, given[0].d, given=given)
     rejects = corpus.Rejects()
     rows = sum(len(batch.ids) for batch in _batches(settings, name, rejects))
-    if vectors is not None and vectors.n != rows:
+    if given and vectors != rows:
         msg = (
-            f"{name}: {rows} usable documents and {vectors.n} vectors do not lie row for row beside each other: give "
+            f"{name}: {rows} usable documents and {vectors} vectors do not lie row for row beside each other: give "
             f"one vector for each document{', and repair or remove the rejected rows' if rejects.count else ''}"
         )
         raise DataError(msg)
-    return Side(name, rows, 0 if vectors is None else vectors.d, rejects, vectors)
+    return Side(name, rows, given[0].d if given else 0, rejects, given)
 
 
 def load_encoder(settings: Settings, sides: Sequence[Side]) -> embed.Encoder | None:
     """Load the encoder, where a side needs one, and say its d in the sides that do."""
-    needing = [side for side in sides if side.vectors is None]
+    needing = [side for side in sides if not side.given]
     if not needing:
         return None
     encoder = embed.load(
@@ -140,16 +149,38 @@ def load_encoder(settings: Settings, sides: Sequence[Side]) -> embed.Encoder | N
 def write_side(
     settings: Settings, folder: Path, side: Side, encoder: embed.Encoder | None, *, quiet: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """Write the rejected rows and the vectors of a side, if it has texts; return its facts and the files written."""
-    if side.rejects is None:
+    """Write the rejected rows, if it has texts, and the vectors of a side; return its facts and the files written."""
+    if not uses_store(settings, side.name):
         return {"rows": side.rows, "d": side.d, "rejected": 0, "tokens": 0}, []
-    rejected = "rejected.jsonl" if side.name == "pool" else f"rejected_{side.name}.jsonl"
-    side.rejects.finish(folder / rejected)
-    with track(f"embed {side.name}", side.rows, "documents", enabled=not quiet) as advance:
-        made = _Maker(settings, folder, side, encoder).write(advance)
-    facts = {"rows": made.n, "d": made.d, "rejected": side.rejects.count, "tokens": made.tokens()}
+    files = [] if side.rejects is None else [_set_aside(folder, side.name, side.rejects)]
+    verb = "bring" if side.given else "embed"
+    with track(f"{verb} {side.name}", side.rows, "documents", enabled=not quiet) as advance:
+        if side.rejects is None:
+            made = _bring(settings, folder, side, advance)
+        else:
+            made = _Maker(settings, folder, side, encoder).write(advance)
+    rejected = side.rejects.count if side.rejects else 0
+    facts = {"rows": made.n, "d": made.d, "rejected": rejected, "tokens": made.tokens()}
     there = sorted((folder / "vectors" / side.name).iterdir())
-    return facts, [rejected, *(str(file.relative_to(folder)) for file in there if not is_leftover(file))]
+    return facts, [*files, *(str(file.relative_to(folder)) for file in there if not is_leftover(file))]
+
+
+def _set_aside(folder: Path, side: str, rejects: corpus.Rejects) -> str:
+    """Write the rows of a side that cannot be used, and return the name of the file."""
+    name = "rejected.jsonl" if side == "pool" else f"rejected_{side}.jsonl"
+    rejects.finish(folder / name)
+    return name
+
+
+def _bring(settings: Settings, folder: Path, side: Side, advance: Callable[[int], None]) -> Store:
+    paths = getattr(settings, f"{side.name}_vectors")
+    fingerprint = {
+        "embedder": {"vectors": "ready-made"},
+        "input": corpus.fingerprint_files(vector_files(paths)),
+        "paths": list(paths),
+    }
+    where = folder / "vectors" / side.name
+    return bring(side.given, where, fingerprint, normalize=_normalizes(settings), advance=advance)
 
 
 def _batches(settings: Settings, side: str, rejects: corpus.Rejects | None = None) -> Iterator[corpus.Batch]:
@@ -165,23 +196,25 @@ class _Maker:
     def __init__(self, settings: Settings, folder: Path, side: Side, encoder: embed.Encoder | None) -> None:
         self._settings = settings
         self._side = side
-        self._encoder = encoder if side.vectors is None else None
+        self._normalize = _normalizes(settings)
+        self._encoder = None if side.given else encoder
         paths = getattr(settings, side.name)
         fingerprint = {
             "embedder": {"vectors": "ready-made"} if self._encoder is None else self._encoder.fingerprint,
             "input": corpus.fingerprint(paths),
             "paths": list(paths),
         }
-        dtype = "float16" if side.vectors is None else np.result_type(*(one.dtype for one in side.vectors.shards))
+        self._dtype = dtype_of(side.given) if side.given else np.dtype(np.float16)
         self._writer = store.Writer(
-            folder / "vectors" / side.name, fingerprint=fingerprint, shard_rows=_SHARD_ROWS, dtype=dtype
+            folder / "vectors" / side.name, fingerprint=fingerprint, shard_rows=_SHARD_ROWS, dtype=self._dtype
         )
 
     def write(self, advance: Callable[[int], None]) -> Store:
         kept = self._writer.keep(self._hashes()) if self._writer.finished_rows else 0
         advance(kept)
+        given = Stream(self._side.given, kept)
         for piece in ahead(self._pieces(kept)):
-            self._append(piece, advance)
+            self._append(piece, given, advance)
         return self._writer.finish()
 
     def _pieces(self, kept: int) -> Iterator[_Piece]:
@@ -198,24 +231,26 @@ class _Maker:
         for batch in _batches(self._settings, self._side.name):
             yield from map(corpus.text_hash, batch.texts)
 
-    def _append(self, piece: _Piece, advance: Callable[[int], None]) -> None:
+    def _append(self, piece: _Piece, given: Stream, advance: Callable[[int], None]) -> None:
         """Add the documents of a piece, but for those to skip."""
         batch, skip = piece.batch, piece.skip
-        vectors, tokens = self._vectors(piece, advance if not skip else lambda _count: None)
-        if skip or self._encoder is None:
-            advance(len(batch.texts) - skip)
+        count = len(batch.texts) - skip
+        if self._encoder is None:
+            vectors, tokens = given.take(count), np.zeros(count, np.int32)
+            check_block(vectors, self._dtype, self._side.name, piece.first + skip, normalize=self._normalize)
+            advance(count)
+        else:
+            vectors, tokens = self._encoded(piece, advance if not skip else lambda _count: None)
+            advance(count if skip else 0)
         hashes = [corpus.text_hash(text) for text in batch.texts[skip:]]
-        self._writer.append(vectors[skip:], batch.ids[skip:], batch.source, batch.rows[skip:], hashes, tokens[skip:])
+        self._writer.append(vectors, batch.ids[skip:], batch.source, batch.rows[skip:], hashes, tokens)
 
-    def _vectors(self, piece: _Piece, advance: Callable[[int], None]) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
+    def _encoded(self, piece: _Piece, advance: Callable[[int], None]) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
         # Always of the whole batch: what a document is padded with can change its last bit, and a run that was stopped
         # ends with the bits of one that was not.
-        given, count = self._side.vectors, len(piece.batch.texts)
-        if given is not None:
-            return gather(given.shards, np.arange(piece.first, piece.first + count)), np.zeros(count, np.int32)
         encoder, tokenized = cast("embed.Encoder", self._encoder), cast("embed.Tokenized", piece.tokenized)
         encoded = encoder.forward(tokenized, advance)
-        return encoded.vectors, encoded.tokens
+        return encoded.vectors[piece.skip :], encoded.tokens[piece.skip :]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel import backends, model
+from gapsel import backends, memory, model
 from gapsel.config import rows_for
 from gapsel.cost import measure_scale
 from gapsel.pipeline import journal, parts
@@ -106,7 +106,8 @@ class Run:
 
     @cached_property
     def rows(self) -> Rows:
-        """The pool's rows with their weights."""
+        """The pool's rows with their weights, once it is known that the memory is enough for them."""
+        memory.check(self.pool.n, self.target_store.n, self.pool.d)
         a = read_weights(self.settings.pool_weights, self.pool.n, "pool")
         return Rows.whole(self.pool.shards, self.k, a)
 

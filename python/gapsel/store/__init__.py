@@ -5,13 +5,16 @@ map; ``00000.parquet`` holds id, source, row, text_hash and tokens of the same r
 with their content hashes and what made them. It is rewritten after each shard: whatever it lists is complete.
 
     shards.py   the noun, and `open`          writer.py   shards written, resumed and checked against the texts
+    provenance.py  where rows come from
+    given.py    files of ready-made vectors, here or by URL, block by block
     vectors.py  ready-made vectors as a store, and the check of all vectors before they are used
 """
 
 from __future__ import annotations
 
+from gapsel.store.given import Block, Given, look
 from gapsel.store.shards import Store, open  # noqa: A004 - store.open is what it does
-from gapsel.store.vectors import check, from_vectors
+from gapsel.store.vectors import check, check_block, from_vectors
 from gapsel.store.writer import Writer
 
-__all__ = ["Store", "Writer", "check", "from_vectors", "open"]
+__all__ = ["Block", "Given", "Store", "Writer", "check", "check_block", "from_vectors", "look", "open"]

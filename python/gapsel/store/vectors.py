@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from gapsel.errors import DataError, ResourceError
+from gapsel.store.given import READY, Block, block_rows, check_form, empty, look, mapped, reading
 from gapsel.store.provenance import Numbered, Provenance
 from gapsel.store.shards import Store
 
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
 
     Vectors = str | os.PathLike[str] | NDArray[np.floating]
 
-BLOCK_ROWS = 8192
-MATRIX = 2
-_READY = (np.dtype(np.float16), np.dtype(np.float32))
 _NOT_FINITE = "NaN or infinite values"
 _ZERO = "all zeros, which is no direction"
 _REMEDY = {
@@ -76,7 +71,7 @@ def check(shards: Sequence[NDArray[np.floating]], *, name: str, normalize: bool,
     """
     names = files or _names(name, len(shards))
     for shard, own in zip(shards, names, strict=True):
-        _check_form(shard, own)
+        check_form(shard.dtype, shard.shape, own)
     _check_d(shards, name, names)
     found: dict[str, tuple[str, int, int]] = {}
     for own, start, block in _named_blocks(shards, names):
@@ -90,6 +85,14 @@ def check(shards: Sequence[NDArray[np.floating]], *, name: str, normalize: bool,
         raise DataError(msg)
 
 
+def check_block(block: NDArray[np.floating], source: str, first: int, *, normalize: bool) -> None:
+    """Raise DataError, as `check` does, for a block (r, d) of a file that begins at row ``first`` of it."""
+    for fault, flags in _faults(block, normalize=normalize):
+        if flags.any():
+            msg = f"{source} row {first + int(flags.argmax())}: {fault}: {_REMEDY[fault]}"
+            raise DataError(msg)
+
+
 # ---- loading
 
 
@@ -97,28 +100,26 @@ def _load(one: Vectors, source: str, column: str | None) -> tuple[NDArray[np.flo
     """Return one shard and its own ids."""
     if isinstance(one, np.ndarray):
         return _ready(one, source), None
-    path = Path(one)
-    try:
-        if path.suffix.lower() == ".parquet":
-            return _from_parquet(path, column)
-        if path.suffix.lower() == ".npy":
-            return _ready(np.lib.format.open_memmap(path, mode="r"), source), None
-    except FileNotFoundError as error:
-        msg = f"{path}: there is no such file: check the path"
-        raise DataError(msg) from error
-    except (OSError, EOFError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        msg = f"{path}: cannot be read ({error}): the file is damaged, cut short or not numeric; write it again"
-        raise DataError(msg) from error
-    msg = f"{path}: the extension is unknown: ready-made vectors come as .npy or .parquet"
-    raise DataError(msg)
+    given = look(source, column)
+    if given.in_place:
+        with reading(source):
+            return _ready(mapped(source), source), None
+    ids: list[pa.Array] = []
+    shard = _copied(_noting(given.blocks(), ids), (given.rows, given.d))
+    return shard, pa.concat_arrays(ids) if ids else None
+
+
+def _noting(blocks: Iterator[Block], ids: list[pa.Array]) -> Iterator[NDArray[np.floating]]:
+    """Yield the vectors of the blocks, and note their ids."""
+    for block in blocks:
+        ids.extend([] if block.ids is None else [block.ids])
+        yield block.vectors
 
 
 def _ready(vectors: NDArray[np.floating], source: str) -> NDArray[np.floating]:
     """Return the vectors as they are, if float16 or float32 in C order, and else converted to float32."""
-    _check_form(vectors, source)
-    if vectors.dtype in _READY and vectors.flags.c_contiguous:
+    check_form(vectors.dtype, vectors.shape, source)
+    if vectors.dtype in READY and vectors.flags.c_contiguous:
         view = vectors.view()
         view.flags.writeable = False
         return view
@@ -146,70 +147,6 @@ def _put(block: NDArray[np.float32], file: IO[bytes]) -> None:
         raise ResourceError(msg) from error
 
 
-def _from_parquet(path: Path, column: str | None) -> tuple[NDArray[np.floating], pa.Array | None]:
-    """Return the vectors of a Parquet file and its ids."""
-    with pq.ParquetFile(path, pre_buffer=False) as file:
-        name = _vector_column(path, file.schema_arrow, column)
-        blocks = _blocks(path, file, name)
-        first = next(blocks, None)
-        if first is None:
-            raise _empty(str(path))
-        shape = (file.metadata.num_rows, first.shape[1])
-        vectors = _copied(_chain(first, blocks, path), shape)
-        if "id" not in file.schema_arrow.names:
-            return vectors, None
-        ids = file.read(columns=["id"]).column("id")
-        if ids.null_count:
-            msg = f"{path}: {ids.null_count} ids in column 'id' are null: fill or drop the column, or give ids"
-            raise DataError(msg)
-        return vectors, ids.cast(pa.string()).combine_chunks()
-
-
-def _vector_column(path: Path, schema: pa.Schema, column: str | None) -> str:
-    """Return the name of the column of lists of floats."""
-    lists = [field.name for field in schema if _is_vector(field.type)]
-    if column in lists or (column is None and len(lists) == 1):
-        return column or lists[0]
-    wanted = "one column of lists of floats" if column is None else f"such a column {column!r}"
-    msg = f"{path}: has not {wanted}; its columns of lists of floats: {', '.join(lists) or 'none'}: name one (column)"
-    raise DataError(msg)
-
-
-def _is_vector(kind: pa.DataType) -> bool:
-    types = pa.types
-    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-    return bool(is_list and types.is_floating(kind.value_type))
-
-
-def _blocks(path: Path, file: pq.ParquetFile, name: str) -> Iterator[NDArray[np.floating]]:
-    """Yield the vectors (r, d) of successive batches."""
-    start = 0
-    for batch in file.iter_batches(batch_size=BLOCK_ROWS, columns=[name]):
-        column = batch.column(0)
-        lengths = pc.list_value_length(column).fill_null(-1).to_numpy()
-        odd = np.flatnonzero((lengths != lengths[0]) | (lengths < 1))
-        if len(odd):
-            msg = f"{path} row {start + odd[0]}: the vector is missing or of another length: remove or repair the row"
-            raise DataError(msg)
-        values = column.flatten().to_numpy(zero_copy_only=False)
-        yield values.reshape(len(column), -1)
-        start += len(column)
-
-
-def _chain(
-    first: NDArray[np.floating], blocks: Iterator[NDArray[np.floating]], path: Path
-) -> Iterator[NDArray[np.floating]]:
-    """Yield the first block and then the others, all of one d."""
-    yield first
-    start = len(first)
-    for block in blocks:
-        if block.shape[1] != first.shape[1]:
-            msg = f"{path} row {start}: the vector has {block.shape[1]} dimensions, those before {first.shape[1]}"
-            raise DataError(msg)
-        yield block
-        start += len(block)
-
-
 def _with_ids(provenance: list[Numbered], ids: Sequence[str] | None) -> tuple[Provenance, ...]:
     """Return the provenance with the ids that the caller gives."""
     if ids is None:
@@ -230,26 +167,10 @@ def _names(name: str, count: int) -> list[str]:
     return [name] if count == 1 else [f"{name}, array {at}" for at in range(count)]
 
 
-def _check_form(shard: NDArray[np.floating], name: str) -> None:
-    """Raise DataError unless an array is (rows, d), of floats, and not empty."""
-    if shard.dtype.kind != "f":
-        msg = f"{name}: is of type {shard.dtype}: vectors are float16, float32 or float64"
-        raise DataError(msg)
-    if shard.ndim != MATRIX:
-        msg = f"{name}: is of shape {shard.shape}: vectors are two-dimensional, (rows, d)"
-        raise DataError(msg)
-    if not shard.size:
-        raise _empty(name)
-
-
-def _empty(name: str) -> DataError:
-    return DataError(f"{name}: is empty: give at least one vector of at least one dimension")
-
-
 def _check_d(shards: Sequence[NDArray[np.floating]], name: str, names: Sequence[str]) -> None:
     """Raise DataError unless there are shards and all have the same d."""
     if not shards:
-        raise _empty(name)
+        raise empty(name)
     d = shards[0].shape[1]
     for shard, own in zip(shards, names, strict=True):
         if shard.shape[1] != d:
@@ -269,8 +190,9 @@ def _named_blocks(
 
 
 def _row_blocks(vectors: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
-    for start in range(0, len(vectors), BLOCK_ROWS):
-        yield vectors[start : start + BLOCK_ROWS]
+    step = block_rows(vectors.shape[1])
+    for start in range(0, len(vectors), step):
+        yield vectors[start : start + step]
 
 
 def _faults(block: NDArray[np.floating], *, normalize: bool) -> Iterator[tuple[str, NDArray[np.bool_]]]:
