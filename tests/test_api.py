@@ -120,9 +120,10 @@ def test_at_mass_0_another_k_is_a_longer_piece_of_one_ranking() -> None:
     assert selector.certify(few).gap == 0
 
 
-def test_at_a_mass_another_k_is_solved_for_anew(at_half: Selector) -> None:
-    afresh = Selector(k=40).fit(TARGET, POOL)
-    assert np.array_equal(at_half.select(40).rows, afresh.select().rows)
+@pytest.mark.parametrize("k", [8, 40])
+def test_at_a_mass_another_k_is_solved_for_from_the_fitted_one(at_half: Selector, k: int) -> None:
+    afresh = Selector(k=k).fit(TARGET, POOL)
+    assert len(np.intersect1d(at_half.select(k).rows, afresh.select().rows)) >= k - 1
     # The fitted k is as it was.
     assert np.array_equal(at_half.select().rows, fitted().select().rows)
 

@@ -8,15 +8,22 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import gapsel
 from gapsel import pipeline
 from gapsel.cli import main
 from gapsel.config import STEPS
+from gapsel.pipeline import fit
+from gapsel.potentials import solve
+
+if TYPE_CHECKING:
+    from gapsel.backends import Backend
+    from gapsel.potentials import Solution, Start, Task
 
 N, M, D = 200, 8, 6
 WIDTH = 120
@@ -167,6 +174,36 @@ def test_another_k_in_the_same_folder(capsys: pytest.CaptureFixture[str]) -> Non
     assert err.splitlines() == [*(f"{step}: done before" for step in ("embed", "fit", "score")), "select ..."]
     assert strict(Path("out/selection.json").read_text())["rows"][:10] == ten
     assert command(capsys, *RUN, "--mass=0")[0] == 2
+
+
+def test_another_k_at_a_mass_goes_on_from_the_fit_that_is_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+
+    def watched(task: Task, backend: Backend, *, start: Start | None = None, **more: Any) -> Solution:  # noqa: ANN401
+        started.append(start)
+        return solve(task, backend, start=start, **more)
+
+    monkeypatch.setattr(fit, "solve", watched)
+    assert main([*RUN, "--quiet"]) == 0
+    f = np.concatenate([pq.read_table(file).column("potential").to_numpy() for file in Path("out/scores").iterdir()])
+    code, _, err = command(capsys, "select", "-o", "out", "-k", "15%")
+    assert code == 0
+    assert err.splitlines() == ["embed: done before", *(f"{step} ..." for step in ("fit", "score", "select"))]
+    assert started[0] is None
+    assert started[1].k == 10
+    assert np.array_equal(started[1].f, f)
+    assert strict(Path("out/run.json").read_text())["settings"]["k"] == "15%"
+    assert not list(Path("out").glob(".*"))
+    # The folder is one whose k was 15 % from the first.
+    assert main([*RUN[:-3], "15%", "-o", "other", "--quiet"]) == 0
+    rows = [set(strict(Path(out, "selection.json").read_text())["rows"]) for out in ("out", "other")]
+    assert len(rows[0] & rows[1]) >= 29
+    # Another mass, and scores that are lost, leave nothing to go on from.
+    assert main(["fit", "-o", "out", "--mass=0.3", "--quiet"]) == 0
+    assert main(["fit", "-o", "out", "-k=5", "--quiet"]) == 0
+    assert started[2:] == [None, None, None]
 
 
 def test_embed_finds_a_run_done_whatever_its_later_settings(capsys: pytest.CaptureFixture[str]) -> None:

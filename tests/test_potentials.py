@@ -15,7 +15,7 @@ from scipy.optimize import minimize  # type: ignore[import-untyped]
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import ReferenceBackend, row_masses, soft_minimum
 from gapsel.cost import cost_matrix, measure_scale
-from gapsel.potentials import Dual, Rows, Solution, Task, shortlist_sizes, solve
+from gapsel.potentials import Dual, Rows, Solution, Start, Task, shortlist_sizes, solve
 from gapsel.records import Box, Cost, Target
 
 with warnings.catch_warnings():
@@ -483,6 +483,26 @@ def test_a_known_g_needs_one_sweep() -> None:
     assert again.potentials.evidence.full_sweeps == 1
     assert again.potentials.evidence.converged
     assert again.f.tobytes() == solved.f.tobytes()
+
+
+@pytest.mark.parametrize("mass", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("k", [30, 66, 240])
+def test_the_solution_for_another_k_leads_to_that_of_a_fresh_start(mass: float, k: int) -> None:
+    x, y = cloud(12_000, 8), cloud(20, 8, seed=1, shift=0.5)
+    more: dict[str, Any] = {"a": weights(12_000), "b": weights(20), "mass": mass, "rel": 0.3, "tolerance": 1e-4}
+    before = solve(make(x, y, k=60, **more), CPU)
+    fresh = solve(make(x, y, k=k, **more), CPU)
+    plain = before.potentials.evidence.plain_value
+    found = solve(make(x, y, k=k, **more), CPU, start=Start(60, before.potentials.g, before.f, plain))
+    evidence, cold = found.potentials.evidence, fresh.potentials.evidence
+    assert evidence.converged
+    # No samples, nothing at mass 0, and on the way no look at the pool more than from the start.
+    assert {stage.name for stage in evidence.trace} == {"shortlist", "pool"}
+    assert all(stage.mass == mass for stage in evidence.trace)
+    assert evidence.full_sweeps <= cold.full_sweeps
+    assert evidence.plain_value == plain
+    assert evidence.dual_value == pytest.approx(cold.dual_value, abs=1e-5)
+    assert len(np.intersect1d(CPU.topk(found.f, k), CPU.topk(fresh.f, k))) >= 0.98 * k
 
 
 def test_every_sweep_is_told() -> None:

@@ -14,7 +14,7 @@ from gapsel.cost import measure_scale
 from gapsel.errors import DataError, UsageError
 from gapsel.pipeline.weights import check_weights
 from gapsel.pipeline.work import MODEL, SCALE_ROWS
-from gapsel.potentials import Rows, Task, solve
+from gapsel.potentials import Rows, Start, Task, solve
 from gapsel.records import Cost, Target
 
 if TYPE_CHECKING:
@@ -102,13 +102,16 @@ class Selector:
         return fitted.score(fitted.f([x], self._backend))
 
     def select(self, k: int | str | None = None) -> selection.Selection:
-        """Return the selection of k rows of the pool; at mass > 0 another k than the fitted one is solved for anew."""
+        """Return the selection of k rows of the pool; at mass > 0 another k than the fitted is solved for from that."""
         task, f = self._fitted_pool()
         fitted = self._fitted()
         count = rows_for(self.settings.k if k is None else str(k), len(f))
         if self.settings.mass > 0 and count != rows_for(self.settings.k, len(f)):
             a = None if isinstance(task.rows.a, float) else task.rows.a
-            solution = solve(self._task(Rows.whole(task.rows.shards, count, a), task.target), self._backend)
+            p = fitted.potentials
+            start = Start(task.k, p.g, f, p.evidence.plain_value)
+            other = self._task(Rows.whole(task.rows.shards, count, a), task.target)
+            solution = solve(other, self._backend, start=start)
             mean = mean_of(solution.f, task.rows.a)
             return selection.select(solution.f, count, task.rows, solution.potentials, self._backend, mean=mean)
         mean = fitted.calibration.mean

@@ -7,8 +7,8 @@ select  scores -> selection         select.py
 report  selection -> one HTML file  report.py, evidence.py
 
 steps.py leads through them; folder.py keeps the record of what is done, lock.py other commands out, journal.py what
-long sweeps answered until their step is done; parts.py are the files of scores; work.py is what the doors share;
-ahead.py reads and tokenizes one batch ahead of the model.
+long sweeps answered until their step is done, start.py what a fit for another k goes on from; parts.py are the files of
+scores; work.py is what the doors share; ahead.py reads and tokenizes one batch ahead of the model.
 """
 
 from __future__ import annotations

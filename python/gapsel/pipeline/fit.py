@@ -1,4 +1,7 @@
-"""The second door: vectors to potentials, saved as the model."""
+"""The second door: vectors to potentials, saved as the model.
+
+Where the folder has a fit that differs in k alone, and the scores by it, the solver goes on from there.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ import numpy as np
 from gapsel import model
 from gapsel.calibration import Calibration
 from gapsel.errors import DataError
+from gapsel.pipeline.start import known_start
 from gapsel.pipeline.weights import read_weights
-from gapsel.pipeline.work import MODEL
+from gapsel.pipeline.work import ANY_K, MODEL
 from gapsel.potentials import solve
 from gapsel.progress import track
 from gapsel.records import Cost, Target
@@ -26,15 +30,17 @@ def fit_step(run: Run) -> dict[str, Any]:
     check_d(run.pool.d, run.target_store.d)
     _same_embedder(run)
     task = run.task(target, Cost(run.settings.cost, run.settings.normalize))
+    start = known_start(run)
     with track("fit", None, "sweeps", enabled=not run.quiet) as advance:
-        solution = solve(task, run.backend, watch=lambda _stage: advance(1))
+        solution = solve(task, run.backend, start=start, watch=lambda _stage: advance(1))
     calibration = Calibration.of(solution.f, run.rows.a)
     embedder = run.target_store.fingerprint.get("embedder", {})
     fitted = model.Model(solution.potentials, calibration, embedder if isinstance(embedder, dict) else {})
     run.folder.writes("fit")
     fitted.save(run.path / MODEL)
-    run.forget("model", "parts")
-    return {"eps": task.eps, "scale": asdict(task.scale), **asdict(solution.potentials.evidence), "files": [MODEL]}
+    run.forget("model", "parts", "f")
+    facts = {"eps": task.eps, "scale": asdict(task.scale), **asdict(solution.potentials.evidence), "files": [MODEL]}
+    return {**facts, ANY_K: run.signatures[ANY_K], "rows_chosen": run.k}
 
 
 def _target(run: Run) -> Target:

@@ -144,11 +144,11 @@ class Journal:
     # ---- what is kept
 
     def _kept(self) -> list[_Kept]:
-        return [_Kept.of(path) for path in self._folder.glob("[!.]*.npz")]
+        return [_Kept.of(path) for path in self._folder.glob("[!.]*.sweep")]
 
     def _keep(self, name: str, asked: Question, answer: Sweep, seconds: float) -> None:
         """Write an answer, and let go of those that took least time for their size where there is too much."""
-        path = self._folder / f"{name}-{asked.rows}-{int(1000 * seconds)}.npz"
+        path = self._folder / f"{name}-{asked.rows}-{int(1000 * seconds)}.sweep"
         try:
             with whole(path) as stream:
                 np.savez(stream, allow_pickle=False, **_columns(answer, asked))

@@ -16,6 +16,7 @@ from gapsel.pipeline.score import score_step
 from gapsel.pipeline.select import select_step
 from gapsel.pipeline.vectors import check_inputs, input_fingerprints
 from gapsel.pipeline.weights import content_hash
+from gapsel.pipeline.work import ANY_K
 
 if TYPE_CHECKING:
     from gapsel.pipeline.work import Run
@@ -24,19 +25,20 @@ DOORS = {"embed": embed_step, "fit": fit_step, "score": score_step, "select": se
 
 
 def signatures(settings: Settings, inputs: dict[str, str]) -> dict[str, str]:
-    """Return the signature of every step under these settings and inputs."""
+    """Return the signature of every step under these settings and inputs, and that of fits which differ in k alone."""
     embed = sign(settings.of("embed"), inputs)
     fitting = settings.of("fit")
-    if settings.mass == 0:
-        del fitting["k"]
-    fit = sign(embed, fitting, [content_hash(settings.pool_weights), content_hash(settings.target_weights)])
+    k = fitting.pop("k")
+    any_k = sign(embed, fitting, [content_hash(settings.pool_weights), content_hash(settings.target_weights)])
+    fit = sign(any_k, k) if settings.mass > 0 else any_k
     select = sign(fit, settings.k)
-    return {"embed": embed, "fit": fit, "score": fit, "select": select, "report": sign(select, settings.label_field)}
+    report = sign(select, settings.label_field)
+    return {"embed": embed, ANY_K: any_k, "fit": fit, "score": fit, "select": select, "report": report}
 
 
 def advance_to(run: Run, last: str) -> None:
     """Do the steps up to and including ``last``, but for those that are done."""
-    signature = signatures(run.settings, _check_inputs(run))
+    signature = run.signatures = signatures(run.settings, _check_inputs(run))
     for name in STEPS[: STEPS.index(last) + 1]:
         if run.folder.is_done(name, signature[name]):
             run.say(f"{name}: done before")

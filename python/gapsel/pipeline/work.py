@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 MODEL = "model.safetensors"
 SCALE_ROWS = 2048
+# The name of the signature that fits share which differ in k alone.
+ANY_K = "fit for any k"
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Run:
 
     folder: RunFolder
     quiet: bool = False
+    signatures: dict[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:

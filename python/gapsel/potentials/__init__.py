@@ -2,7 +2,7 @@
 
 from gapsel.potentials.ascent import ascend, promised_rise
 from gapsel.potentials.dual import Dual, Point
-from gapsel.potentials.recipe import Solution, Task, annealed, shortlist_sizes, solve
+from gapsel.potentials.recipe import Solution, Start, Task, annealed, shortlist_sizes, solve
 from gapsel.potentials.rows import Rows, gather
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Point",
     "Rows",
     "Solution",
+    "Start",
     "Task",
     "annealed",
     "ascend",

@@ -67,6 +67,9 @@ _ROWS_ROUND_AWAY, _COST_IN_STDS = 50.0, 10.0
 # A ranking is settled when one more step exchanges no more than this share of the choice: that step is made, and the
 # one after it would exchange some ten times less.
 _SETTLED = 5e-3
+# From the solution for another k eta falls through so many of its last values. Tried: through one or two of them takes
+# more looks at the list at a mass of 1, or at the pool at 0.5; and so does a list that is solved less well.
+_ETAS_AGAIN = 3
 # What is only the way to the next stage is solved to this: an eps that falls on, an eta that falls on, a shortlist.
 _EPS_ON_THE_WAY, _ETA_ON_THE_WAY, _LIST_ON_THE_WAY = 3e-2, 0.1, 3e-3
 
@@ -120,19 +123,30 @@ class Solution:
     chosen: NDArray[np.int64] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The solution of the same task for another ``k``, at a mass above 0: g (m,), f (n,) float32, dual value at 0."""
+
+    k: int
+    g: NDArray[np.float64]
+    f: NDArray[np.float32]
+    plain_value: float
+
+
 def solve(
     task: Task,
     backend: Backend,
     *,
-    start: NDArray[np.float64] | None = None,
+    start: NDArray[np.float64] | Start | None = None,
     ranking: bool = False,
     watch: Callable[[Stage], None] | None = None,
 ) -> Solution:
     """Solve for the potentials; not converging is said in the evidence, never raised.
 
-    ``start`` (m,) skips the samples and goes from a known g of the same mass. With ``ranking`` only the choice is
-    wanted: it ends as soon as one more step would exchange no more than half a per cent of the k, and makes that step
-    on a shortlist. ``watch`` is told of every sweep.
+    ``start`` skips the samples and all of mass 0: a g (m,) known for this very problem goes to the pool at once, the
+    solution for another k to a shortlist first. With ``ranking`` only the choice is wanted: it ends as soon as one more
+    step would exchange no more than half a per cent of the k, and makes that step on a shortlist. ``watch`` is told of
+    every sweep.
     """
     return _Recipe(task, backend, watch, ranking=ranking).run(start)
 
@@ -145,10 +159,14 @@ class _Recipe:
     ranking: bool = False
     trace: list[Stage] = field(default_factory=list)
     full_sweeps: int = 0
+    plain_value: float = float("nan")
     began: float = field(default_factory=time.perf_counter)
 
-    def run(self, start: NDArray[np.float64] | None) -> Solution:
+    def run(self, start: NDArray[np.float64] | Start | None) -> Solution:
         task, rng = self.task, np.random.default_rng(self.task.seed)
+        if isinstance(start, Start):
+            self.plain_value = start.plain_value
+            return self._finish(self._from_another_k(start, rng))
         if start is not None:
             dual = self._dual(task.rows, task.mass, task.eps)
             return self._finish(self._ascend("pool", dual, start, task.tolerance, want_f=True))
@@ -207,12 +225,39 @@ class _Recipe:
 
     def _boxed(self, plain: Point, rng: np.random.Generator) -> Ascent:
         """From plain transport to the mass that is asked for."""
-        task, n, m, g, f = self.task, self.task.rows.n, len(self.task.target.b), plain.g, plain.f
-        sizes = shortlist_sizes(n, m, task.rows.capacity, task.mass)
-        if sum(sizes) >= n:
+        task, g, f, sizes = self.task, plain.g, plain.f, self._list_sizes()
+        if sum(sizes) >= task.rows.n:
             return self._sharpened("pool", task.rows, g, f, task.tolerance)
-        dual, short = self._dual(task.rows, task.mass, task.eps), task.rows.shortlist(f, *sizes, rng)
+        short = task.rows.shortlist(f, *sizes, rng)
         at = self._sharpened("shortlist", short.rows, g, f[short.index], _LIST_ON_THE_WAY)
+        return self._from_list(short, at, rng)
+
+    def _from_another_k(self, start: Start, rng: np.random.Generator) -> Ascent:
+        """From the solution for another k, by a shortlist that is tilted by what it lacks of the pool there.
+
+        That is known without a look at the pool, which at a solution holds b in its columns; and it is nearly the same
+        for this k, since the box of the rows that the list only stands for does not change but for its top.
+        """
+        task, f, sizes = self.task, start.f, self._list_sizes()
+        if sum(sizes) >= task.rows.n:
+            return self._sharpened("pool", task.rows, start.g, f, task.tolerance, tilt=0.0)
+        short = task.rows.shortlist(f, *sizes, rng)
+        there = replace(short.rows, capacity=short.rows.capacity * (task.k / start.k))
+        dual = self._dual(there, task.mass, task.eps)
+        own = dual.at(start.g, rough=dual.bears_rounding)
+        self._note("shortlist", dual, own)
+        tilt = dual.tilted(own.sweep.q, task.target.b).tilt
+        at = self._sharpened("shortlist", short.rows, start.g, f[short.index], task.tolerance, tilt=tilt)
+        return self._from_list(short, at, rng)
+
+    def _list_sizes(self) -> tuple[int, int]:
+        task = self.task
+        return shortlist_sizes(task.rows.n, len(task.target.b), task.rows.capacity, task.mass)
+
+    def _from_list(self, short: Shortlist, at: Ascent, rng: np.random.Generator) -> Ascent:
+        """From a point solved for on a shortlist to the pool, and back to the list as often as that leads on."""
+        task, sizes = self.task, self._list_sizes()
+        dual = self._dual(task.rows, task.mass, task.eps)
         seen = self._seen(dual, at.point.g)
         for _ in range(_ROUNDS):
             off_list = missed_mass(seen.f, short, task) > _MISSED * seen.error
@@ -247,21 +292,31 @@ class _Recipe:
         )
 
     def _sharpened(
-        self, stage: str, rows: Rows, g: NDArray[np.float64], f: NDArray[np.float32], tolerance: float
+        self,
+        stage: str,
+        rows: Rows,
+        g: NDArray[np.float64],
+        f: NDArray[np.float32],
+        tolerance: float,
+        *,
+        tilt: NDArray[np.float64] | float | None = None,
     ) -> Ascent:
-        """Solve on these rows from a g with f (n,) there, while eta falls to its value."""
+        """Solve on these rows from a g with f (n,) there, while eta falls to its value.
+
+        With a ``tilt`` (m,), or 0, g is the solution for another k, and the end of eta's fall will do.
+        """
         task, whole = self.task, stage == "pool"
         limit = task.max_sweeps if whole else _SAMPLE_SWEEPS
-        for eta in task.falling_etas()[:-1]:
+        for eta in task.falling_etas()[0 if tilt is None else -_ETAS_AGAIN : -1]:
             if whole and self._sweeps_left() == 1:
                 break
-            dual = self._dual(rows, task.mass, task.eps, eta)
+            dual = replace(self._dual(rows, task.mass, task.eps, eta), tilt=0.0 if tilt is None else tilt)
             start = g + threshold(f, dual.box)
             point = self._ascend(
                 stage, dual, start, _ETA_ON_THE_WAY, limit, rough="always", secants=False, want_f=True
             ).point
             g, f = point.g, point.f
-        dual = self._dual(rows, task.mass, task.eps)
+        dual = replace(self._dual(rows, task.mass, task.eps), tilt=0.0 if tilt is None else tilt)
         return self._ascend(
             stage, dual, g + threshold(f, dual.box), tolerance, limit,
             rough="first" if whole else "always", secants=False, want_f=True,
@@ -347,7 +402,7 @@ class _Recipe:
             unsettled=unsettled,
             dual_value=point.value,
             hard_bound=float(task.target.b @ point.g) + point.sweep.hard,
-            plain_value=max((s.dual_value for s in self.trace if _is_plain(s, task)), default=float("nan")),
+            plain_value=max((s.dual_value for s in self.trace if _is_plain(s, task)), default=self.plain_value),
             full_sweeps=self.full_sweeps,
             perplexity=float(np.exp(point.sweep.entropy)),
             trace=tuple(self.trace),
