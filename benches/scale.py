@@ -37,7 +37,7 @@ def paces(threads: int) -> dict[str, Any]:
     watch, cost = calibrate.Stopwatch(), Cost()
     texts = sample.take([str(ROOT / DEMO / "pool.jsonl.gz")], "text", "id")
     encoder = encoding.load(Settings(threads=threads))
-    encoded = encoding.measure(encoder, texts.text, watch, 1, 0)
+    encoded = encoding.measure(encoder, texts.text, watch, 1)
     x, y = demo_vectors("pool", CACHE), drawn(demo_vectors("target_mix", CACHE), M, 384, 1)
     backend = CpuBackend(threads)
     tables = calibrate.tables(

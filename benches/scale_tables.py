@@ -62,7 +62,7 @@ def here(found: dict[str, Any], threads: int) -> Machine:
 
 def of_vectors(n: int, mass: float) -> Problem:
     """Return the problem of docs/growth.json at n rows."""
-    return Problem(n=n, m=1000, d=384, k=min(10_000, n // 100), mass=mass, texts=False, embeds=False)
+    return Problem(n=n, m=1000, d=384, k=min(10_000, n // 100), mass=mass, texts=False, embeds=False, stored=False)
 
 
 def of_texts(n: int, found: dict[str, Any], layers: tuple[int, int, int] = (6, 384, 1536)) -> Problem:
@@ -230,11 +230,14 @@ def picture(found: dict[str, Any]) -> str:
     """Return the curves with the measured points."""
     made = curves(found)
     x, y = Axis(1e4, 1e11, LEFT, RIGHT, log=True), Axis(0.1, 1e6, BOTTOM, TOP, log=True)
-    parts_of_it = list(_frame(x, y))
+    parts_of_it, named = list(_frame(x, y)), list[float]()
     for at, (label, curve) in enumerate(made.items()):
         line = " ".join(f"{x.at(n):.1f},{y.at(took):.1f}" for n, took in curve)
         dash, name = ("", label) if at == 0 else (' stroke-dasharray="6 4"', f"{label}, predicted")
+        # Curves that end at one place have their names one below the other.
         across, down = x.at(curve[-1][0]) + 8, y.at(curve[-1][1]) + 4
+        down += 16 * sum(abs(down - other) < 12 for other in named)
+        named.append(down)
         parts_of_it += [
             f'<polyline points="{line}" fill="none" stroke="{COLOURS[at]}" stroke-width="2"{dash}/>',
             f'<text x="{across:.1f}" y="{down:.1f}">{name}</text>',

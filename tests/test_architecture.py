@@ -73,7 +73,7 @@ NEVER = {
     "baselines": {"corpus", "report", "pipeline", "api"},
     "report": {"embed", "pipeline", "api"},
     "pipeline": {"api", "bench", "plan"},
-    "plan": {"api", "bench", "pipeline"},
+    "plan": {"api", "bench"},
     "bench": {"pipeline", "report", "api"},
 }
 

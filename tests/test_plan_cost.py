@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 BENCHES = Path(__file__).parent.parent / "benches"
-PROBLEM = Problem(n=1_000_000, m=1000, d=384, k=10_000, texts=False, embeds=False)
+PROBLEM = Problem(n=1_000_000, m=1000, d=384, k=10_000, texts=False, embeds=False, stored=False)
 RATES = dict.fromkeys(KINDS, 1e9)
 FACTOR = 1.5
 
@@ -117,7 +117,9 @@ def test_spans_are_those_of_the_core(n: int, gram: bool) -> None:  # noqa: FBT00
 
 
 def test_disk_and_memory_by_hand() -> None:
-    texts = replace(PROBLEM, texts=True, embeds=True, row_bytes=500, table_bytes=40, score_bytes=60, rejected=10)
+    texts = replace(
+        PROBLEM, texts=True, embeds=True, stored=True, row_bytes=500, table_bytes=40, score_bytes=60, rejected=10
+    )
     found = disk(texts)
     assert found.vectors == 2 * 384 * 1_001_000
     assert found.scores == 60e6
@@ -167,7 +169,7 @@ def test_counts_are_those_of_a_real_run(tmp_path: Path, mass: float) -> None:
     scale = measure_scale(x[:2048].astype(np.float32), Target(y, np.full(m, 1 / m)), Cost())
     problem = Problem(
         n=n, m=m, d=d, k=n // 100, mass=mass, eps=scale.eps(settings.relative_eps) / scale.mean,
-        row_std=scale.row_std / scale.mean, texts=False, embeds=False,
+        row_std=scale.row_std / scale.mean, texts=False, embeds=False, stored=False,
     )  # fmt: skip
     said, counts = work(problem), imported("scale_counts").counted(tmp_path / "out", settings)
     for step in ("fit", "score", "select", "report"):

@@ -178,7 +178,7 @@ def test_ready_vectors_are_known_from_their_headers(tmp_path: Path, kind: str) -
         np.save(file, x)
     found = ready.look([str(file)])
     assert (found.n, found.d, found.number_bytes) == (700, 6, 2 if kind == "npy" else 4)
-    assert found.converted == (kind != "npy")
+    assert found.stored == (kind != "npy")
     known = {tuple(row) for row in x.astype(np.float32)}
     assert {tuple(row) for row in found.some} <= known
 
@@ -193,7 +193,7 @@ def test_what_is_no_vectors_is_refused(tmp_path: Path, bad: Any) -> None:  # noq
 def test_vectors_of_two_embedders_are_refused(tmp_path: Path) -> None:
     for d in (2, 3):
         np.save(tmp_path / f"{d}.npy", np.ones((4, d), np.float32))
-    with pytest.raises(DataError, match="has not 2 dimensions"):
+    with pytest.raises(DataError, match="use vectors of one embedder"):
         ready.look([str(tmp_path / "2.npy"), str(tmp_path / "3.npy")])
 
 

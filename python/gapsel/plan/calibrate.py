@@ -36,7 +36,8 @@ _FLOP = 1e10
 _FEWEST, _MOST = 512, 1 << 16
 # Larger matrices are taken to cost as their cube.
 _SOLVED = 2048
-_TURN_ROWS = 8192
+# Numbers of rows that taking turns and the check are measured with; the longer the pool, the less a pair costs.
+_CHECKED, _PAIRS, _TURN_ROWS = 8192, 1.6e7, (4096, 1 << 15)
 _BUFFER = 8 << 20
 
 
@@ -138,10 +139,11 @@ def solving(m: int, watch: Stopwatch, threads: int) -> float:
 
 def turning(backend: Backend, x: NDArray[np.float32], y: NDArray[np.float32], cost: Cost, watch: Stopwatch) -> float:
     """Return the pairs a second that taking turns compares, for the report."""
-    rows = spread(x, _TURN_ROWS, 1).astype(np.float16)
+    count = int(np.clip(_PAIRS / len(y), *_TURN_ROWS))
+    rows = spread(x, count, 1).astype(np.float16)
     target = Target(y, np.full(len(y), 1.0 / len(y)))
-    problem = baselines.Problem((rows,), target, cost, max(1, _TURN_ROWS // 100))
-    return _TURN_ROWS * len(y) / watch.once(lambda: baselines.RoundRobin().choose(problem, backend)).processor
+    problem = baselines.Problem((rows,), target, cost, max(1, count // 100))
+    return count * len(y) / watch.once(lambda: baselines.RoundRobin().choose(problem, backend)).processor
 
 
 def hashing(watch: Stopwatch) -> float:
@@ -152,7 +154,7 @@ def hashing(watch: Stopwatch) -> float:
 
 def checking(x: NDArray[np.float32], watch: Stopwatch) -> float:
     """Return the numbers of vectors a second that are checked before use."""
-    rows = spread(x, _TURN_ROWS, 2).astype(np.float16)
+    rows = spread(x, _CHECKED, 2).astype(np.float16)
     return rows.size / watch.fastest(lambda: store.check([rows], name="sample", normalize=True)).processor
 
 

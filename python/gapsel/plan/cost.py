@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from gapsel.memory import needed
 from gapsel.plan.looks import full_looks, looks
 from gapsel.potentials.ascent import gram_pays
 
@@ -52,6 +53,7 @@ class Problem:
     row_std: float = 0.12
     texts: bool = True
     embeds: bool = True
+    stored: bool = True
     labels: bool = False
     tokens: float = 0.0
     token_flop: float = 0.0
@@ -134,7 +136,7 @@ def _bookkeeping(p: Problem) -> list[tuple[str, Kind, float]]:
     made: list[tuple[str, Kind, float]] = [
         ("score", "table", p.n),
         ("report", "turns", float(p.n) * p.m),
-        ("fit" if p.texts else "read", "check", numbers if p.texts else 2 * numbers),
+        ("fit" if p.stored else "read", "check", numbers if p.texts else 2 * numbers),
         # Hashed for the fingerprint of the input; texts once more for that of the vectors.
         ("read", "hash", p.input_bytes * (2 if p.texts else 1)),
     ]
@@ -220,8 +222,8 @@ def disk(p: Problem) -> Disk:
     own = p.row_bytes if p.texts else _BARE_ROW
     rows = p.n + p.m
     return Disk(
-        vectors=float(rows) * p.d * p.number_bytes if p.texts else 0.0,
-        tables=rows * p.table_bytes if p.texts else 0.0,
+        vectors=float(rows) * p.d * p.number_bytes if p.stored else 0.0,
+        tables=rows * p.table_bytes if p.stored else 0.0,
         scores=p.n * p.score_bytes,
         selected=p.k * (own + _ADDED + _SAID),
         rejected=p.rejected * _REJECTED,
@@ -243,12 +245,9 @@ class Memory:
         return self.program + self.rows + self.space
 
 
-# Bytes of each row of the pool (f, hard minima, nearest targets, scores, masses, with the copies that NumPy makes), and
-# of work space whatever the pool: what was measured is in docs/scale.md.
-_ROW = 40
-_SPACE = 60e6
-# Matrices m x m in float64 at once; the round-robin lists and a tile of its products, in numbers of 8 bytes.
-_MATRICES = 4
+# Bytes of work space whatever the pool; matrices m x m in float64 at once; the round-robin lists and a tile of its
+# products, in numbers of 8 bytes; the bytes of a row of a part, beside its vector.
+_SPACE, _MATRICES, _PART_ROW = 60e6, 4, 40
 _LISTS, _TILE = 1 << 23, 1 << 22
 
 
@@ -257,5 +256,6 @@ def memory(p: Problem, program: float) -> Memory:
     matrices = _MATRICES * _FLOAT64 * float(p.m) ** 2 if gram_pays(p.m, p.d) else 0.0
     parts = max((one.rows for one in looks(p) if one.rows < p.n), default=0.0)
     lists = _FLOAT64 * (min(_LISTS, 4.0 * p.m * (4 * p.k / p.m + 64)) + 3 * min(_TILE, 4096.0 * p.m))
-    fit = matrices + parts * (p.d * p.number_bytes + _ROW)
-    return Memory(program, float(_ROW) * p.n, _SPACE + 4.0 * p.m * p.d + max(fit, lists))
+    fit = matrices + parts * (p.d * p.number_bytes + _PART_ROW)
+    rows = needed(p.n, p.m, p.d) - needed(0, p.m, p.d)
+    return Memory(program, float(rows), _SPACE + 4.0 * p.m * p.d + max(fit, lists))

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from gapsel.plan.calibrate import Stopwatch
 
 # Documents whose tokens are counted, and those that are embedded, in portions until enough time has passed.
-_COUNTED, _PORTION, _EMBEDDED, _SECONDS = 1024, 128, 512, 4.0
+_COUNTED, _PORTION, _SECONDS = 1024, 96, 2.0
+EMBEDDED, FEW = 512, 64
 _TWO_SIDED = 1.96
 # Characters of a token; layers, hidden and inner width of the default encoder.
 _CHARACTERS, _MINI = 4.0, (6, 384, 1536)
@@ -60,15 +61,20 @@ def load(settings: Settings) -> Encoder:
     )  # fmt: skip
 
 
-def measure(encoder: Encoder, rows: Sequence[Row], watch: Stopwatch, threads: int, seed: int) -> Encoding:
-    """Tokenize and embed some of the rows. ``threads``: what the processor's time is divided by; 0: take the clock."""
+def measure(
+    encoder: Encoder, rows: Sequence[Row], watch: Stopwatch, threads: int, *, seed: int = 0, most: int = EMBEDDED
+) -> Encoding:
+    """Tokenize some of the rows, and embed ``most`` of them or as many as a few seconds allow.
+
+    ``threads`` is what the processor's time is divided by; 0: the clock counts, since it is a GPU that works.
+    """
     rng = np.random.default_rng(seed)
     texts = [rows[at].text for at in rng.permutation(len(rows))[:_COUNTED]]
     tokens = encoder.tokenize(texts).tokens
     encoder.encode(texts[:8])  # what is only done once
     vectors: list[NDArray[np.float32]] = []
     used = took = 0.0
-    for start in range(0, min(len(texts), _EMBEDDED), _PORTION):
+    for start in range(0, min(len(texts), most), _PORTION):
         if took > _SECONDS:
             break
         portion = texts[start : start + _PORTION]

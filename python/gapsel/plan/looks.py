@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 # From this mass shortlists lead, and not Newton's steps.
 _LISTS_LEAD = 0.6
 # The report's distances: rows of the sample, in units of the targets and at least; their eps in row stds.
-_DISTANCE_ROWS, _DISTANCE_LEAST, _DISTANCE_EPS = 32, 8192, 0.05
+# Of more rows than the last number a sample stands for all.
+_DISTANCE_ROWS, _DISTANCE_LEAST, _DISTANCE_EPS, _DISTANCE_MOST = 32, 8192, 0.05, 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ def _report(p: Problem) -> Iterator[Looks]:
 def _distance(p: Problem, rows: int, heavy: int, times: int) -> Iterator[Looks]:
     """Yield the looks of so many distances of rows, of which the ``heavy`` are kept as they are."""
     levels = len(annealed_eps(1.0, _DISTANCE_EPS * p.row_std))
+    rows = min(rows, heavy + _DISTANCE_MOST)
     part = min(rows, heavy + max(_DISTANCE_ROWS * p.m, _DISTANCE_LEAST))
     yield Looks(
         "report", part, rough=0.5 * levels * times, rough_gram=1.6 * levels * times, exact_gram=1.7 * times,

@@ -67,10 +67,10 @@ class Room:
     disk: float
 
 
-def room(folder: str) -> Room:
-    """Return what there is here."""
+def room(folder: str, limit: float = float("inf")) -> Room:
+    """Return what there is here; a run may hold no more memory than ``limit``."""
     stats = os.statvfs(folder)
-    return Room(_free_memory(), float(stats.f_bavail) * stats.f_frsize)
+    return Room(min(_free_memory(), limit), float(stats.f_bavail) * stats.f_frsize)
 
 
 def _free_memory() -> float:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import backends
-from gapsel.config import rows_for
+from gapsel import memory as memory_rules
+from gapsel.config import parse_size, rows_for
 from gapsel.cost import measure_scale
 from gapsel.errors import DataError, MissingDependencyError, UsageError
 from gapsel.plan import calibrate, encoding, machines, ready, sample
@@ -78,7 +79,7 @@ class _Planner:
         machine = machines.gpus(gpus, nodes, here.rates, problem.token_flop) if gpus else here
         made = Plan(
             pool=pool, target=target, problem=problem, machine=machine, disk=disk(problem),
-            memory=memory(problem, program), room=machines.room(folder), seconds=seconds(problem, machine),
+            memory=memory(problem, program), room=machines.room(folder, self._limit), seconds=seconds(problem, machine),
             within=within, busy=1.0 if gpus else self.watch.busy(here.threads), notes=tuple(self.notes), changes=(),
         )  # fmt: skip
         return replace(made, changes=changes(made))
@@ -104,11 +105,19 @@ class _Planner:
             guess = [encoding.guess(side.kept, self.settings.max_tokens) if side.embeds else None for side in sides]
             return [replace(side, encoding=one) for side, one in zip(sides, guess, strict=True)]
         threads = self._threads if encoder.model.device.type == "cpu" else 0
-        return [
-            replace(side, encoding=encoding.measure(encoder, side.kept, self.watch, threads, self.settings.seed))
-            if side.embeds else side
-            for side in sides
-        ]  # fmt: skip
+        found: list[Side] = []
+        for side in sides:
+            # The pace is that of the first side; of the other one only some vectors are wanted.
+            most = encoding.FEW if any(one.encoding for one in found) else encoding.EMBEDDED
+            watch, seed = self.watch, self.settings.seed
+            own = encoding.measure(encoder, side.kept, watch, threads, seed=seed, most=most) if side.embeds else None
+            found.append(replace(side, encoding=own))
+        return found
+
+    @property
+    def _limit(self) -> int:
+        """What a run may hold."""
+        return memory_rules.machine() // 2 if self.settings.memory is None else parse_size(self.settings.memory)
 
     @property
     def _threads(self) -> int:
@@ -120,7 +129,7 @@ class _Planner:
         flop = next((one.token_flop for one in (pool.encoding, target.encoding) if one is not None), 0.0)
         return Problem(
             n=n, m=round(target.rows.value), d=d, k=rows_for(s.k, n), mass=s.mass, eps=scale[0], row_std=scale[1],
-            texts=pool.texts is not None, embeds=pool.embeds, labels=s.label_field is not None,
+            texts=pool.texts is not None, embeds=pool.embeds, stored=_is_stored(pool), labels=s.label_field is not None,
             tokens=pool.tokens().value + target.tokens().value, token_flop=flop,
             number_bytes=2 if pool.vectors is None else pool.vectors.number_bytes,
             input_bytes=sum(_input_bytes(side) for side in (pool, target)),
@@ -161,6 +170,10 @@ class _Planner:
             "parse": 1.0 / pool.texts.parse_seconds if pool.texts is not None else float("inf"),
         }
         return machines.here(rates, threads, f"this machine, {threads} threads, backend {backend.name}")
+
+
+def _is_stored(side: Side) -> bool:
+    return side.texts is not None or side.vectors is None or side.vectors.stored
 
 
 def _input_bytes(side: Side) -> float:

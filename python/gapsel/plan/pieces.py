@@ -11,13 +11,14 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gapsel import remote
 from gapsel.corpus.find import CODECS, kind_of, reading
 from gapsel.corpus.read import source_rows, text_rows
 from gapsel.corpus.rows import BOM, MAX_ROW, Fault, Fields, Row
@@ -70,7 +71,7 @@ def alike(files: Sequence[tuple[str, int]]) -> list[list[tuple[str, int]]]:
     """Return the files (name, bytes) in groups of one format and compression: bytes of others say nothing of theirs."""
     groups: dict[tuple[str | None, str], list[tuple[str, int]]] = {}
     for source, size in files:
-        groups.setdefault((kind_of(source), Path(source.lower()).suffix), []).append((source, size))
+        groups.setdefault((kind_of(source), suffix(source)), []).append((source, size))
     return list(groups.values())
 
 
@@ -95,10 +96,21 @@ def _of_file(source: str, size: int, places: list[int]) -> Iterator[Piece]:
             offset = max(0, min(place - PIECE // 2, size - PIECE))
             yield Piece(source, offset, min(PIECE, size - offset), 1, size)
     elif places:
-        codec = CODECS.get(Path(source.lower()).suffix)
+        codec = CODECS.get(suffix(source))
         least = _LEAST_ZSTD if codec == "zstd" else 0
         length = max(PIECE * len(places) // (DEFLATED if codec else 1), least)
         yield Piece(source, 0, min(length, size), len(places), size)
+
+
+def suffix(source: str) -> str:
+    """Return the last suffix of a path or URL, in small letters."""
+    return PurePosixPath(remote.name_of(source).lower()).suffix
+
+
+def bytes_of(source: str) -> int:
+    """Return the size of a file, here or by URL."""
+    with reading(source), remote.in_any_order(source) as stream:
+        return int(stream.size())
 
 
 def first(source: str, size: int) -> Piece:
@@ -139,7 +151,7 @@ def is_beginning(piece: Piece) -> bool:
 
 def _enters(source: str) -> bool:
     """Tell whether rows can be found from any place in a file."""
-    return kind_of(source) in _LINES and Path(source.lower()).suffix not in CODECS
+    return kind_of(source) in _LINES and suffix(source) not in CODECS
 
 
 def _entered(piece: Piece) -> tuple[bytes, float]:
@@ -159,7 +171,7 @@ def _beginning(piece: Piece) -> tuple[bytes, float]:
     """Return what can be read of a file's beginning, and the bytes of the file that it takes."""
     raw = _read(piece, 0)
     is_whole = len(raw) == piece.size
-    codec = CODECS.get(Path(piece.source.lower()).suffix)
+    codec = CODECS.get(suffix(piece.source))
     text = raw if codec is None else _inflated(raw, codec, is_whole=is_whole)
     if is_whole or _is_array(piece, text):
         return text, len(raw)
@@ -170,9 +182,9 @@ def _beginning(piece: Piece) -> tuple[bytes, float]:
 
 
 def _read(piece: Piece, beyond: int) -> bytes:
-    with Path(piece.source).open("rb") as stream:
+    with remote.in_any_order(piece.source) as stream:
         stream.seek(piece.offset)
-        return stream.read(piece.length + beyond)
+        return bytes(stream.read(piece.length + beyond))
 
 
 def _is_array(piece: Piece, text: bytes) -> bool:
@@ -210,8 +222,8 @@ def _until_broken(rows: Iterator[Row | Fault]) -> Iterator[Row | Fault]:
 
 
 def _parquet(piece: Piece, fields: Fields) -> Found:
-    with reading(piece.source):
-        count = pq.read_metadata(piece.source).num_rows
+    with reading(piece.source), remote.in_any_order(piece.source) as stream:
+        count = pq.read_metadata(stream).num_rows
     rows = list(islice(source_rows(piece.source, fields, _TABLE_ROWS), _TABLE_ROWS * min(piece.share, 8)))
     return _found(piece, rows, count, piece.size)
 

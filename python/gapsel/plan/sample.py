@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gapsel import corpus
+from gapsel.corpus.find import CODECS
 from gapsel.corpus.rows import Fields
 from gapsel.errors import DataError
 from gapsel.plan import pieces
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 # Two-sided 95 % of Student's t for 1, 2, ... degrees of freedom; then that of the normal distribution.
 _T = (12.7, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.2, 2.18, 2.16, 2.14, 2.13)
 _NORMAL = 2.0
-# One piece says nothing of its spread: half as much again or less is assumed.
-_ONE_PIECE = 0.3
+# One piece says nothing of its spread: so much is assumed, less where it has many rows.
+_ONE_PIECE, _LONG_PIECE, _MANY = 0.3, 0.1, 1000
 # What was not looked at, behind the beginnings of files, may differ by so much more.
 _UNSEEN = 0.1
 _EXAMPLES = 5
@@ -92,7 +92,7 @@ class Sample:
 
 def take(paths: Sequence[str], text_field: str, id_field: str) -> Sample:
     """Look at a sample of the texts that the paths mean. Raises DataError for what `corpus.read` raises it for."""
-    files = [(source, Path(source).stat().st_size) for source in corpus.sources(paths)]
+    files = [(source, pieces.bytes_of(source)) for source in corpus.sources(paths)]
     fields = Fields(text_field, id_field)
     began = time.process_time()
     found, rows = _look(files, fields)
@@ -102,7 +102,7 @@ def take(paths: Sequence[str], text_field: str, id_field: str) -> Sample:
 
 def _look(files: Sequence[tuple[str, int]], fields: Fields) -> tuple[list[Found], Estimate]:
     """Return what was found in the pieces, and the rows of all files, good and bad."""
-    weight = sum(size * (pieces.DEFLATED if source.endswith((".gz", ".zst")) else 1) for source, size in files)
+    weight = sum(size * (pieces.DEFLATED if pieces.suffix(source) in CODECS else 1) for source, size in files)
     if weight <= pieces.WHOLE:
         found = [pieces.whole(source, size, fields) for source, size in files]
         return found, Estimate(*(float(sum(one.rows for one in found)),) * 3)
@@ -157,7 +157,7 @@ def _rows(found: list[Found], total: int) -> Estimate:
     density = np.array([one.rows / one.bytes if one.bytes else 0.0 for one in found])
     mean = float(np.average(density, weights=share))
     if len(found) == 1:
-        spread = _ONE_PIECE * mean
+        spread = (_LONG_PIECE if found[0].rows >= _MANY else _ONE_PIECE) * mean
     else:
         deviation = np.sqrt(np.average((density - mean) ** 2, weights=share) / (len(found) - 1))
         spread = float(deviation) * (_T[len(found) - 2] if len(found) - 2 < len(_T) else _NORMAL)

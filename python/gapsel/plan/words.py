@@ -102,7 +102,7 @@ def _memory(plan: Plan) -> list[str]:
     held = plan.memory
     said = ", ".join(f"{name} {size(round(value))}" for name, value in asdict(held).items() if value)
     total, free = size(round(held.total)), size(round(plan.room.memory))
-    return [f"memory  {total}, of {free} free, beside the page cache", f"{'':8}{said}"]
+    return [f"memory  {total}, of {free} that it may have, beside the page cache", f"{'':8}{said}"]
 
 
 def _time(plan: Plan) -> list[str]:
@@ -137,8 +137,8 @@ def _notes(plan: Plan) -> list[str]:
                 f"{side.name}: of {side.texts.beginnings:,} files only the beginning could be looked at; the rest is "
                 "taken to be like it"
             )
-        if side.vectors is not None and side.vectors.converted:
-            notes.append(f"{side.name}: vectors are converted to float32 in TMPDIR first, 4 n d bytes")
+        if side.vectors is not None and side.vectors.stored:
+            notes.append(f"{side.name}: the vectors do not lie ready, and are brought into the run folder first")
     if plan.machine.stated:
         notes.append("GPUs: not measured; from data sheets and assumptions that stand in docs/scale.md")
     elif plan.busy > _BUSY:
