@@ -79,6 +79,8 @@ FINDINGS = Findings(
     marginal_error=0.00031,
     tolerance=0.001,
     full_sweeps=5,
+    fitted_rows=1_000_000,
+    sampling_error=0.0,
     pool_distance=Interval(1.302, 1.321),
     methods=(
         MethodResult("random", Interval(1.301, 1.323), Interval(1.306, 1.327), 0.0101, 0.172),

@@ -258,6 +258,21 @@ def test_not_converged_is_4_with_all_files_written_and_4_again(
     assert main(["select", "-o", "out", "--quiet"]) == 4
 
 
+def test_a_part_that_was_fitted_is_told_with_its_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*RUN[:3], "-k=40", "--fit-rows=100", "-o=out", "--quiet"]
+    code, out, _ = command(capsys, *arguments)
+    assert code == 0
+    assert "sweeps of 100 random documents of 200, which puts the marginals of all off by about" in out
+    code, out, _ = command(capsys, "fit", "-o=out", "--quiet", "--json")
+    fit = strict(out)["steps"]["fit"]
+    assert (fit["rows"], fit["pool_rows"]) == (100, 200)
+    assert fit["sampling_error"] > 0
+    assert len(Path("out/selected.jsonl").read_text().splitlines()) == 40
+    code, _, err = command(capsys, "fit", "-o=out", "--quiet", "--fit-rows=20", "--mass=1")
+    assert code == 2
+    assert "raise --fit-rows to 50 or more" in err
+
+
 def test_config_gives_the_settings_and_flags_win(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*RUN, "--quiet", "--mass=0.25", "--seed=3"]) == 0
     assert main(["run", "--config", "out/run.json", "-o", "again", "--quiet"]) == 0

@@ -50,6 +50,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "mass": ([0, 0.0, 0.5, 1, np.float32(0.25)], [-0.1, 1.1, float("nan"), "0.5", True, None]),
     "eps": ([None, 0.1, 3, np.float64(2)], [0, -1.0, float("nan"), float("inf"), "0.1", False]),
     "tolerance": ([1e-12, 0.5], [0, 1, -0.1, float("nan"), "x", None]),
+    "fit_rows": ([1, 2_000_000, np.int64(7)], [0, -1, 2.5, True, "3"]),
     "max_sweeps": ([1, 60, np.int64(7)], [0, -1, 2.5, True, "3"]),
     "seed": ([0, 2**40, np.int32(3)], [-1, 0.5, None, "0"]),
     "backend": (["auto", "cpu", "reference"], ["tpu", None]),

@@ -113,3 +113,10 @@ def test_the_fall_is_what_the_worst_ends_leave() -> None:
     assert moved is not None
     assert (moved.low, moved.high) == pytest.approx((-50.0, -25.0))
     assert str(moved) == "\N{MINUS SIGN}50 to \N{MINUS SIGN}25\u202f%"
+
+
+def test_a_part_that_the_solver_read_is_told_with_its_cost() -> None:
+    part = text_of(replace(FINDINGS, fitted_rows=200_000, sampling_error=0.0042))
+    assert "It read 200,000 random documents of the pool, for which the whole pool's marginals are off by about" in part
+    assert "the last marginal error on the random part is" in part
+    assert "random document" not in text_of(FINDINGS)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapsel import backends, model, selection, store
-from gapsel.calibration import Calibration, mean_of, scores
+from gapsel.calibration import scores
 from gapsel.config import Settings, rows_for
 from gapsel.cost import measure_scale
 from gapsel.errors import DataError, UsageError
+from gapsel.pipeline import sampled
 from gapsel.pipeline.weights import check_weights
 from gapsel.pipeline.work import MODEL, SCALE_ROWS
-from gapsel.potentials import Rows, Start, Task, solve
+from gapsel.potentials import Rows, Start, Task
 from gapsel.records import Cost, Target
 
 if TYPE_CHECKING:
@@ -76,9 +77,8 @@ class Selector:
         )
         rows = Rows.whole(shards, rows_for(self.settings.k, _n(shards)), a)
         task = self._task(rows, Target(np.ascontiguousarray(y, np.float32), weights))
-        solution = solve(task, self._backend)
-        self._model = model.Model(solution.potentials, Calibration.of(solution.f, rows.a))
-        self._pool = (task, solution.f)
+        self._model, f = self._solved(task)
+        self._pool = (task, f)
         return self
 
     @property
@@ -110,10 +110,8 @@ class Selector:
             a = None if isinstance(task.rows.a, float) else task.rows.a
             p = fitted.potentials
             start = Start(task.k, p.g, f, p.evidence.plain_value)
-            other = self._task(Rows.whole(task.rows.shards, count, a), task.target)
-            solution = solve(other, self._backend, start=start)
-            mean = mean_of(solution.f, task.rows.a)
-            return selection.select(solution.f, count, task.rows, solution.potentials, self._backend, mean=mean)
+            anew = self._task(Rows.whole(task.rows.shards, count, a), task.target)
+            fitted, f = self._solved(anew, start)
         mean = fitted.calibration.mean
         return selection.select(f, count, task.rows, fitted.potentials, self._backend, mean=mean)
 
@@ -125,6 +123,12 @@ class Selector:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the potentials, a few MB that score anything later (`gapsel.load`), in a file or an existing folder."""
         self._fitted().save(Path(path) / MODEL if Path(path).is_dir() else path)
+
+    def _solved(self, task: Task, start: Start | None = None) -> tuple[model.Model, NDArray[np.float32]]:
+        """Return the fitted model, and f (n,) of all rows."""
+        found = sampled.fit(task, self.settings.fit_rows, self._backend, start=start)
+        fitted = model.Model(found.potentials, found.calibration)
+        return fitted, fitted.f(task.rows.shards, self._backend) if found.f is None else found.f
 
     def _task(self, rows: Rows, target: Target) -> Task:
         s, cost = self.settings, Cost(self.settings.cost, self.settings.normalize)

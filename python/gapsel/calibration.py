@@ -39,7 +39,8 @@ _TINY = 1e-300
 class Threshold:
     """A score, and what share of everything like the pool lies at or below it: expected, and between two bounds.
 
-    ``rank`` of ``rows`` rows lie there; the bounds hold with the probability ``CONFIDENCE``.
+    ``rank`` of ``rows`` rows lie there; the bounds hold with the probability ``CONFIDENCE``, for rows that are
+    ``fresh`` to the solver. For others they are those of chance alone.
     """
 
     score: float
@@ -48,29 +49,35 @@ class Threshold:
     high: float
     rank: int
     rows: int
+    fresh: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Calibration:
-    """How f lies on ``rows`` rows, which are a pool of ``pool_rows`` or a random sample of it.
+    """How f lies on ``rows`` rows, which are a pool of ``pool_rows`` or a random part of it.
 
-    ``mean`` is that of f under the base weights. ``ranks[i]`` of the rows have an f of at most ``quantiles[i]``:
-    (q,) int64 and (q,) float32, both ascending, on a logarithmic grid.
+    ``fresh``: the solver has not seen them. On rows that it has seen, the lowest f are a little too high, since it
+    raised them; more of a stream than of them then lies below the threshold of the choice. ``mean`` is that of f under
+    the base weights. ``ranks[i]`` of the rows have an f of at most ``quantiles[i]``: (q,) int64 and (q,) float32, both
+    ascending, on a logarithmic grid.
     """
 
     rows: int
     pool_rows: int
+    fresh: bool
     mean: float
     ranks: NDArray[np.int64]
     quantiles: NDArray[np.float32]
 
     @classmethod
-    def of(cls, f: NDArray[np.float32], a: float | NDArray[np.float64], pool_rows: int = 0) -> Calibration:
+    def of(
+        cls, f: NDArray[np.float32], a: float | NDArray[np.float64], pool_rows: int = 0, *, fresh: bool = False
+    ) -> Calibration:
         """Measure f (n,) under the base weights, of all rows of a pool or of a random part of ``pool_rows``."""
         values = np.sort(f)
         quantiles = np.unique(values[_ranks(len(f)) - 1])
         ranks = np.searchsorted(values, quantiles, side="right")
-        return cls(len(f), pool_rows or len(f), mean_of(f, a), ranks.astype(np.int64), quantiles)
+        return cls(len(f), pool_rows or len(f), fresh, mean_of(f, a), ranks.astype(np.int64), quantiles)
 
     def score(self, f: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the scores (n,) of documents with potentials f (n,), each as one of the pool with an equal weight."""
@@ -92,7 +99,7 @@ class Calibration:
             raise UsageError(msg)
         at = int(np.argmin(np.abs(self.ranks - wanted * (self.rows + 1))))
         score = float(self.score(self.quantiles[at : at + 1])[0])
-        return Threshold(score, *self._interval(int(self.ranks[at])), int(self.ranks[at]), self.rows)
+        return Threshold(score, *self._interval(int(self.ranks[at])), int(self.ranks[at]), self.rows, self.fresh)
 
     def _interval(self, rank: int) -> tuple[float, float, float]:
         return rank / (self.rows + 1), *binomial_interval(rank, self.rows)

@@ -81,6 +81,9 @@ class Settings:
         _FIT,
     )
     tolerance: float = _field(1e-3, "marginal error at which the solver stops", _FIT)
+    fit_rows: int = _field(
+        2_000_000, "rows that the solver reads; of a larger pool it takes a random part, and scores all", _FIT
+    )
     max_sweeps: int = _field(60, "sweeps of the whole pool after which the solver gives up", _FIT)
     seed: int = _field(0, "seed of all sampling", _FIT)
     backend: Literal["auto", "cpu", "gpu", "reference"] = _field(
@@ -101,6 +104,7 @@ class Settings:
         _check(0.0 <= self.mass <= 1.0, "mass", self.mass, "a number from 0 to 1")
         _check(self.eps is None or 0 < self.eps < math.inf, "eps", self.eps, "a positive number")
         _check(0 < self.tolerance < 1, "tolerance", self.tolerance, "a number between 0 and 1")
+        _check(self.fit_rows > 0, "fit_rows", self.fit_rows, "1 or more")
         _check(self.max_sweeps > 0, "max_sweeps", self.max_sweeps, "1 or more")
         _check(self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more")
         _check(0 <= self.threads <= _MOST_THREADS, "threads", self.threads, f"0 to {_MOST_THREADS}")

@@ -111,7 +111,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Everything the report says. ``cut`` is the score of the last document chosen; costs are in units of the cost."""
+    """Everything the report says. ``cut`` is the score of the last document chosen; costs are in units of the cost.
+
+    Where ``fitted_rows`` is below n, the solver read that many random rows, and the whole pool's marginals miss the
+    target's by about ``sampling_error``.
+    """
 
     version: str
     pool: tuple[str, ...]
@@ -131,6 +135,8 @@ class Findings:
     marginal_error: float
     tolerance: float
     full_sweeps: int
+    fitted_rows: int
+    sampling_error: float
     pool_distance: Interval
     methods: tuple[MethodResult, ...]
     certificate: Certificate

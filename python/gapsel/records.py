@@ -133,12 +133,13 @@ class Stage:
 class Evidence:
     """How the solver ended. ``plain_value`` is the dual value at mass 0: the distance of the pool itself.
 
-    ``marginal_error`` is sum_j |q_j - b_j| on the whole pool, and ``rounding`` how far that of the costs may put it
-    off: converged means that both are within the tolerance. ``unsettled`` is the share of the k lowest f that one more
-    step of the solver would exchange, an estimate of what could still change; nan where a shortlist does not tell.
-    ``dual_value`` D(g) bounds the regularised optimum from
-    below, ``hard_bound`` the unregularised one; ``perplexity`` is how many targets a document really sees
-    (exp of the mean entropy of the plan's rows); ``trace`` has every sweep.
+    ``rows`` is how many it was solved on; where these are a random part of the pool, all that stands here is about
+    that part, and ``sampling_error`` estimates what the whole pool's marginals would miss (L1); else that is 0.
+    ``marginal_error`` is sum_j |q_j - b_j| on these rows, and ``rounding`` how far that of the costs may put it off:
+    converged means that both are within the tolerance. ``unsettled`` is the share of the k lowest f that one more step
+    of the solver would exchange, an estimate of what could still change; nan where a shortlist does not tell.
+    ``dual_value`` D(g) bounds the regularised optimum from below, ``hard_bound`` the unregularised one; ``perplexity``
+    is how many targets a document really sees (exp of the mean entropy of the plan's rows); ``trace`` has every sweep.
     """
 
     converged: bool
@@ -151,6 +152,8 @@ class Evidence:
     plain_value: float
     full_sweeps: int
     perplexity: float
+    rows: int
+    sampling_error: float
     trace: tuple[Stage, ...]
 
 

@@ -14,7 +14,7 @@ the chosen themselves that difference is the Frank-Wolfe gap; the g that the cho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +22,7 @@ import numpy as np
 from gapsel.calibration import scores
 from gapsel.errors import UsageError
 from gapsel.findings import Certificate
-from gapsel.potentials import Dual, Rows, ascend, gather, promised_rise, shortlist_sizes
+from gapsel.potentials import Dual, Rows, ascend, gather, promised_rise, shortlist_sizes, solve
 from gapsel.records import Box
 
 if TYPE_CHECKING:
@@ -93,15 +93,27 @@ def certify(
     f: NDArray[np.float32], chosen: NDArray[np.int64], task: Task, potentials: Potentials, backend: Backend
 ) -> Certificate:
     """Bound what any other choice of k could still gain; at a mass of 0 that is nothing."""
-    before, mass, k = potentials.evidence.plain_value, task.mass, len(chosen)
+    mass, k = task.mass, len(chosen)
     if mass == 0:
         return exact(potentials)
+    before = _plain_value(task, potentials, backend)
     point, rest = _solve_mixture(task.rows.mixed(chosen, mass), f, task, potentials, backend)
     after = point.value + rest
     bound = max(_bound(g, h, task, k, backend) for g, h in ((potentials.g, f), (point.g, point.f)))
     gap, attainable = max(0.0, after - bound), before - bound
     percent = 100.0 * min(1.0, gap / attainable) if attainable > 0 else 100.0 * (gap > 0)
     return Certificate(before, after, gap, percent, rest)
+
+
+def _plain_value(task: Task, potentials: Potentials, backend: Backend) -> float:
+    """Return F at the pool itself, or a little less: a dual value on all of its rows.
+
+    A part of the pool may say too much of it, since g suits that part: where that was solved on, the pool is swept
+    twice.
+    """
+    if potentials.evidence.rows == task.rows.n:
+        return potentials.evidence.plain_value
+    return solve(replace(task, mass=0.0, max_sweeps=2), backend).potentials.evidence.plain_value
 
 
 def _bound(g: NDArray[np.float64], f: NDArray[np.float32], task: Task, k: int, backend: Backend) -> float:

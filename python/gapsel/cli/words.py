@@ -26,7 +26,7 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
     if door == "fit":
         fit = steps["fit"]
         return (
-            f"marginal error {fit['marginal_error']:.1e} in {fit['full_sweeps']} sweeps of the pool at eps "
+            f"marginal error {fit['marginal_error']:.1e} in {_sweeps(fit, fit['rows'], fit['pool_rows'])} at eps "
             f"{fit['eps']:.4g}; a document sees about {fit['perplexity']:.0f} targets. {folder}/model.safetensors"
         )
     if door == "score":
@@ -51,13 +51,23 @@ def _answer(found: dict[str, Any]) -> list[str]:
     lines += ["", "  " + _certainty(found["certificate"], found["mass"])]
     state = "converged" if found["converged"] else "NOT CONVERGED"
     lines.append(
-        f"  {state}: marginal error {found['marginal_error']:.1e} in {found['full_sweeps']} sweeps of the pool"
+        f"  {state}: marginal error {found['marginal_error']:.1e} in {_sweeps(found, found['fitted_rows'], found['n'])}"
     )
     if found["rejected_rows"]:
         lines.append(f"  {found['rejected_rows']:,} rows could not be used: see rejected*.jsonl")
     for title, key in (("Some of the chosen:", "chosen"), ("Barely not chosen:", "barely_rejected")):
         lines += ["", title, *(_line(example) for example in found[key][:5])]
     return lines
+
+
+def _sweeps(solved: dict[str, Any], rows: int, n: int) -> str:
+    """Say how often what was read, and what it costs where that was a part."""
+    if rows >= n:
+        return f"{solved['full_sweeps']} sweeps of the pool"
+    return (
+        f"{solved['full_sweeps']} sweeps of {rows:,} random documents of {n:,}, which puts the marginals of all off "
+        f"by about {solved['sampling_error']:.1e}"
+    )
 
 
 def _certainty(certificate: dict[str, Any], mass: float) -> str:

@@ -64,6 +64,8 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
         marginal_error=p.evidence.marginal_error,
         tolerance=p.evidence.tolerance,
         full_sweeps=p.evidence.full_sweeps,
+        fitted_rows=p.evidence.rows,
+        sampling_error=p.evidence.sampling_error,
         pool_distance=pool_distance,
         methods=_compare(run, chosen.rows, labels, pool_distance),
         certificate=certificate,

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapsel import model
-from gapsel.calibration import Calibration
 from gapsel.errors import DataError
+from gapsel.pipeline import sampled
 from gapsel.pipeline.start import known_start
 from gapsel.pipeline.weights import read_weights
 from gapsel.pipeline.work import ANY_K, MODEL
-from gapsel.potentials import solve
 from gapsel.progress import track
 from gapsel.records import Cost, Target
 
@@ -32,14 +31,16 @@ def fit_step(run: Run) -> dict[str, Any]:
     task = run.task(target, Cost(run.settings.cost, run.settings.normalize))
     start = known_start(run)
     with track("fit", None, "sweeps", enabled=not run.quiet) as advance:
-        solution = solve(task, run.backend, start=start, watch=lambda _stage: advance(1))
-    calibration = Calibration.of(solution.f, run.rows.a)
+        found = sampled.fit(
+            task, run.settings.fit_rows, run.backend, start=start, watch=lambda _stage: advance(1)
+        )  # fmt: skip
     embedder = run.target_store.fingerprint.get("embedder", {})
-    fitted = model.Model(solution.potentials, calibration, embedder if isinstance(embedder, dict) else {})
+    fitted = model.Model(found.potentials, found.calibration, embedder if isinstance(embedder, dict) else {})
     run.folder.writes("fit")
     fitted.save(run.path / MODEL)
     run.forget("model", "parts", "f")
-    facts = {"eps": task.eps, "scale": asdict(task.scale), **asdict(solution.potentials.evidence), "files": [MODEL]}
+    evidence = asdict(found.potentials.evidence) | {"pool_rows": found.calibration.pool_rows}
+    facts = {"eps": task.eps, "scale": asdict(task.scale), **evidence, "files": [MODEL]}
     return {**facts, ANY_K: run.signatures[ANY_K], "rows_chosen": run.k}
 
 

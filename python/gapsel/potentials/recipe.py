@@ -405,6 +405,8 @@ class _Recipe:
             plain_value=max((s.dual_value for s in self.trace if _is_plain(s, task)), default=self.plain_value),
             full_sweeps=self.full_sweeps,
             perplexity=float(np.exp(point.sweep.entropy)),
+            rows=task.rows.n,
+            sampling_error=0.0,
             trace=tuple(self.trace),
         )
         return Solution(

@@ -74,6 +74,11 @@ class Rows:
         a = 1.0 / count if isinstance(self.a, float) else self.a[picked] / self.a[picked].sum()
         return Rows((vectors,), a, _of(self.capacity, picked) * (self.n / count))
 
+    def part(self, picked: NDArray[np.int64]) -> Rows:
+        """Return some rows (s,), random ones in ascending order, standing for the whole."""
+        a = 1.0 / len(picked) if isinstance(self.a, float) else self.a[picked] / self.a[picked].sum()
+        return Rows((gather(self.shards, picked),), a, _of(self.capacity, picked) * (self.n / len(picked)))
+
     def prefix(self, count: int) -> Rows:
         """Return the first ``count`` rows of a set that lies in one shard, standing for the whole again."""
         a = 1.0 / count if isinstance(self.a, float) else self.a[:count] / self.a[:count].sum()

@@ -223,8 +223,16 @@ def _beside(findings: Findings) -> str:
 
 def _sure(findings: Findings) -> Line:
     errors = f"marginal error {error(findings.marginal_error)}, tolerance {setting(findings.tolerance)}"
-    solver = f"The solver {'converged' if findings.converged else 'did not converge'} ({errors})."
+    solver = f"The solver {'converged' if findings.converged else 'did not converge'} ({errors}).{_part(findings)}"
     return Line(_certified(findings) if findings.converged else "unsure", f"{solver} {certificate(findings)}")
+
+
+def _part(findings: Findings) -> str:
+    """Say that the solver has read a part of the pool, and what that costs."""
+    if findings.fitted_rows >= findings.n:
+        return ""
+    rows, off = plural(findings.fitted_rows, "random document"), error(findings.sampling_error)
+    return f" It read {rows} of the pool, for which the whole pool's marginals are off by about {off}."
 
 
 def _certified(findings: Findings) -> str:
