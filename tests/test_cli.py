@@ -18,7 +18,7 @@ import gapsel
 from gapsel import pipeline
 from gapsel.cli import main
 from gapsel.config import STEPS
-from gapsel.pipeline import fit
+from gapsel.pipeline import sampled
 from gapsel.potentials import solve
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def test_another_k_at_a_mass_goes_on_from_the_fit_that_is_there(
         started.append(start)
         return solve(task, backend, start=start, **more)
 
-    monkeypatch.setattr(fit, "solve", watched)
+    monkeypatch.setattr(sampled, "solve", watched)
     assert main([*RUN, "--quiet"]) == 0
     f = np.concatenate([pq.read_table(file).column("potential").to_numpy() for file in Path("out/scores").iterdir()])
     code, _, err = command(capsys, "select", "-o", "out", "-k", "15%")
