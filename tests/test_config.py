@@ -34,6 +34,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "text_field": TEXT,
     "id_field": TEXT,
     "label_field": TEXT_OR_NONE,
+    "methods": ([("random",), ("dsir", "kde"), ()], ["dsri", ["", "kde"], (1,), None, 5]),
     "model": TEXT,
     "pooling": (["mean", "cls", "last"], ["max", None, 1]),
     "max_tokens": ([1, 512], [0, -1, 1.5, "8", True, None]),
@@ -208,7 +209,9 @@ def test_help_says_the_default(name: str) -> None:
     assert len(text) > 8
     if isinstance(default, bool):
         assert f"(default: {'yes' if default else 'no'})" in text
-    elif default not in {(), None}:
+    elif isinstance(default, tuple):
+        assert not default or f"(default: {' '.join(default)})" in text
+    elif default is not None:
         assert re.search(rf"default:? .*{re.escape(str(default))}|\(default: all-MiniLM", text), text
 
 

@@ -21,6 +21,7 @@ from gapsel.records import CostKind  # noqa: TC001 - get_type_hints reads it
 from gapsel.remote import is_url
 
 STEPS = ("embed", "fit", "score", "select", "report")
+METHODS = ("random", "nearest", "roundrobin", "centroid", "kde", "dsir", "curated")
 _PATHS = ("pool", "target", "pool_vectors", "target_vectors")
 _WEIGHTS = ("pool_weights", "target_weights")
 _WORDS = {bool: "true or false", int: "a whole number", str: "text"}
@@ -55,6 +56,10 @@ class Settings:
     label_field: str | None = _field(
         None, "field with a label (a domain, say), used for the report alone, never for the choice", ("run", "report")
     )
+    methods: tuple[str, ...] = _field(
+        METHODS[:3], f"simple ways to choose that the report shows beside gapsel's: {', '.join(METHODS)}",
+        ("run", "report"), metavar="METHOD",
+    )  # fmt: skip
     model: str = _field("default", "encoder: a local folder or a hub name (default: all-MiniLM-L6-v2)", _EMBED)
     pooling: Literal["mean", "cls", "last"] = _field("mean", "how token vectors become one", _EMBED)
     max_tokens: int = _field(256, "documents are cut after so many tokens", _EMBED)
@@ -109,6 +114,8 @@ class Settings:
         _check(self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more")
         _check(0 <= self.threads <= _MOST_THREADS, "threads", self.threads, f"0 to {_MOST_THREADS}")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
+        for method in self.methods:
+            _check(method in METHODS, "methods", method, f"names among {', '.join(METHODS)}")
         parse_k(self.k)
         if self.memory is not None:
             parse_size(self.memory)
@@ -189,7 +196,7 @@ def rows_for(k: str, n: int) -> int:
 
 def _loose(name: str, value: Any) -> Any:  # noqa: ANN401 - a setting as people write it
     """Return the value of one setting in its own type, where it is plain what is meant."""
-    if name in _PATHS:
+    if name in (*_PATHS, "methods"):
         if isinstance(value, str | os.PathLike):
             return (os.fspath(value),)
         if isinstance(value, list | tuple):
@@ -230,7 +237,9 @@ def _check_type(name: str, value: object, kind: Any) -> None:  # noqa: ANN401 - 
     if origin is Literal:
         _check(value in options, name, value, "one of " + ", ".join(map(str, options)))
     elif origin is tuple:
-        _check(isinstance(value, tuple) and all(isinstance(v, str) and v for v in value), name, value, "paths")
+        _check(
+            isinstance(value, tuple) and all(isinstance(v, str) and v for v in value), name, value, "a list of texts"
+        )
     elif isinstance(kind, types.UnionType):
         if value is not None:
             _check_type(name, value, options[0])

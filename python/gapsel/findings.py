@@ -45,7 +45,9 @@ class MethodResult:
     ``mixture`` is the distance to the target of (1 - mass) of the pool and mass of the chosen, which is what the choice
     minimises; ``alone`` that of the chosen by themselves. (At mass 0 the mixture is the pool, at mass 1 the chosen.)
     ``overlap`` is the share of the rows that gapsel chose too; ``precision`` the share of rows whose label is one of
-    the target's labels, None without labels.
+    the target's labels, None without labels, and ``mix`` the share of each label that occurs; ``coverage`` the share of
+    targets with a chosen row among their ten nearest of the pool; ``tokens`` those of all rows, None where they were
+    not counted; ``seconds`` what it took to choose, vectors given.
     """
 
     name: str
@@ -53,6 +55,10 @@ class MethodResult:
     alone: Interval
     overlap: float
     precision: float | None
+    coverage: float
+    tokens: int | None
+    seconds: float
+    mix: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from gapsel.baselines.kde import Kde
 from gapsel.baselines.nearest import Nearest
 from gapsel.baselines.problem import Problem
 from gapsel.baselines.random import Random
-from gapsel.baselines.roundrobin import RoundRobin
+from gapsel.baselines.roundrobin import RoundRobin, nearest_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from gapsel.backends import Backend
 
 __all__ = [
-    "ALL",
+    "BY_KEY",
     "BY_VECTORS",
-    "USUAL",
     "Baseline",
     "Centroid",
     "Curated",
@@ -44,12 +43,14 @@ __all__ = [
     "Problem",
     "Random",
     "RoundRobin",
+    "nearest_rows",
 ]
 
 
 class Baseline(Protocol):
-    """A way to choose rows of the pool. ``name`` is what a table of results calls it."""
+    """A way to choose rows of the pool. ``key`` is what settings call it, ``name`` what a table of results does."""
 
+    key: str
     name: str
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:
@@ -61,6 +62,5 @@ class Baseline(Protocol):
         ...
 
 
-USUAL: tuple[Baseline, ...] = (Random(), Nearest(), RoundRobin())
-BY_VECTORS: tuple[Baseline, ...] = (*USUAL, Centroid(), Kde())
-ALL: tuple[Baseline, ...] = (*BY_VECTORS, Dsir(), Curated())
+BY_VECTORS: tuple[Baseline, ...] = (Random(), Nearest(), RoundRobin(), Centroid(), Kde())
+BY_KEY: dict[str, Baseline] = {one.key: one for one in (*BY_VECTORS, Dsir(), Curated())}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class Centroid:
     """The k rows nearest to the target's weighted mean, of unit vectors where the cost takes them so."""
 
+    key = "centroid"
     name = "centroid"
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:

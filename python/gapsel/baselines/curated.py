@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class Curated:
     """Random rows of the target's labels, in random order; where these are fewer than k, random others after them."""
 
+    key = "curated"
     name = "curated"
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:  # noqa: ARG002 - nothing is swept

@@ -40,6 +40,7 @@ _WORD = re.compile(r"\w+|[^\w\s]+")
 class Dsir:
     """Rows drawn without replacement by their importance weights; reads all texts twice."""
 
+    key = "dsir"
     name = "DSIR"
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:  # noqa: ARG002 - reads texts

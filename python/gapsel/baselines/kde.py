@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.baselines.roundrobin import nearest_free
+from gapsel.baselines.roundrobin import nearest_rows
 from gapsel.cost import cost_matrix
 from gapsel.potentials import gather
 from gapsel.records import Box, Cost, Target
@@ -41,6 +41,7 @@ _MOST, _SHARE, _ALTOGETHER, _LEAST = 5000, 10, 1 << 15, 64
 class Kde:
     """Rows drawn by what the targets give them; weights of targets count."""
 
+    key = "kde"
     name = "KDE neighbours"
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:
@@ -65,10 +66,9 @@ def _neighbours(problem: Problem, y: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the nearest rows of each target (m, L), nearest first, with at least k rows among them."""
     n, m = problem.n, len(y)
     length = max(min(_MOST, n // _SHARE, _ALTOGETHER // m), _LEAST)
-    free = np.zeros(n, np.bool_)
     while True:
         length = min(length, n)
-        lists = nearest_free(problem.shards, y, problem.cost, free, length)
+        lists = nearest_rows(problem.shards, y, problem.cost, length)
         if length == n or len(np.unique(lists)) >= problem.k:
             return lists
         length *= 2

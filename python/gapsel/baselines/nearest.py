@@ -28,6 +28,7 @@ _EPS = 1.0
 class Nearest:
     """The k rows nearest to any target, in order of (cost, row)."""
 
+    key = "nearest"
     name = "nearest neighbours"
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class Random:
     """k distinct rows, uniform, in random order; the same for the same n, k and seed."""
 
+    key = "random"
     name = "random"
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:  # noqa: ARG002 - nothing is swept

@@ -41,6 +41,7 @@ _LARGEST_NORM = float(np.sqrt(np.finfo(np.float32).max))
 class RoundRobin:
     """Targets take turns in their order, those of weight 0 left out; equal costs go to the lower row."""
 
+    key = "roundrobin"
     name = "round-robin neighbours"
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:  # noqa: ARG002 - gives best targets of rows
@@ -56,9 +57,16 @@ class RoundRobin:
         chosen: list[int] = []
         while len(chosen) < k:
             length = min(length, longest, k - len(chosen))
-            _take_turns(nearest_free(problem.shards, y, problem.cost, taken, length), taken, chosen, k)
+            _take_turns(_nearest_free(problem.shards, y, problem.cost, taken, length), taken, chosen, k)
             length *= 2
         return np.array(chosen, np.int64)
+
+
+def nearest_rows(
+    shards: Sequence[NDArray[np.floating]], y: NDArray[np.floating], cost: Cost, length: int
+) -> NDArray[np.int64]:
+    """Return the nearest rows of each target y (m, d): (m, length) of them, nearest first, ties to the lower row."""
+    return _nearest_free(shards, y, cost, np.zeros(sum(map(len, shards)), np.bool_), length)
 
 
 def _take_turns(lists: NDArray[np.int64], taken: NDArray[np.bool_], chosen: list[int], k: int) -> None:
@@ -74,7 +82,7 @@ def _take_turns(lists: NDArray[np.int64], taken: NDArray[np.bool_], chosen: list
         chosen.append(row)
 
 
-def nearest_free(
+def _nearest_free(
     shards: Sequence[NDArray[np.floating]],
     y: NDArray[np.floating],
     cost: Cost,

@@ -15,7 +15,7 @@ import os
 import sys
 
 from gapsel import __version__
-from gapsel.cli import bench, doctor, doors, plan
+from gapsel.cli import bench, compare, doctor, doors, plan
 from gapsel.errors import GapselError, ResourceError
 
 __all__ = ["build_parser", "main"]
@@ -60,6 +60,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"gapsel {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for one in (doors, plan, bench, doctor):
+    for one in (doors, compare, plan, bench, doctor):
         one.add(commands)
     return parser

@@ -42,6 +42,8 @@ def _help_of(field: dataclasses.Field[Any], door: str) -> str:
         return f"{text.partition(' (default')[0].partition(', default')[0]} (default: as in the run)"
     if "default" in text or field.default in {(), None}:
         return text
+    if isinstance(field.default, tuple):
+        return f"{text} (default: {' '.join(field.default)})"
     shown = ("yes" if field.default else "no") if isinstance(field.default, bool) else field.default
     return f"{text} (default: {shown})"
 

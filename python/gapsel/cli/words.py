@@ -42,11 +42,11 @@ def _answer(found: dict[str, Any]) -> list[str]:
         f"{chose}, at mass {found['mass']:g}.",
         "",
         f"  {'OT distance to the target':26}{'mixture':>18}{'alone':>18}{'precision':>12}{'overlap':>10}",
-        f"  {'the pool itself':26}{_interval(found['pool_distance']):>18}",
+        f"  {'the pool itself':26}{interval(found['pool_distance']):>18}",
     ]
     for one in found["methods"]:
         precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
-        distances = f"{_interval(one['mixture']):>18}{_interval(one['alone']):>18}"
+        distances = f"{interval(one['mixture']):>18}{interval(one['alone']):>18}"
         lines.append(f"  {one['name']:26}{distances}{precision:>12}{one['overlap']:>10.0%}")
     lines += ["", "  " + _certainty(found["certificate"], found["mass"])]
     state = "converged" if found["converged"] else "NOT CONVERGED"
@@ -78,8 +78,9 @@ def _certainty(certificate: dict[str, Any], mass: float) -> str:
     return f"certificate: no other choice of this size can beat it by more than {percent:g} % of what is attainable"
 
 
-def _interval(interval: dict[str, float]) -> str:
-    return f"{interval['lower']:.3f} .. {interval['upper']:.3f}"
+def interval(bounds: dict[str, float]) -> str:
+    """Return two bounds as people read them."""
+    return f"{bounds['lower']:.3f} .. {bounds['upper']:.3f}"
 
 
 def _line(example: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ embed   texts -> vectors            embed.py, vectors.py
 fit     vectors -> potentials       fit.py
 score   potentials -> scores        score.py
 select  scores -> selection         select.py
-report  selection -> one HTML file  report.py, evidence.py
+report  selection -> one HTML file  report.py, evidence.py, compare.py, labels.py
 
 steps.py leads through them; folder.py keeps the record of what is done, lock.py other commands out, journal.py what
 long sweeps answered until their step is done, start.py what a fit for another k goes on from; parts.py are the files of
@@ -22,6 +22,7 @@ from gapsel import memory
 from gapsel.config import STEPS, Settings, parse_size
 from gapsel.errors import UsageError
 from gapsel.files import sweep_leftovers
+from gapsel.pipeline.compare import possible_methods
 from gapsel.pipeline.folder import RunFolder, check_begun, check_free, check_writable, plain, read_json
 from gapsel.pipeline.lock import Lock
 from gapsel.pipeline.report import FINDINGS
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from gapsel.findings import Certificate
 
-__all__ = ["Result", "advance", "begin", "reopen", "run", "summarize"]
+__all__ = ["Result", "advance", "begin", "possible_methods", "reopen", "run", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapsel import memory
 from gapsel.config import rows_for
-from gapsel.pipeline.evidence import check_labels
+from gapsel.pipeline.compare import check_compared
 from gapsel.pipeline.fit import check_d
 from gapsel.pipeline.vectors import SIDES, load_encoder, look_at, write_side
 from gapsel.pipeline.weights import read_weights
@@ -23,7 +23,7 @@ def embed_step(run: Run) -> dict[str, Any]:
     memory.check(pool.rows, target.rows, max(pool.d, target.d))
     read_weights(run.settings.pool_weights, pool.rows, "pool")
     read_weights(run.settings.target_weights, target.rows, "target")
-    check_labels(run.settings)
+    check_compared(run.settings)
     encoder = load_encoder(run.settings, sides)
     check_d(pool.d, target.d)
     run.folder.writes("embed")

@@ -32,7 +32,7 @@ def signatures(settings: Settings, inputs: dict[str, str]) -> dict[str, str]:
     any_k = sign(embed, fitting, [content_hash(settings.pool_weights), content_hash(settings.target_weights)])
     fit = sign(any_k, k) if settings.mass > 0 else any_k
     select = sign(fit, settings.k)
-    report = sign(select, settings.label_field)
+    report = sign(select, settings.label_field, settings.methods)
     return {"embed": embed, ANY_K: any_k, "fit": fit, "score": fit, "select": select, "report": report}
 
 

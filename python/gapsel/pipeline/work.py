@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -122,6 +122,10 @@ class Run:
         return Task(
             self.rows, target, cost, scale, scale.eps(s.relative_eps), s.mass, s.tolerance, s.max_sweeps, s.seed
         )
+
+    def change(self, **settings: object) -> None:
+        """Change some settings of the run."""
+        self.folder.settings = replace(self.settings, **settings)  # type: ignore[arg-type]
 
     def say(self, text: str) -> None:
         """Tell on stderr which step is at work."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gapsel import baselines
 from gapsel.backends.reference import EXPONENTIALS, GRAM_COST, GRAM_MASS, GRAM_ROWS
+from gapsel.config import Settings
 from gapsel.potentials.ascent import gram_pays
 from gapsel.potentials.recipe import annealed_eps, sample_sizes, shortlist_sizes
 
@@ -25,6 +25,8 @@ _LISTS_LEAD = 0.6
 # The report's distances: rows of the sample, in units of the targets and at least; their eps in row stds.
 # Of more rows than the last number a sample stands for all.
 _DISTANCE_ROWS, _DISTANCE_LEAST, _DISTANCE_EPS, _DISTANCE_MOST = 32, 8192, 0.05, 1 << 17
+# The targets whose nearest rows are looked for.
+_COVERED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ def _select(p: Problem) -> Iterator[Looks]:
 def _report(p: Problem) -> Iterator[Looks]:
     yield from _distance(p, p.n, 0, 1)
     yield Looks("report", p.n, exact=1)  # nearest neighbours
-    ways = len(baselines.USUAL) + 1
+    yield Looks("report", p.n, exact=min(1.0, _COVERED / p.m))  # coverage
+    ways = len(Settings().methods) + 1
     yield from _distance(p, p.k, 0, ways)
     if 0 < p.mass < 1:
         yield from _distance(p, p.n, p.k, ways)

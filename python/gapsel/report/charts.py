@@ -123,6 +123,7 @@ class IntervalRow:
     change: Change | None = None
     alone: Interval | None = None
     overlap: float | None = None
+    coverage: float | None = None
     precision: float | None = None
 
 
@@ -288,6 +289,7 @@ def intervals(findings: Findings) -> IntervalsChart:
             change=change(distance, findings.pool_distance),
             alone=method.alone if mixed and measured(method.alone) else None,
             overlap=method.overlap,
+            coverage=method.coverage,
             precision=method.precision,
         )
         for method, distance in zip(findings.methods, distances[1:], strict=True)

@@ -121,6 +121,10 @@ class Store:
         """Return the number of tokens of all rows together; 0 for ready-made vectors."""
         return sum(one.tokens() for one in self.provenance)
 
+    def tokens_at(self, rows: NDArray[np.integer]) -> int:
+        """Return the number of tokens of some rows together."""
+        return sum(cast("list[int]", self._lookup("tokens", rows)))
+
     def _lookup(self, name: str, rows: NDArray[np.integer]) -> list[object]:
         """Return the values of one column at some rows, in their order."""
         rows = np.asarray(rows, dtype=np.int64)

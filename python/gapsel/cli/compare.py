@@ -1,0 +1,72 @@
+"""`gapsel compare`: simple ways to choose, beside the choice of a run, on the same vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gapsel.cli.flags import Help, add_settings
+from gapsel.cli.words import in_json, interval
+
+if TYPE_CHECKING:
+    from gapsel.cli.flags import Commands
+
+_ABOUT = "simple ways to choose beside gapsel's: overlap, distance, coverage, domains, tokens, time"
+_MORE = """Compare {about}.
+
+In a run folder, whose report then shows them too; steps that are not done are done first. Without --methods all are
+compared that can be: dsir reads texts, curated goes by labels.
+
+  gapsel compare -o OUT --methods random dsir kde
+"""
+_LABELS_SHOWN = 4
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "compare", help=_ABOUT, description=_MORE.format(about=_ABOUT), allow_abbrev=False, formatter_class=Help
+    )
+    command.set_defaults(do=_compare)
+    command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the run folder")
+    command.add_argument("--json", action="store_true", help="print the results as JSON")
+    command.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add_settings(command, "report")
+
+
+def _compare(out: str, *, json: bool, quiet: bool, **given: Any) -> int:  # noqa: ANN401 - settings
+    from gapsel import pipeline
+
+    with pipeline.reopen(Path(out), given, quiet=quiet) as run:
+        if "methods" not in given:
+            run.change(methods=pipeline.possible_methods(run.settings))
+        summary = pipeline.summarize(run, pipeline.advance(run, "report"))
+    found = summary["findings"]
+    print(in_json({name: found[name] for name in ("k", "mass", "pool_distance", "methods")}) if json else _table(found))
+    return 0
+
+
+def _table(found: dict[str, Any]) -> str:
+    head = (
+        f"  {'':24}{'mixture':>16}{'alone':>16}{'overlap':>9}{'coverage':>10}{'precision':>11}{'tokens':>13}{'time':>9}"
+    )
+    lines = [f"{found['k']:,} documents each, at mass {found['mass']:g}; OT distance to the target", "", head]
+    lines.append(f"  {'the pool itself':24}{interval(found['pool_distance']):>16}")
+    lines += [_row(one) for one in found["methods"]]
+    if any(one["mix"] for one in found["methods"]):
+        lines += ["", "  Where the chosen come from:", *(_mix(one) for one in found["methods"])]
+    return "\n".join(lines)
+
+
+def _row(one: dict[str, Any]) -> str:
+    precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
+    tokens = "" if one["tokens"] is None else f"{one['tokens']:,}"
+    return (
+        f"  {one['name']:24}{interval(one['mixture']):>16}{interval(one['alone']):>16}{one['overlap']:>9.0%}"
+        f"{one['coverage']:>10.0%}{precision:>11}{tokens:>13}{one['seconds']:>7.1f} s"
+    )
+
+
+def _mix(one: dict[str, Any]) -> str:
+    shares = sorted(one["mix"].items(), key=lambda pair: -pair[1])[:_LABELS_SHOWN]
+    return f"  {one['name']:24}" + ", ".join(f"{label} {share:.0%}" for label, share in shares)
