@@ -203,3 +203,15 @@ def test_texts_are_those_of_the_pieces(tmp_path: Path) -> None:
     found = sample.take([str(jsonl(tmp_path, rows))], "text", "id")
     assert all(row.text in known for row in found.text)
     assert json.loads(str(found.text[0].raw)).keys() == {"id", "text"}
+
+
+def test_files_elsewhere_are_looked_at_by_parts(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    system = fsspec.filesystem("memory")
+    for write in (jsonl, packed):
+        file = write(tmp_path, documents())
+        system.pipe(f"/plan/{file.name}", file.read_bytes())
+        here = sample.take([str(file)], "text", "id")
+        there = sample.take([f"memory://plan/{file.name}"], "text", "id")
+        assert (there.rows, there.seen, there.bytes) == (here.rows, here.seen, here.bytes)
+    system.rm("/plan", recursive=True)
