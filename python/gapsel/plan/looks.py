@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gapsel.backends.reference import EXPONENTIALS, GRAM_COST, GRAM_MASS, GRAM_ROWS
 from gapsel.config import Settings
 from gapsel.potentials.ascent import gram_pays
-from gapsel.potentials.recipe import annealed_eps, sample_sizes, shortlist_sizes
+from gapsel.potentials.sizes import annealed_eps, sample_sizes, shortlist_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,8 +2,10 @@
 
 from gapsel.potentials.ascent import ascend, promised_rise
 from gapsel.potentials.dual import Dual, Point
-from gapsel.potentials.recipe import Solution, Start, Task, annealed, shortlist_sizes, solve
+from gapsel.potentials.recipe import annealed, solve
 from gapsel.potentials.rows import Rows, gather
+from gapsel.potentials.sizes import shortlist_sizes
+from gapsel.potentials.task import Solution, Start, Task
 
 __all__ = [
     "Dual",

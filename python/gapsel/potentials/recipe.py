@@ -20,7 +20,9 @@ import numpy as np
 from gapsel.potentials.ascent import Ascent, ascend, gram_pays, newton_step
 from gapsel.potentials.dual import Dual
 from gapsel.potentials.ranking import chosen_after, exchanged
-from gapsel.records import Evidence, Potentials, Stage, frozen
+from gapsel.potentials.sizes import annealed_eps, missed_mass, sample_sizes, shortlist_sizes, threshold
+from gapsel.potentials.task import Solution, Start, Task
+from gapsel.records import Evidence, Potentials, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,23 +34,10 @@ if TYPE_CHECKING:
     from gapsel.potentials.curvature import Curvature
     from gapsel.potentials.dual import Point
     from gapsel.potentials.rows import Rows, Shortlist
-    from gapsel.records import Box, Cost, CostScale, Target
+    from gapsel.records import Cost, CostScale, Target
 
-# Sample sizes in units of m.
-_LEVELS = (4, 16, 64)
-_SMALLEST_SAMPLE = 1024
-# A sample of more than this part of the pool is not worth its sweeps.
-_LARGEST_SAMPLE = 5
-# eps starts at this share of the mean cost, where one Sinkhorn step nearly solves, and is halved from there.
-_FIRST_EPS = 0.2
 # Marginal error of a sample of s rows against the pool is about this times sqrt(m / s): less is not worth solving for.
 _SAMPLING_NOISE = 0.05
-# In the order of mass 0 the deepest row that a mass of 0.5 chose in real text lay at 5 times the share that was chosen,
-# the deepest that a mass of 1 chose at 15 times. Tried: 8 and 5 times at first need another look at the pool; every
-# fourth row of the list, to begin with, leaves the whole list's first look as far off as no start at all.
-_SHORTLIST_DEPTH = 16
-_SHORTLIST_LEAST = 4
-_SHORTLIST_EXTRA = 8
 _SAMPLE_SWEEPS = 60
 # A full sweep that is further off than _LISTED may find that rows off the list take part in the selection, by more than
 # _MISSED of the error: the list is then made anew by the f it saw.
@@ -57,10 +46,6 @@ _LISTED, _MISSED = 0.05, 0.3
 # From this mass the rows that are chosen bend the dual more than those that are not, and sharply: a list, tilted, leads
 # on better than Newton's steps do. Each time the list's error falls to _LIST_LEAVES of the pool's.
 _LISTS_LEAD, _LIST_LEAVES = 0.6, 0.1
-# eta, in units of eps, falls through these as far as it is above _SHARP row stds: at eps the box is easy to solve, at
-# less its rows are full or at their bottom, so that the k lowest f are the choice that was solved for, not a rounding.
-_ETAS = (1.0, 0.55, 0.3, 0.17, 0.1)
-_SHARP = 0.08
 # The mean over many rows is at most so many times less off by rounding than a row is: on 16,000 rows the marginal error
 # of float32 costs was right to 3e-7 at an eps of 0.005 of the mean cost, where a row is off by 6e-5.
 _ROWS_ROUND_AWAY, _COST_IN_STDS = 50.0, 10.0
@@ -72,65 +57,6 @@ _SETTLED = 5e-3
 _ETAS_AGAIN = 3
 # What is only the way to the next stage is solved to this: an eps that falls on, an eta that falls on, a shortlist.
 _EPS_ON_THE_WAY, _ETA_ON_THE_WAY, _LIST_ON_THE_WAY = 3e-2, 0.1, 3e-3
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is asked: rows, target, cost and its scale; eps absolute; mass; when to stop; ``etas`` in units of eps.
-
-    Without ``etas`` they are those that make the selection sharp.
-    """
-
-    rows: Rows
-    target: Target
-    cost: Cost
-    scale: CostScale
-    eps: float
-    mass: float
-    tolerance: float = 1e-3
-    max_sweeps: int = 60
-    seed: int = 0
-    etas: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "target", replace(self.target, y=frozen(self.target.y)))
-
-    @property
-    def k(self) -> int:
-        """The size of the selection."""
-        return min(self.rows.n, max(1, round(1.0 / float(np.max(self.rows.capacity)))))
-
-    def box(self) -> Box:
-        """Return the row rule that is solved for, at the last eta."""
-        return self.rows.box(self.mass, self.falling_etas()[-1] * self.eps)
-
-    def falling_etas(self) -> tuple[float, ...]:
-        """Return what eta falls through, in units of eps."""
-        sharp = _ETAS[2] * self.eps <= self.scale.eps(_SHARP)
-        return self.etas or (_ETAS[:3] if sharp else _ETAS)
-
-
-@dataclass(frozen=True, slots=True)
-class Solution:
-    """The potentials, and f (n,) float32 of every row of the pool at the same g.
-
-    ``chosen`` (k,), where only the ranking was asked for, are the rows of the k lowest f one step further on; None
-    where that step is too long for a shortlist to tell.
-    """
-
-    potentials: Potentials
-    f: NDArray[np.float32]
-    chosen: NDArray[np.int64] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The solution of the same task for another ``k``, at a mass above 0: g (m,), f (n,) float32, dual value at 0."""
-
-    k: int
-    g: NDArray[np.float64]
-    f: NDArray[np.float32]
-    plain_value: float
 
 
 def solve(
@@ -429,42 +355,3 @@ def annealed(
     """Solve plain transport on these rows alone, from g = 0 while eps falls to its value."""
     task = Task(rows, target, cost, scale, eps, 0.0, tolerance, max_sweeps=_SAMPLE_SWEEPS)
     return _Recipe(task, backend, None).annealed(rows, tolerance, whole=True)
-
-
-def sample_sizes(n: int, m: int) -> list[int]:
-    """Return the nested sample sizes for a pool of n rows and m targets; none where the pool itself is that small."""
-    sizes = sorted({max(level * m, _SMALLEST_SAMPLE) for level in _LEVELS})
-    return [size for size in sizes if size <= n // _LARGEST_SAMPLE]
-
-
-def annealed_eps(mean: float, eps: float) -> list[float]:
-    """Return the falling sequence of eps that ends exactly at ``eps``."""
-    values, current = [], _FIRST_EPS * mean
-    while current > 1.2 * eps:
-        values.append(current)
-        current *= 0.5
-    return [*values, eps]
-
-
-def shortlist_sizes(n: int, m: int, capacity: float | NDArray[np.float64], mass: float) -> tuple[int, int]:
-    """Return how many rows the shortlist keeps exactly, and how many stand for the rest."""
-    k = 1.0 / float(np.max(capacity))
-    deep = max(_SHORTLIST_LEAST, _SHORTLIST_DEPTH * mass) * k
-    exact = min(n, int(max(deep, _SHORTLIST_EXTRA * m)) + 1)
-    return exact, max(_SHORTLIST_EXTRA * m, _SMALLEST_SAMPLE)
-
-
-def missed_mass(f: NDArray[np.float32], short: Shortlist, task: Task) -> float:
-    """Return the selection's mass on rows that the shortlist did not keep exactly, at the f (n,) of a full sweep."""
-    taken = task.box().taken(f)
-    return float(taken.sum() - taken[short.exact].sum())
-
-
-def threshold(f: NDArray[np.float32], box: Box) -> float:
-    """Return the tau at which the row masses of f - tau sum to 1, by bisection."""
-    low, high = float(f.min()) - 100.0 * box.eta, float(f.max()) + 100.0 * box.eta
-    room = 1.0 - float(np.broadcast_to(box.lo, f.shape).sum())
-    for _ in range(60):
-        tau = 0.5 * (low + high)
-        low, high = (tau, high) if box.taken(f, tau).sum() < room else (low, tau)
-    return 0.5 * (low + high)
