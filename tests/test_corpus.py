@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import tracemalloc
@@ -168,3 +169,10 @@ def test_fingerprint_is_of_contents_and_names_not_places(tmp_path: Path) -> None
     assert corpus.fingerprint([str(tmp_path / "b")]) != first
     (tmp_path / "a" / "x.jsonl").rename(tmp_path / "a" / "z.jsonl")
     assert corpus.fingerprint([str(tmp_path / "a")]) != first
+
+
+def test_long_texts_come_in_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("gapsel.corpus.read"), "BATCH_CHARACTERS", 100)
+    path = write(tmp_path / "pool.txt", b"".join(b"x" * length + b"\n" for length in (30, 30, 50, 200, 1, 1, 1)))
+    assert [len(batch.texts) for batch in corpus.read([path], batch_rows=3)] == [3, 1, 3]
+    assert [len(batch.texts) for batch in corpus.read([path], batch_rows=2)] == [2, 2, 2, 1]

@@ -16,7 +16,7 @@ import pytest
 
 import gapsel
 from faults import POOL, TARGET, D, N, assert_says, command, flags
-from gapsel import corpus, remote
+from gapsel import corpus, remote, store
 from gapsel.errors import DataError, MissingDependencyError, ResourceError
 from http_store import serving
 from texts import FORMS, ROWS, as_jsonl, read_all
@@ -288,6 +288,41 @@ def test_what_cannot_be_had_is_said_with_the_remedy(server: Store, capsys: pytes
         assert code == expected, said
         assert_says(said, words)
         assert not Path("out").exists()
+
+
+def test_a_folder_that_lacks_a_shard(bucket: Any) -> None:  # noqa: ANN401
+    """Files that say how many they are: of a folder all are wanted, a pattern may mean some."""
+    for at in (0, 1, 3):
+        name = f"train-{at:05d}-of-00004"
+        bucket.pipe(f"/pool/{name}.jsonl", b"{}")
+        bucket.pipe(f"/pool/{name}.npy", npy(POOL))
+        Path("pool").mkdir(exist_ok=True)
+        Path(f"pool/{name}.jsonl").write_text("{}", encoding="utf-8")
+        np.save(f"pool/{name}.npy", POOL)
+    for folder in ("memory://pool", "pool"):
+        for find in (corpus.sources, store.files):
+            with pytest.raises(DataError, match=r"pool: holds 3 of the 4 files .*train-\*-of-4.*, number 2 is missing"):
+                find([folder])
+            assert len(find([f"{folder}/*"])) == 3
+    Path("pool/train-00002-of-00004.jsonl").write_text("{}", encoding="utf-8")
+    assert len(corpus.sources(["pool"])) == 4
+
+
+def test_folders_of_vectors_that_lie_here(capsys: pytest.CaptureFixture[str]) -> None:
+    """Sorted, and used where they lie; each counts once."""
+    Path("shards").mkdir()
+    for at in range(3):
+        np.save(f"shards/{at}.npy", POOL[20 * at : 20 * at + 20])
+    Path("shards/readme.txt").write_text("no vectors", encoding="utf-8")
+    plain = gapsel.run("plain", **here())
+    for paths in ("shards", "shards/*.npy"):
+        found = gapsel.run(f"out-{len(paths)}", pool_vectors=paths, target_vectors="target.npy", **TINY)
+        np.testing.assert_array_equal(found.rows, plain.rows)
+        assert not Path(f"out-{len(paths)}/vectors").exists()
+    twice = ["--pool-vectors", "shards", "shards/1.npy", "--target-vectors", "target.npy"]
+    code, said = command(["run", "--quiet", *twice, "-o", "out"], capsys)
+    assert code == DATA
+    assert_says(said, ("shards/1.npy", "is named twice"))
 
 
 def test_an_endless_fault_ends(

@@ -155,7 +155,7 @@ def test_arrays_of_the_wrong_form(shards: list[NDArray[np.floating]], message: s
         store.check(shards, name="pool", normalize=True)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble, ">f4"])
 def test_bad_rows_are_named_and_counted(monkeypatch: pytest.MonkeyPatch, dtype: type[np.floating]) -> None:
     monkeypatch.setattr("gapsel.store.given.BLOCK_ROWS", 4)
     first, second = vectors(10).astype(dtype), vectors(10).astype(dtype)

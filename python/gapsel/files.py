@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from gapsel.errors import ResourceError
+from gapsel.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = re.compile(r"\..+\.([0-9]+)\.tmp")
@@ -108,3 +108,20 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def check_complete(names: Iterable[str], folder: str) -> None:
+    """Raise DataError where a folder holds some of the files NAME-00000-of-00010 and on, and not all ten."""
+    found: dict[tuple[str, int, str], set[int]] = {}
+    for name in names:
+        if match := re.fullmatch(r"(.*-)([0-9]+)-of-([0-9]+)(\..*)?", name):
+            found.setdefault((match[1], int(match[3]), match[4] or ""), set()).add(int(match[2]))
+    for (stem, count, suffix), there in found.items():
+        if len(there) < count:
+            first = 1 if count in there else 0
+            lacks = next(number for number in range(first, first + count) if number not in there)
+            msg = (
+                f"{folder}: holds {len(there)} of the {count} files {stem}*-of-{count}{suffix}, number {lacks} is "
+                "missing: fetch the others, or, if these are meant, name them or a pattern"
+            )
+            raise DataError(msg)

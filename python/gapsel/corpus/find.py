@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from gapsel import remote
 from gapsel.errors import DataError
+from gapsel.files import check_complete
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -130,13 +131,18 @@ def _elsewhere(url: str) -> list[str]:
     if any(file.endswith("/state.json") for file in files):
         msg = f"{url}: is a folder saved by `datasets`, whose caches are not told apart by URL: name its .arrow files"
         raise DataError(msg)
-    return _nonempty([file for file in files if kind_of(file)], url)
+    found = _nonempty([file for file in files if kind_of(file)], url)
+    if not glob.has_magic(url):
+        check_complete(found, url)
+    return found
 
 
 def _expand(path: Path) -> list[Path]:
     """Return the files that one path means."""
     if path.is_dir():
-        return _nonempty(_folder(path), path)
+        files = _nonempty(_folder(path), path)
+        check_complete(map(str, files), str(path))
+        return files
     if path.exists() or not glob.has_magic(str(path)):
         return [_known(path)]
     matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ENOUGH_ROWS = 1000
 FIRST_ROWS = 100
+# A batch of so much text is full, however few its rows: fixed, for what is embedded together shares its last bits.
+BATCH_CHARACTERS = 1 << 25
 _TEXT_FORMATS: dict[str, Callable[..., Iterator[Row | Fault]]] = {
     "jsonl": jsonl_rows,
     "json": json_rows,
@@ -123,13 +125,15 @@ def _read(files: list[str], fields: Fields, batch_rows: int, rejects: Rejects) -
 
 
 def _read_source(source: str, fields: Fields, batch_rows: int, rejects: Rejects) -> Iterator[list[Row]]:
-    """Yield the rows of one file, ``batch_rows`` at a time."""
+    """Yield the rows of one file, ``batch_rows`` at a time, or fewer where they are long."""
     held: list[Row] = []
+    characters = 0
     for row in _usable(source, fields, batch_rows, rejects):
         held.append(row)
-        if len(held) == batch_rows:
+        characters += len(row.text)
+        if len(held) == batch_rows or characters >= BATCH_CHARACTERS:
             yield held
-            held = []
+            held, characters = [], 0
     if held:
         yield held
 

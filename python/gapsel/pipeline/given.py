@@ -7,9 +7,7 @@ shard, and reads no row before it again.
 
 from __future__ import annotations
 
-from glob import glob, has_magic
 from itertools import repeat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,28 +18,13 @@ from gapsel.pipeline.ahead import ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-_KINDS = (".npy", ".parquet")
 _NO_HASH = bytes(16)
 # Rows of a shard, and what the one in memory may be of what the run may hold.
 _LEAST_ROWS, _MOST_ROWS, _PART = 1024, 65536, 1 / 16
-
-
-def vector_files(paths: Sequence[str]) -> list[str]:
-    """Return the files that the paths mean: files, and in sorted order what folders and globs hold; here or by URL.
-
-    Raises DataError where nothing is there, and for a file that is named twice.
-    """
-    files = [file for path in paths for file in _expand(path)]
-    seen: set[str] = set()
-    for file in files:
-        if file in seen:
-            msg = f"{file}: is named twice: its rows would count double; name it once"
-            raise DataError(msg)
-        seen.add(file)
-    return files
 
 
 def look(files: Sequence[str]) -> tuple[store.Given, ...]:
@@ -151,22 +134,3 @@ def _shard_rows(d: int) -> int:
     """Return how many rows of float32 are a fitting part of the memory."""
     rows = memory.share(_PART, least=1) // (4 * d)
     return min(max(rows, _LEAST_ROWS), _MOST_ROWS)
-
-
-def _expand(path: str) -> list[str]:
-    if remote.is_url(path):
-        files, is_one = remote.expand(path)
-        return files if is_one else _known(files, path)
-    if Path(path).is_dir():
-        return _known(sorted(str(file) for file in Path(path).rglob("*") if not file.name.startswith(".")), path)
-    if has_magic(path) and not Path(path).exists():
-        return _known(sorted(glob(path, recursive=True)), path)  # noqa: PTH207 - Path.glob takes no absolute pattern
-    return [path]
-
-
-def _known(files: list[str], path: str) -> list[str]:
-    found = [file for file in files if remote.name_of(file).lower().endswith(_KINDS)]
-    if not found:
-        msg = f"{path}: holds no file of vectors ({', '.join(_KINDS)}): check the path"
-        raise DataError(msg)
-    return found

@@ -13,7 +13,7 @@ from gapsel import corpus, embed, store
 from gapsel.errors import DataError, UsageError
 from gapsel.files import is_leftover
 from gapsel.pipeline.ahead import ahead
-from gapsel.pipeline.given import Stream, bring, check, check_block, dtype_of, lie_ready, vector_files
+from gapsel.pipeline.given import Stream, bring, check, check_block, dtype_of, lie_ready
 from gapsel.pipeline.given import look as look_at_heads
 from gapsel.progress import track
 
@@ -65,7 +65,7 @@ def input_fingerprints(settings: Settings) -> dict[str, str]:
         if texts:
             found[side] = corpus.fingerprint(texts)
         if vectors:
-            found[f"{side}_vectors"] = corpus.fingerprint_files(vector_files(vectors))
+            found[f"{side}_vectors"] = corpus.fingerprint_files(store.files(vectors))
     return found
 
 
@@ -74,14 +74,14 @@ def open_side(settings: Settings, folder: Path, side: str) -> Store:
     if uses_store(settings, side):
         opened = store.open(folder / "vectors" / side)
     else:
-        opened = _mapped(vector_files(getattr(settings, f"{side}_vectors")))
+        opened = _mapped(store.files(getattr(settings, f"{side}_vectors")))
     _check_vectors(settings, opened, side)
     return opened
 
 
 def uses_store(settings: Settings, side: str) -> bool:
     """Tell whether the vectors of a side are written to the run folder, rather than used where they lie."""
-    return has_texts(settings, side) or not lie_ready(vector_files(getattr(settings, f"{side}_vectors")))
+    return has_texts(settings, side) or not lie_ready(store.files(getattr(settings, f"{side}_vectors")))
 
 
 def _mapped(files: Sequence[str]) -> Store:
@@ -115,7 +115,7 @@ class Side:
 
 def look_at(settings: Settings, name: str) -> Side:
     """Read a side once, so that bad rows and vectors are known before an hour is spent. Raises DataError for them."""
-    files = vector_files(getattr(settings, f"{name}_vectors"))
+    files = store.files(getattr(settings, f"{name}_vectors"))
     given = look_at_heads(files)
     vectors = sum(one.rows for one in given)
     check(given, normalize=_normalizes(settings))
@@ -176,7 +176,7 @@ def _bring(settings: Settings, folder: Path, side: Side, advance: Callable[[int]
     paths = getattr(settings, f"{side.name}_vectors")
     fingerprint = {
         "embedder": {"vectors": "ready-made"},
-        "input": corpus.fingerprint_files(vector_files(paths)),
+        "input": corpus.fingerprint_files(store.files(paths)),
         "paths": list(paths),
     }
     where = folder / "vectors" / side.name

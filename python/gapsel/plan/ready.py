@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel import store
 from gapsel.pipeline import given
 from gapsel.remote import is_url
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-    from gapsel import store
 
 # Files that rows are looked at in, and rows of each.
 _FILES, _ROWS = 16, 512
@@ -39,7 +38,7 @@ class Ready:
 
 def look(paths: Sequence[str]) -> Ready:
     """Look at files of vectors. Raises DataError for what is none, and where their d differ."""
-    names = given.vector_files(paths)
+    names = store.files(paths)
     files = given.look(names)
     step = -(-len(files) // _FILES)
     return Ready(

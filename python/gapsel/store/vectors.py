@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     Vectors = str | os.PathLike[str] | NDArray[np.floating]
 
+_LARGEST = 8
 _NOT_FINITE = "NaN or infinite values"
 _ZERO = "all zeros, which is no direction"
 _REMEDY = {
@@ -196,7 +197,21 @@ def _row_blocks(vectors: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]
 
 
 def _faults(block: NDArray[np.floating], *, normalize: bool) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield (fault, flags (r,) of the rows that have it)."""
-    yield _NOT_FINITE, np.logical_not(np.isfinite(block).all(axis=1))
+    """Yield (fault, flags (r,) of the rows that have it).
+
+    Without its sign, a float's bits are in the order of the floats, infinity above all numbers and NaN above that: one
+    pass for the largest of a row tells both faults, several times as fast as NumPy's own tests of float16.
+    """
+    largest = _bits(block).max(axis=1)
+    yield _NOT_FINITE, largest >= _bits(np.full(1, np.inf, block.dtype))
     if normalize:
-        yield _ZERO, np.logical_not(block.any(axis=1))
+        yield _ZERO, largest == 0
+
+
+def _bits(values: NDArray[np.floating]) -> NDArray[np.unsignedinteger]:
+    """Return the bits of floats as whole numbers of the same shape, without their signs."""
+    # Of more than eight bytes only what float32 could hold will pass in the end, and float64 tells that.
+    kind = values.dtype.newbyteorder("=") if values.dtype.itemsize <= _LARGEST else np.dtype(np.float64)
+    values = np.ascontiguousarray(values, kind)
+    unsigned = np.dtype(f"u{values.dtype.itemsize}")
+    return np.asarray(values.view(unsigned) & unsigned.type(np.iinfo(unsigned).max >> 1))

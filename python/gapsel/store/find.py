@@ -1,0 +1,52 @@
+"""Which files of vectors a path means: a file, a folder or a glob, here or by URL."""
+
+from __future__ import annotations
+
+from glob import glob, has_magic
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gapsel import remote
+from gapsel.errors import DataError
+from gapsel.files import check_complete
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KINDS = (".npy", ".parquet")
+
+
+def files(paths: Sequence[str]) -> list[str]:
+    """Return the files that the paths mean: files, and in sorted order what folders and globs hold; here or by URL.
+
+    Raises DataError where nothing is there, and for a file that is named twice.
+    """
+    found = [file for path in paths for file in _expand(path)]
+    seen: set[str] = set()
+    for file in found:
+        if file in seen:
+            msg = f"{file}: is named twice: its rows would count double; name it once"
+            raise DataError(msg)
+        seen.add(file)
+    return found
+
+
+def _expand(path: str) -> list[str]:
+    if remote.is_url(path):
+        found, is_one = remote.expand(path)
+        return found if is_one else _known(found, path)
+    if Path(path).is_dir():
+        return _known(sorted(str(file) for file in Path(path).rglob("*") if not file.name.startswith(".")), path)
+    if has_magic(path) and not Path(path).exists():
+        return _known(sorted(glob(path, recursive=True)), path)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    return [path]
+
+
+def _known(names: list[str], path: str) -> list[str]:
+    found = [name for name in names if remote.name_of(name).lower().endswith(KINDS)]
+    if not has_magic(path):
+        check_complete(found, path)
+    if not found:
+        msg = f"{path}: holds no file of vectors ({', '.join(KINDS)}): check the path"
+        raise DataError(msg)
+    return found
