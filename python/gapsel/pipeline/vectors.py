@@ -73,8 +73,12 @@ def open_side(settings: Settings, folder: Path, side: str) -> Store:
     """Open the vectors of one side: the store in the run folder, or the ready-made files; all of them are checked."""
     if uses_store(settings, side):
         opened = store.open(folder / "vectors" / side)
-    else:
-        opened = _mapped(store.files(getattr(settings, f"{side}_vectors")))
+        for at, file in enumerate(opened.files):
+            # One after the other, so that what the second reads is still in memory.
+            store.verify(opened, at)
+            store.check(opened.shards[at : at + 1], name=side, normalize=_normalizes(settings), files=[file])
+        return opened
+    opened = _mapped(store.files(getattr(settings, f"{side}_vectors")))
     _check_vectors(settings, opened, side)
     return opened
 

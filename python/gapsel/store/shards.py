@@ -165,6 +165,12 @@ def open(folder: Path | str, *, verify: bool = False) -> Store:  # noqa: A001 - 
     return Store(shards, files, tables, index.fingerprint, content, folder)
 
 
+def verify(store: Store, at: int) -> None:
+    """Read a shard of a store and raise DataError unless its vectors are those that were written."""
+    if vectors_hash(store.shards[at]) != store.content[at]:
+        raise _damaged(Path(store.files[at]), "its contents do not match their hash")
+
+
 def vectors_path(folder: Path, shard: int) -> Path:
     """Return the file of a shard's vectors."""
     return folder / f"{shard:05d}.npy"
