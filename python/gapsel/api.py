@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ from gapsel.config import Settings, rows_for
 from gapsel.cost import measure_scale
 from gapsel.errors import DataError, UsageError
 from gapsel.pipeline import sampled
+from gapsel.pipeline.masses import MASSES
 from gapsel.pipeline.weights import check_weights
 from gapsel.pipeline.work import MODEL, SCALE_ROWS
-from gapsel.potentials import Rows, Start, Task
+from gapsel.potentials import Rows, Start, Task, mass_path
 from gapsel.records import Cost, Target
 
 if TYPE_CHECKING:
@@ -119,6 +121,20 @@ class Selector:
         """Bound how far a selection of the fitted k is from the best one of its size."""
         task, f = self._fitted_pool()
         return selection.certify(f, chosen.rows, task, self._fitted().potentials, self._backend)
+
+    def mass_path(self, masses: Sequence[float] = MASSES) -> dict[float, NDArray[np.int64]]:
+        """Return the rows (k,) that would be chosen at each of several masses, best first.
+
+        They are those of one shortlist, solved at mass after mass: near those of a fit at each, for a fraction of the
+        time. Each mass has its eps by the settings. Raises UsageError for a mass that is not from 0 to 1.
+        """
+        task, _ = self._fitted_pool()
+        at = {mass: dataclasses.replace(self.settings, mass=mass) for mass in sorted(masses)}
+        tasks = [
+            dataclasses.replace(task, mass=mass, eps=task.scale.eps(settings.relative_eps))
+            for mass, settings in at.items()
+        ]
+        return dict(zip(at, mass_path(tasks, self._backend), strict=True))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the potentials, a few MB that score anything later (`gapsel.load`), in a file or an existing folder."""

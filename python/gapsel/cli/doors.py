@@ -38,6 +38,10 @@ def add(commands: Commands) -> None:
             )
         command.add_argument("--json", action="store_true", help="print the results as JSON")
         command.add_argument("--quiet", action="store_true", help="no progress on stderr")
+        if door == "select":
+            command.add_argument(
+                "--mass-path", action="store_true", help="also tell how the choice moves with the mass, from 0 to 1"
+            )
         add_settings(command, door)
 
 
@@ -64,13 +68,15 @@ def _do(door: str, given: dict[str, Any]) -> dict[str, Any]:
     from gapsel import pipeline
 
     out, config, quiet = Path(given.pop("out")), given.pop("config", None), given.pop("quiet")
+    mass_path = given.pop("mass_path", False)
     if door in BEGIN:
         settings = pipeline.make_settings(given, None if config is None else _read_config(Path(config)))
         opened = pipeline.begin(out, settings, quiet=quiet, door=door)
     else:
         opened = pipeline.reopen(out, given, quiet=quiet)
     with opened as run:
-        return pipeline.summarize(run, pipeline.advance(run, "report" if door == "run" else door))
+        summary = pipeline.summarize(run, pipeline.advance(run, "report" if door == "run" else door))
+        return {**summary, "mass_path": pipeline.write_mass_path(run)} if mass_path else summary
 
 
 def _read_config(path: Path) -> Settings:

@@ -33,7 +33,8 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
         return f"{steps['score']['rows']:,} documents have scores, in {folder}/scores"
     chosen = steps["select"]
     words = f"Chose {chosen['k']:,} documents, at mass {chosen['mass']:g}."
-    return "\n".join([words, _certainty(chosen["certificate"], chosen["mass"]), *_files(folder, steps)])
+    path = _path(summary["mass_path"]) if "mass_path" in summary else []
+    return "\n".join([*path, words, _certainty(chosen["certificate"], chosen["mass"]), *_files(folder, steps)])
 
 
 def _answer(found: dict[str, Any]) -> list[str]:
@@ -76,6 +77,21 @@ def _certainty(certificate: dict[str, Any], mass: float) -> str:
     # Rounded up, for it is an upper bound; the tolerance of the solver carries no more than a tenth.
     percent = max(0.1, math.ceil(10 * certificate["percent"]) / 10)
     return f"certificate: no other choice of this size can beat it by more than {percent:g} % of what is attainable"
+
+
+def _path(found: dict[str, Any]) -> list[str]:
+    """Say how the choice moves with the mass."""
+    lines = [
+        f"  {'mass':6}{'mixture':>18}{'alone':>18}{'coverage':>10}{'precision':>11}{'of this choice':>16}",
+        f"  {'pool':6}{interval(found['pool_distance']):>18}",
+    ]
+    for one in found["path"]:
+        precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
+        lines.append(
+            f"  {one['mass']:<6g}{interval(one['mixture']):>18}{interval(one['alone']):>18}{one['coverage']:>10.0%}"
+            f"{precision:>11}{one['overlap']:>16.0%}"
+        )
+    return [*lines, ""]
 
 
 def interval(bounds: dict[str, float]) -> str:

@@ -3,7 +3,7 @@
 embed   texts -> vectors            embed.py, vectors.py
 fit     vectors -> potentials       fit.py
 score   potentials -> scores        score.py
-select  scores -> selection         select.py
+select  scores -> selection         select.py, masses.py
 report  selection -> one HTML file  report.py, evidence.py, compare.py, labels.py
 
 steps.py leads through them; folder.py keeps the record of what is done, lock.py other commands out, journal.py what
@@ -25,6 +25,7 @@ from gapsel.files import sweep_leftovers
 from gapsel.pipeline.compare import possible_methods
 from gapsel.pipeline.folder import RunFolder, check_begun, check_free, check_writable, plain, read_json
 from gapsel.pipeline.lock import Lock
+from gapsel.pipeline.masses import write_mass_path
 from gapsel.pipeline.report import FINDINGS
 from gapsel.pipeline.select import read_selection
 from gapsel.pipeline.steps import advance_to
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from gapsel.findings import Certificate
 
-__all__ = ["Result", "advance", "begin", "possible_methods", "reopen", "run", "summarize"]
+__all__ = ["Result", "advance", "begin", "possible_methods", "reopen", "run", "summarize", "write_mass_path"]
 
 
 @dataclass(frozen=True, slots=True)

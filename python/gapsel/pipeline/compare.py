@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,18 +51,13 @@ def possible_methods(settings: Settings) -> tuple[str, ...]:
     return tuple(key for key in METHODS if not lacking.get(key))
 
 
-def compare(
-    run: Run, chosen: NDArray[np.int64], labels: Mapping[str, Labels], of_pool: Interval
-) -> tuple[MethodResult, ...]:
+def compare(run: Run, stick: Yardstick) -> tuple[MethodResult, ...]:
     """Choose k rows by each method of the settings, and measure them and the run's own choice alike, that last."""
-    found = dict(_choices(run, labels))
+    mass = run.model.potentials.mass
     # What the choice itself took: the sweeps of the fit, and the reading of the scores.
     own = sum(run.folder.facts(step)["seconds"] for step in ("fit", "score", "select"))
-    covering = _covering(run)
-    return tuple(
-        _measured(run, name, rows, seconds, chosen, labels, of_pool, covering)
-        for name, (rows, seconds) in {**found, "gapsel": (chosen, own)}.items()
-    )
+    found = [stick.measure(name, rows, mass, seconds) for name, rows, seconds in _choices(run, stick.labels)]
+    return (*found, stick.measure("gapsel", stick.chosen, mass, own))
 
 
 def distance_of(run: Run, rows: Rows, heavy: int = 0) -> Interval:
@@ -69,7 +66,53 @@ def distance_of(run: Run, rows: Rows, heavy: int = 0) -> Interval:
     return distance(run.backend, rows, p.target, p.cost, p.scale, heavy=heavy, seed=run.settings.seed)
 
 
-def _choices(run: Run, labels: Mapping[str, Labels]) -> Iterator[tuple[str, tuple[NDArray[np.int64], float]]]:
+@dataclass(frozen=True)
+class Yardstick:
+    """What choices of k rows are measured by: the run's own ``chosen`` (k,), its labels, and its pool and target."""
+
+    run: Run
+    chosen: NDArray[np.int64]
+    labels: Mapping[str, Labels]
+
+    @cached_property
+    def of_pool(self) -> Interval:
+        """The distance of the pool itself."""
+        return distance_of(self.run, self.run.rows)
+
+    def measure(self, name: str, rows: NDArray[np.int64], mass: float, seconds: float) -> MethodResult:
+        """Measure a choice (k,) that took so many seconds, as it would be mixed in at this mass."""
+        pool, target = self.labels["pool"], self.labels["target"]
+        mixture, alone = self._distances(rows, mass)
+        return MethodResult(
+            name=name,
+            mixture=mixture,
+            alone=alone,
+            overlap=len(np.intersect1d(rows, self.chosen)) / len(rows),
+            precision=float(pool.akin(target)[rows].mean()) if any(target.names) else None,
+            coverage=float(np.isin(self._covering, rows).any(axis=1).mean()),
+            tokens=self.run.pool.tokens_at(rows) or None,
+            seconds=seconds,
+            mix=pool.shares(rows) if pool else {},
+        )
+
+    def _distances(self, rows: NDArray[np.int64], mass: float) -> tuple[Interval, Interval]:
+        """Return the distance of the mixture with these rows, and of the rows alone."""
+        alone = distance_of(self.run, self.run.rows.only(rows))
+        if mass in (0, 1):
+            return (alone if mass else self.of_pool), alone
+        return distance_of(self.run, self.run.rows.mixed(rows, mass), len(rows)), alone
+
+    @cached_property
+    def _covering(self) -> NDArray[np.int64]:
+        """The nearest rows of the pool (t, 10) of each target, or of some of them drawn by their weights."""
+        run, p = self.run, self.run.model.potentials
+        y, b = p.target.y, p.target.b
+        if len(b) > _LOOKED_AT:
+            y = y[np.sort(np.random.default_rng(run.settings.seed).choice(len(b), _LOOKED_AT, replace=False, p=b))]
+        return baselines.nearest_rows(run.pool.shards, y, p.cost, min(_NEIGHBOURS, run.pool.n))
+
+
+def _choices(run: Run, labels: Mapping[str, Labels]) -> Iterator[tuple[str, NDArray[np.int64], float]]:
     """Yield every method's name with its rows (k,) and the seconds that it took."""
     p, settings = run.model.potentials, run.settings
     problem = Problem(
@@ -80,51 +123,9 @@ def _choices(run: Run, labels: Mapping[str, Labels]) -> Iterator[tuple[str, tupl
     for method in (baselines.BY_KEY[key] for key in settings.methods):
         began = time.perf_counter()
         rows = method.choose(problem, run.backend)
-        yield method.name, (rows, time.perf_counter() - began)
+        yield method.name, rows, time.perf_counter() - began
 
 
 def _texts(settings: Settings, side: str) -> Iterator[str]:
     batches = corpus.read(getattr(settings, side), text_field=settings.text_field, id_field=settings.id_field)
     return (text for batch in batches for text in batch.texts)
-
-
-def _measured(  # noqa: PLR0917 - a row of the table
-    run: Run,
-    name: str,
-    rows: NDArray[np.int64],
-    seconds: float,
-    chosen: NDArray[np.int64],
-    labels: Mapping[str, Labels],
-    of_pool: Interval,
-    covering: NDArray[np.int64],
-) -> MethodResult:
-    mixture, alone = _distances(run, rows, of_pool)
-    return MethodResult(
-        name=name,
-        mixture=mixture,
-        alone=alone,
-        overlap=len(np.intersect1d(rows, chosen)) / run.k,
-        precision=float(labels["pool"].akin(labels["target"])[rows].mean()) if any(labels["target"].names) else None,
-        coverage=float(np.isin(covering, rows).any(axis=1).mean()),
-        tokens=run.pool.tokens_at(rows) or None,
-        seconds=seconds,
-        mix=labels["pool"].shares(rows) if labels["pool"] else {},
-    )
-
-
-def _distances(run: Run, rows: NDArray[np.int64], of_pool: Interval) -> tuple[Interval, Interval]:
-    """Return the distance of the mixture with these rows, and of the rows alone."""
-    mass = run.model.potentials.mass
-    alone = distance_of(run, run.rows.only(rows))
-    if mass in (0, 1):
-        return (alone if mass else of_pool), alone
-    return distance_of(run, run.rows.mixed(rows, mass), len(rows)), alone
-
-
-def _covering(run: Run) -> NDArray[np.int64]:
-    """Return the nearest rows of the pool (t, 10) of each target, or of some of them drawn by their weights."""
-    p = run.model.potentials
-    y, b = p.target.y, p.target.b
-    if len(b) > _LOOKED_AT:
-        y = y[np.sort(np.random.default_rng(run.settings.seed).choice(len(b), _LOOKED_AT, replace=False, p=b))]
-    return baselines.nearest_rows(run.pool.shards, y, p.cost, min(_NEIGHBOURS, run.pool.n))

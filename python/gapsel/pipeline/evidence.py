@@ -11,7 +11,7 @@ import numpy as np
 from gapsel import __version__, corpus
 from gapsel.calibration import scores
 from gapsel.findings import Composition, Example, Findings, Histogram, Share, Step
-from gapsel.pipeline.compare import check_compared, compare, distance_of
+from gapsel.pipeline.compare import Yardstick, check_compared, compare
 from gapsel.pipeline.folder import peak_memory
 from gapsel.pipeline.labels import Labels, read_labels
 from gapsel.pipeline.vectors import has_texts
@@ -37,7 +37,7 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
     check_compared(run.settings)
     p, record = run.model.potentials, run.folder.record
     labels = {side: read_labels(run, side) for side in ("pool", "target")}
-    pool_distance = distance_of(run, run.rows)
+    stick = Yardstick(run, chosen.rows, labels)
     values = scores(run.f, run.rows.a, run.model.calibration.mean)
     embedder = run.model.embedder
     steps = record["steps"]
@@ -62,8 +62,8 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
         full_sweeps=p.evidence.full_sweeps,
         fitted_rows=p.evidence.rows,
         sampling_error=p.evidence.sampling_error,
-        pool_distance=pool_distance,
-        methods=compare(run, chosen.rows, labels, pool_distance),
+        pool_distance=stick.of_pool,
+        methods=compare(run, stick),
         certificate=certificate,
         histogram=_histogram(values, chosen.rows),
         cut=float(chosen.scores[-1]),

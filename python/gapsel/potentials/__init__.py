@@ -2,6 +2,7 @@
 
 from gapsel.potentials.ascent import ascend, promised_rise
 from gapsel.potentials.dual import Dual, Point
+from gapsel.potentials.path import mass_path
 from gapsel.potentials.recipe import annealed, solve
 from gapsel.potentials.rows import Rows, gather
 from gapsel.potentials.sizes import shortlist_sizes
@@ -17,6 +18,7 @@ __all__ = [
     "annealed",
     "ascend",
     "gather",
+    "mass_path",
     "promised_rise",
     "shortlist_sizes",
     "solve",

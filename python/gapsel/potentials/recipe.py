@@ -74,11 +74,13 @@ def solve(
     step would exchange no more than half a per cent of the k, and makes that step on a shortlist. ``watch`` is told of
     every sweep.
     """
-    return _Recipe(task, backend, watch, ranking=ranking).run(start)
+    return Recipe(task, backend, watch, ranking=ranking).run(start)
 
 
 @dataclass(slots=True)
-class _Recipe:
+class Recipe:
+    """One task on its way through the stages, with the trace of its sweeps."""
+
     task: Task
     backend: Backend
     watch: Callable[[Stage], None] | None
@@ -89,6 +91,7 @@ class _Recipe:
     began: float = field(default_factory=time.perf_counter)
 
     def run(self, start: NDArray[np.float64] | Start | None) -> Solution:
+        """Go through all stages; see solve."""
         task, rng = self.task, np.random.default_rng(self.task.seed)
         if isinstance(start, Start):
             self.plain_value = start.plain_value
@@ -117,6 +120,10 @@ class _Recipe:
         for size in sizes[1:]:
             g = self._next_sample(drawn.prefix(size), g)
         return g
+
+    def plain(self, rng: np.random.Generator) -> Point:
+        """Return a point near the solution of mass 0, with f of all rows: one sweep of the pool, after a sample."""
+        return self._ranked(self._sampled(rng))
 
     def _ranked(self, reached: NDArray[np.float64] | Ascent) -> Point:
         """Return a point of plain transport with f of all rows, which says who may be chosen."""
@@ -153,9 +160,9 @@ class _Recipe:
         """From plain transport to the mass that is asked for."""
         task, g, f, sizes = self.task, plain.g, plain.f, self._list_sizes()
         if sum(sizes) >= task.rows.n:
-            return self._sharpened("pool", task.rows, g, f, task.tolerance)
+            return self.sharpened("pool", task.rows, g, f, task.tolerance)
         short = task.rows.shortlist(f, *sizes, rng)
-        at = self._sharpened("shortlist", short.rows, g, f[short.index], _LIST_ON_THE_WAY)
+        at = self.sharpened("shortlist", short.rows, g, f[short.index], _LIST_ON_THE_WAY)
         return self._from_list(short, at, rng)
 
     def _from_another_k(self, start: Start, rng: np.random.Generator) -> Ascent:
@@ -166,14 +173,14 @@ class _Recipe:
         """
         task, f, sizes = self.task, start.f, self._list_sizes()
         if sum(sizes) >= task.rows.n:
-            return self._sharpened("pool", task.rows, start.g, f, task.tolerance, tilt=0.0)
+            return self.sharpened("pool", task.rows, start.g, f, task.tolerance, tilt=0.0)
         short = task.rows.shortlist(f, *sizes, rng)
         there = replace(short.rows, capacity=short.rows.capacity * (task.k / start.k))
         dual = self._dual(there, task.mass, task.eps)
         own = dual.at(start.g, rough=dual.bears_rounding)
         self._note("shortlist", dual, own)
         tilt = dual.tilted(own.sweep.q, task.target.b).tilt
-        at = self._sharpened("shortlist", short.rows, start.g, f[short.index], task.tolerance, tilt=tilt)
+        at = self.sharpened("shortlist", short.rows, start.g, f[short.index], task.tolerance, tilt=tilt)
         return self._from_list(short, at, rng)
 
     def _list_sizes(self) -> tuple[int, int]:
@@ -217,7 +224,13 @@ class _Recipe:
             "shortlist", dual, start, tolerance, _SAMPLE_SWEEPS, rough="always", secants=False, want_f=True
         )
 
-    def _sharpened(
+    def ascended(self, stage: str, rows: Rows, g: NDArray[np.float64], tolerance: float) -> Ascent:
+        """Solve plain transport on these rows from a g (m,)."""
+        return self._ascend(
+            stage, self._dual(rows, 0.0, self.task.eps), g, tolerance, _SAMPLE_SWEEPS, rough="always", want_f=True
+        )
+
+    def sharpened(
         self,
         stage: str,
         rows: Rows,
@@ -354,4 +367,4 @@ def annealed(
 ) -> Ascent:
     """Solve plain transport on these rows alone, from g = 0 while eps falls to its value."""
     task = Task(rows, target, cost, scale, eps, 0.0, tolerance, max_sweeps=_SAMPLE_SWEEPS)
-    return _Recipe(task, backend, None).annealed(rows, tolerance, whole=True)
+    return Recipe(task, backend, None).annealed(rows, tolerance, whole=True)

@@ -1,0 +1,107 @@
+"""How the choice moves with the mass: near what a solution at each mass chooses, for much less of the pool."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import gapsel
+from gapsel.backends.cpu import CpuBackend
+from gapsel.cli import main
+from gapsel.cost import measure_scale
+from gapsel.errors import UsageError
+from gapsel.pipeline.masses import MASSES
+from gapsel.potentials import Rows, Task, mass_path, solve
+from gapsel.records import Cost, Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from gapsel.records import Stage
+
+N, M, D, K = 20_000, 60, 16, 200
+
+
+def topics(rng: np.random.Generator, rows: int, shares: list[float], centres: NDArray[np.float32]) -> NDArray[Any]:
+    x = centres[rng.choice(len(shares), size=rows, p=shares)] + 0.6 * rng.standard_normal((rows, D))
+    return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), np.float32)
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    """A pool of many topics, a target of two of them, one rare in the pool."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((6, D)).astype(np.float32)
+    x = topics(rng, N, [0.3, 0.02, 0.17, 0.17, 0.17, 0.17], centres)
+    target = Target(topics(rng, M, [0.6, 0.4, 0, 0, 0, 0], centres), np.full(M, 1 / M))
+    rows = Rows.whole([x], K)
+    scale = measure_scale(rows.sample(2048, rng).shards[0], target, Cost())
+    return Task(rows, target, Cost(), scale, scale.eps(0.5), 0.5)
+
+
+@pytest.fixture(scope="module")
+def found(task: Task) -> tuple[list[NDArray[np.int64]], list[Stage]]:
+    stages: list[Stage] = []
+    tasks = [replace(task, mass=mass) for mass in (0.0, 0.25, 0.5, 1.0)]
+    return list(mass_path(tasks, CpuBackend(2), stages.append)), stages
+
+
+def test_each_choice_is_near_that_of_a_solution_at_its_mass(
+    task: Task, found: tuple[list[NDArray[np.int64]], list[Stage]]
+) -> None:
+    backend = CpuBackend(2)
+    for mass, chosen in zip((0.0, 0.25, 0.5, 1.0), found[0], strict=True):
+        assert len(set(chosen.tolist())) == K
+        solved = backend.topk(solve(replace(task, mass=mass), backend).f, K)
+        assert np.isin(chosen, solved).mean() > 0.93, mass
+
+
+def test_the_whole_pool_is_read_once(found: tuple[list[NDArray[np.int64]], list[Stage]]) -> None:
+    assert [stage.name for stage in found[1]].count("pool") == 1
+    assert max(stage.rows for stage in found[1] if stage.name == "shortlist") < N / 2
+
+
+def test_a_small_pool_is_its_own_shortlist(task: Task) -> None:
+    small = replace(task, rows=Rows.whole([task.rows.shards[0][:300]], 20))
+    backend = CpuBackend(2)
+    (chosen,) = mass_path([small], backend)
+    assert np.isin(chosen, backend.topk(solve(small, backend).f, 20)).mean() > 0.93
+
+
+def test_selector_gives_rows_for_any_masses(task: Task) -> None:
+    selector = gapsel.Selector(k=K, mass=0.5).fit(task.target.y, task.rows.shards[0])
+    path = selector.mass_path([1, 0.5])
+    assert list(path) == [0.5, 1]
+    assert np.isin(path[0.5], selector.select().rows).mean() > 0.93
+    with pytest.raises(UsageError, match=r"mass is 1.5"):
+        selector.mass_path([1.5])
+
+
+def test_the_command_tells_and_keeps_it(task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "pool.npy", task.rows.shards[0][:2000])
+    np.save(tmp_path / "target.npy", task.target.y)
+    given = [f"--pool-vectors={tmp_path}/pool.npy", f"--target-vectors={tmp_path}/target.npy", "-k", "40"]
+    out = ["-o", str(tmp_path / "run"), "--quiet"]
+    assert main(["run", *given, *out]) == 0
+    capsys.readouterr()
+    assert main(["select", *out, "--mass-path"]) == 0
+    said = capsys.readouterr().out
+    kept = json.loads((tmp_path / "run" / "mass_path.json").read_text())
+    assert [one["mass"] for one in kept["path"]] == list(MASSES)
+    by_mass = {one["mass"]: one for one in kept["path"]}
+    assert by_mass[0.5]["overlap"] > 0.9
+    # At mass 0 the mixture is the pool itself, at 1 it is the chosen, who then lie nearest to the target.
+    assert by_mass[0.0]["mixture"] == kept["pool_distance"]
+    assert by_mass[1.0]["mixture"] == by_mass[1.0]["alone"]
+    assert by_mass[1.0]["alone"]["upper"] < by_mass[0.0]["alone"]["lower"]
+    assert said.count("..") == 2 * len(MASSES) + 1
+    assert main(["select", *out, "--mass-path", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mass_path"] == kept | {
+        "path": [one | {"seconds": pytest.approx(one["seconds"], abs=60)} for one in kept["path"]]
+    }
