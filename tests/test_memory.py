@@ -36,7 +36,7 @@ def watch():
         peak[0] = max(peak[0], held())
 watcher = threading.Thread(target=watch, daemon=True)
 watcher.start()
-gapsel.run("out", pool_vectors="pool.npy", target_vectors="target.npy", k="1%", mass=0.5, memory="400MB", threads=2)
+gapsel.run("out", pool_vectors="pool.npy", target_vectors="target.npy", k="1%", mass=0.5, memory="600MB", threads=2)
 done.set()
 watcher.join()
 print(peak[0])
@@ -59,14 +59,14 @@ def test_a_run_holds_no_more_than_is_said(tmp_path: Path) -> None:
     np.save("pool.npy", rng.standard_normal((n, d)).astype(np.float16))
     np.save("target.npy", rng.standard_normal((m, d)).astype(np.float32) + 1)
     said = subprocess.run([sys.executable, "-c", WATCHED], cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert memory.needed(n, m, d) / 4 < int(said.stdout) < memory.needed(n, m, d)
+    assert memory.needed(n, m, d) / 5 < int(said.stdout) < memory.needed(n, m, d)
     assert len(Path("out/selected.jsonl").read_text(encoding="utf-8").splitlines()) == n // 100
 
 
 def test_what_is_too_little_is_refused_with_what_would_do(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = command(["run", *flags(GOOD), "--memory=100MB", "-o", "out"], capsys)
     assert code == ENVIRONMENT
-    assert_says(said, ("60 documents", "6 targets", "--memory allows 100 MB", "--memory 0.3GB"))
+    assert_says(said, ("60 documents", "6 targets", "--memory allows 100 MB", "--memory 0.5GB"))
     assert snapshot("out") is None, "nothing was begun"
     assert command(["run", *flags(GOOD), "--memory=plenty", "-o", "out"], capsys)[0] == 2
 

@@ -22,8 +22,9 @@ _PER_ROW = 48
 _GRAMS = 6
 # Targets and what is kept of each while a block of rows is read.
 _PER_TARGET = 16
-# What buffers take together at the least: below it they would be too small to be of use.
-_BUFFERS = 64 * MEGABYTE
+# What buffers take together, the largest of them the round-robin baseline's lists and tiles: below it they would be too
+# small to be of use.
+_BUFFERS = 256 * MEGABYTE
 
 
 @dataclass(slots=True)

@@ -28,11 +28,9 @@ T = TypeVar("T")
 BLOCK = 4 << 20
 # Seconds before each further try.
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
-# What stores call that by which a file can be told from what it was.
-_TAGS = (
-    "ETag", "etag", "md5Hash", "crc32c", "Content-MD5", "Digest", "content_settings", "LastModified", "Last-Modified",
-    "last_modified", "mtime", "updated", "created",
-)  # fmt: skip
+# What stores call that by which contents can be told apart; and, where they say none of these, the time of the change.
+_TAGS = ("ETag", "etag", "md5Hash", "crc32c", "Content-MD5", "Digest")
+_TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "updated", "created")
 # Answers of an HTTP server that another try may change.
 _PASSING = (408, 425, 429)
 _MISSING = (404, 410)
@@ -73,7 +71,7 @@ def tag(url: str) -> str:
     """Return a hash (32 hex digits) that changes with a file: of what the store says of it, or else of its contents."""
     system, path = _system(url)
     about = _patiently(url, lambda: system.info(path))
-    known = {name: str(about[name]) for name in _TAGS if about.get(name)}
+    known = _said(about, _TAGS) or _said(about, _TIMES)
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps([known, about.get("size")], sort_keys=True).encode())
     if not known:
@@ -81,6 +79,10 @@ def tag(url: str) -> str:
             while chunk := stream.read(BLOCK):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _said(about: dict[str, Any], names: tuple[str, ...]) -> dict[str, str]:
+    return {name: str(about[name]) for name in names if about.get(name)}
 
 
 def opened(url: str, block: int = BLOCK) -> io.BufferedReader:
