@@ -33,9 +33,10 @@ const STRIP: usize = 1 << 21;
 const GROUP_ROWS: usize = 512;
 
 /// A pool is cut into at most so many spans of at least so many rows: less is not worth a journey to another machine.
-/// Where each span has a Gram of its own, which is large and is added up, they are fewer and longer.
-const SPANS: (usize, usize) = (256, 4096);
-const GRAM_SPANS: (usize, usize) = (64, 8192);
+/// Where each span has a Gram of its own, which is large and is added up, so many of them are one.
+const SPANS: usize = 256;
+const SPAN_ROWS: usize = 4096;
+const GRAM_SPANS: usize = 4;
 
 /// The Gram is taken from about this many rows a column: more cost more than what they do for a step; but more are
 /// taken as long as it costs about a quarter of the product, 2 n d m, and the exponentials, which cost as much as 32
@@ -127,10 +128,9 @@ pub struct Sweep {
 #[must_use]
 pub fn span_rows(columns: usize, n: usize, gram: bool, isa: Isa, rough: bool) -> usize {
     let block_rows = block_rows(columns, isa.kernel(rough));
-    let (most, least) = if gram { GRAM_SPANS } else { SPANS };
-    n.div_ceil(most)
-        .max(least)
-        .next_multiple_of(block_rows * group_blocks(block_rows))
+    let whole_groups = block_rows * group_blocks(block_rows);
+    let rows = n.div_ceil(SPANS).max(SPAN_ROWS);
+    rows.next_multiple_of(whole_groups) * if gram { GRAM_SPANS } else { 1 }
 }
 
 /// Blocks whose Gram is summed in float32.

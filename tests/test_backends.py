@@ -455,7 +455,7 @@ def test_shards_change_no_bit(cuts: list[int], isa: str, dtype: type[np.floating
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("gram", "rough"), [(True, False), (True, True), (False, False)])
 def test_spans_swept_one_by_one_add_up_to_the_whole(isa: str, gram: bool, rough: bool) -> None:  # noqa: FBT001
-    p, backend = problem(20_000 if gram else 10_000, 60, 23), CpuBackend(2, isa)
+    p, backend = problem(37_000 if gram else 10_000, 60, 23), CpuBackend(2, isa)
     whole = p.sweep(backend, k=5000, gram=gram, rough=rough)
     rows = backend.span_rows(p.target, len(p.x), gram=gram, rough=rough)
     assert 2 * rows < len(p.x) < 3 * rows

@@ -54,7 +54,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "fit_rows": ([1, 2_000_000, np.int64(7)], [0, -1, 2.5, True, "3"]),
     "max_sweeps": ([1, 60, np.int64(7)], [0, -1, 2.5, True, "3"]),
     "seed": ([0, 2**40, np.int32(3)], [-1, 0.5, None, "0"]),
-    "backend": (["auto", "cpu", "reference"], ["tpu", None]),
+    "backend": (["auto", "cpu", "ray", "reference"], ["tpu", None]),
+    "ray": ([True, False], [1, "yes", None]),
     "threads": ([0, 1, 1024], [-1, 1025, 1.5, True]),
     "memory": (["2GB", None, "1.5 GiB", "800M", "2g"], ["", "lots", "-1GB", "0", "2XB", 5, True]),
 }
@@ -173,7 +174,7 @@ def test_eps_falls_with_the_mass_unless_it_is_given() -> None:
 
 
 def test_what_cannot_change_a_result_signs_nothing() -> None:
-    assert not {"threads", "device"} & Settings().of("run", *STEPS).keys()
+    assert not {"threads", "device", "ray"} & Settings().of("run", *STEPS).keys()
 
 
 def test_cost_kinds_are_those_of_the_type() -> None:

@@ -53,6 +53,9 @@ def sweep(
     """
 
 def span_rows(columns: int, n: int, *, gram: bool = False, rough: bool = False, isa: str | None = None) -> int:
-    """Return the rows of a span in a sweep of n rows against so many targets of positive weight."""
+    """Return the rows of a span in a sweep of n rows against so many targets of positive weight.
+
+    With a Gram it is a multiple of what it is without.
+    """
 
 def topk(values: NDArray[np.float32], k: int) -> NDArray[np.int64]: ...

@@ -26,7 +26,7 @@ _PATHS = ("pool", "target", "pool_vectors", "target_vectors")
 _WEIGHTS = ("pool_weights", "target_weights")
 _WORDS = {bool: "true or false", int: "a whole number", str: "text"}
 # What cannot change a result: a run may be taken up again with another value of it.
-WITHOUT_EFFECT = ("threads", "device", "memory")
+WITHOUT_EFFECT = ("threads", "device", "memory", "ray")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 # More would be a slip of the hand that takes the machine down with it.
 _MOST_THREADS = 1024
@@ -91,8 +91,13 @@ class Settings:
     )
     max_sweeps: int = _field(60, "sweeps of the whole pool after which the solver gives up", _FIT)
     seed: int = _field(0, "seed of all sampling", _FIT)
-    backend: Literal["auto", "cpu", "gpu", "reference"] = _field(
+    backend: Literal["auto", "cpu", "gpu", "ray", "reference"] = _field(
         "auto", "what sweeps the pool", (*_FIT, "score", "select")
+    )
+    ray: bool = _field(
+        False,  # noqa: FBT003 - a field's default
+        "work on the Ray cluster at RAY_ADDRESS, or on a Ray started on this machine; the results are the same",
+        ("run", *STEPS),
     )
     threads: int = _field(0, "processor threads; 0: all that the process may use", ("run", *STEPS))
 
@@ -113,6 +118,8 @@ class Settings:
         _check(self.max_sweeps > 0, "max_sweeps", self.max_sweeps, "1 or more")
         _check(self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more")
         _check(0 <= self.threads <= _MOST_THREADS, "threads", self.threads, f"0 to {_MOST_THREADS}")
+        sweeps = self.backend in {"auto", "cpu", "ray"} or not self.ray
+        _check(sweeps, "backend", self.backend, "auto, cpu or ray: a cluster sweeps on its processors")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         for method in self.methods:
             _check(method in METHODS, "methods", method, f"names among {', '.join(METHODS)}")
@@ -124,6 +131,16 @@ class Settings:
     def relative_eps(self) -> float:
         """The eps in use: one step ranks more steadily when it is large, a whole mass is shared out by a small one."""
         return 0.5 * 0.2 ** max(0.0, 2.0 * self.mass - 1.0) if self.eps is None else self.eps
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether the work goes to a Ray cluster."""
+        return self.ray or self.backend == "ray"
+
+    @property
+    def machine(self) -> str:
+        """The name of the backend in use."""
+        return "ray" if self.on_cluster else self.backend
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
@@ -164,6 +181,7 @@ class Settings:
         """Return the settings that one of the doors takes, but for those that cannot change a result."""
         values = self.to_json()
         wanted = [field.name for field in dataclasses.fields(self) if set(doors) & set(field.metadata["doors"])]
+        values["backend"] = "cpu" if self.backend == "ray" else self.backend  # The same bits.
         return {name: values[name] for name in wanted if name not in WITHOUT_EFFECT}
 
 

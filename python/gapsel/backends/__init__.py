@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gapsel.records import Box, Cost, Sweep, Target
 
-NAMES = ("auto", "cpu", "gpu", "reference")
+NAMES = ("auto", "cpu", "gpu", "ray", "reference")
 
 
 class Backend(Protocol):
@@ -75,7 +75,7 @@ def choose(name: str = "auto", threads: int = 0) -> Backend:
     """Return the backend of that name; ``threads`` 0 means all the cores the process may use.
 
     "auto" is the GPU where there is one that agrees with the reference, else the CPU. Raises MissingDependencyError
-    or DeviceError where a GPU is asked for and cannot be had.
+    or DeviceError where a GPU is asked for and cannot be had, ResourceError where a cluster cannot be reached.
     """
     if name == "gpu":
         from gapsel.backends.gpu import GpuBackend
@@ -87,6 +87,10 @@ def choose(name: str = "auto", threads: int = 0) -> Backend:
         from gapsel.backends.cpu import CpuBackend
 
         return CpuBackend(threads)
+    if name == "ray":
+        from gapsel.backends.ray import RayBackend
+
+        return RayBackend(threads)
     if name == "reference":
         from gapsel.backends.reference import ReferenceBackend
 

@@ -45,12 +45,17 @@ class CpuBackend:
     @property
     def identity(self) -> str:
         """The instruction set."""
-        return f"{self.name} {self.isa or _native.isas()[0]}"
+        return f"{self.name} {self.instructions}"
+
+    @property
+    def instructions(self) -> str:
+        """The instruction set in use."""
+        return self.isa or _native.isas()[0]
 
     @property
     def multiplies_bfloat16(self) -> bool:
         """Whether a rough sweep differs from an exact one here."""
-        return (self.isa or _native.isas()[0]) in _native.isas(rough=True)
+        return self.instructions in _native.isas(rough=True)
 
     def sweep(
         self,

@@ -57,7 +57,7 @@ class Run:
     @cached_property
     def backend(self) -> Backend:
         """What sweeps the pool, and keeps what long sweeps answer until the step is done."""
-        machine = backends.choose(self.settings.backend, self.settings.threads)
+        machine = backends.choose(self.settings.machine, self.settings.threads)
         return journal.Journal(machine, self.path / journal.FOLDER, lambda: (self.pool.shards, self.pool_content))
 
     @cached_property

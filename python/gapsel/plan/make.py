@@ -158,7 +158,7 @@ class _Planner:
         s, d, watch, threads = self.settings, problem.d, self.watch, self._threads
         x, cost = pool.some(d), Cost(s.cost, s.normalize)
         y = calibrate.spread(target.some(d), min(problem.m, _TARGETS), 3)
-        backend = backends.choose(s.backend, s.threads)
+        backend = backends.choose("cpu" if s.on_cluster else s.backend, s.threads)
         rates: dict[Kind, float] = calibrate.sweeping(backend, x, y, cost, watch, threads)
         rates |= {
             "solve": calibrate.solving(problem.m, watch, threads),

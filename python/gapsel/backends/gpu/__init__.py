@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapsel import _native
-from gapsel.backends.gpu import checks
+from gapsel.backends import checks
 from gapsel.backends.gpu.job import Job
 from gapsel.backends.gpu.kept import Kept
 from gapsel.backends.gpu.operands import Form

@@ -10,7 +10,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gapsel.backends.gpu.checks import refuse_row
+from gapsel.backends.checks import refuse_row
 from gapsel.backends.gpu.operands import BadRow, Preparation
 from gapsel.backends.gpu.share import least_bytes
 from gapsel.backends.gpu.target import place

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel.backends.checks import refuse_row
 from gapsel.backends.gpu import fused
-from gapsel.backends.gpu.checks import refuse_row
 from gapsel.backends.gpu.gram import Gram, matrix_bytes, thinning
 from gapsel.backends.gpu.operands import Piece, empty_piece
 from gapsel.backends.gpu.strip import SEGMENT_ROWS, Stats, Strip, chunk_bytes, chunk_rows

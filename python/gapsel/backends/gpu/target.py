@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapsel.backends.gpu.checks import refuse_range, refuse_row
+from gapsel.backends.checks import refuse_range, refuse_row
 from gapsel.backends.gpu.operands import BadRow, Packing
 
 if TYPE_CHECKING:

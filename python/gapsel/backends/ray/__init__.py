@@ -1,0 +1,151 @@
+"""A cluster: the two verbs on many machines, by Ray, with the bits of one.
+
+The pool is swept span by span (`backends.parts`) by workers, one on each machine, and what they give is added up here
+in the order of the rows; so neither their number nor who swept what changes a bit. What crosses the network for a sweep
+is g and the target to the workers, and for each span an m-vector back, a Gram and a list of the lowest f if asked for,
+and four bytes for each row of an output. Vectors in files are read where they lie by every machine that sees the files;
+others are handed out once, through Ray's object store.
+
+    cluster.py  joining a cluster, or starting one here     crew.py, work.py    the workers, and what they are at
+    rows.py     how rows of the pool travel                 spans.py            what a worker does with a span
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapsel.backends import checks
+from gapsel.backends.cpu import CpuBackend
+from gapsel.backends.parts import Part, added, swept
+from gapsel.backends.ray import cluster
+from gapsel.backends.ray.crew import Crew
+from gapsel.backends.ray.rows import Pool, UnseenError
+from gapsel.backends.ray.spans import Job, Span, Sweeper
+from gapsel.backends.shards import readable
+from gapsel.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from gapsel.records import Box, Cost, Sweep, Target
+
+# Fewer rows are swept here: they are not worth the way.
+FEW_ROWS = 16384
+_OUTPUTS = {"f": np.float32, "hard": np.float32, "nearest": np.int32}
+
+
+class RayBackend:
+    """The two verbs on a cluster: the one at RAY_ADDRESS, or a Ray started on this machine for as long as it is needed.
+
+    ``threads`` are those of each worker, 0 for all processors of its machine. Samples and shortlists are swept by this
+    process. All machines multiply as this one does, by its instruction set; one that cannot is left out, with a
+    warning. Raises ResourceError where the cluster cannot be reached, MissingDependencyError without Ray.
+    """
+
+    name = "ray"
+    resolution = CpuBackend.resolution
+
+    def __init__(self, threads: int = 0) -> None:
+        """Join the cluster, or start one; its workers start with the first sweep of a pool."""
+        self._here = CpuBackend(threads)
+        cluster.join()
+        self._crew: Crew[Span, Swept] = Crew(partial(Sweeper, self._here.instructions), threads)
+        self._pool: Pool | None = None
+
+    @property
+    def identity(self) -> str:
+        """That of one machine: the bits are the same."""
+        return self._here.identity
+
+    def sweep(
+        self,
+        shards: Sequence[NDArray[np.floating]],
+        target: Target,
+        g: NDArray[np.float64],
+        box: Box,
+        *,
+        eps: float,
+        cost: Cost,
+        gram: bool = False,
+        k: int = 0,
+        rough: bool = False,
+        f: NDArray[np.float32] | None = None,
+        hard: NDArray[np.float32] | None = None,
+        nearest: NDArray[np.int32] | None = None,
+    ) -> Sweep:
+        """Read the pool once; see Backend.sweep. Raises ResourceError where workers die again and again."""
+        if sum(len(shard) for shard in shards) < FEW_ROWS:
+            return self._here.sweep(
+                shards, target, g, box,
+                eps=eps, cost=cost, gram=gram, k=k, rough=rough, f=f, hard=hard, nearest=nearest,
+            )  # fmt: skip
+        pool, outputs = self._known(shards, target), {"f": f, "hard": hard, "nearest": nearest}
+        checks.check_settings(cost, eps, box.eta, k, pool.n)
+        checks.check_target(target, g)
+        checks.check_box(box, pool.n)
+        checks.check_outputs({name: (out, _OUTPUTS[name]) for name, out in outputs.items()}, pool.n)
+        wanted = tuple(name for name, out in outputs.items() if out is not None)
+        job = Job(target, g, box.eta, eps, cost, pool.n, gram, k, rough, wanted)
+        spans = _cut(pool.n, self._here.span_rows(target, pool.n, gram=gram, rough=rough))
+        return swept(added(self._parts(pool, job, box, spans, outputs), k))
+
+    def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        """Return the rows of the k lowest values, in order of (value, row)."""
+        return self._here.topk(values, k)
+
+    def _known(self, shards: Sequence[NDArray[np.floating]], target: Target) -> Pool:
+        """Return the pool, the one before if it is still that."""
+        if self._pool is None or not self._pool.is_still(shards):
+            arrays = [readable(shard, index) for index, shard in enumerate(shards)]
+            _check_widths(arrays, target.y.shape[1])
+            self._pool = Pool(arrays, self._here.span_rows(target, sum(map(len, arrays))))
+        return self._pool
+
+    def _parts(
+        self, pool: Pool, job: Job, box: Box, spans: Sequence[range], outputs: Mapping[str, NDArray[np.generic] | None]
+    ) -> Iterator[Part]:
+        """Yield what the spans give, in their order, and write their share of the outputs."""
+        told = cluster.Shared(job)
+
+        def item(rows: range) -> Callable[[], Span]:
+            at = slice(rows.start, rows.stop)
+            lo, hi = (bound if np.ndim(bound) == 0 else np.asarray(bound)[at] for bound in (box.lo, box.hi))
+            return lambda: Span(told.reference(), rows.start, pool.message(rows), lo, hi)
+
+        def again(error: Exception) -> bool:
+            if isinstance(error, UnseenError):
+                pool.hand_out()
+                return True
+            if cluster.is_loss(error):
+                pool.forget()
+                told.forget()
+                return True
+            return False
+
+        for rows, (part, found) in zip(spans, self._crew.map(map(item, spans), again), strict=True):
+            for name, values in zip(job.wanted, found, strict=True):
+                out = outputs[name]
+                if out is not None:
+                    out[rows.start : rows.stop] = values
+            yield part
+
+
+Swept = tuple[Part, tuple["NDArray[np.generic]", ...]]
+
+
+def _cut(n: int, rows: int) -> list[range]:
+    return [range(first, min(first + rows, n)) for first in range(0, n, rows)]
+
+
+def _check_widths(shards: Sequence[NDArray[np.floating]], d: int) -> None:
+    for index, shard in enumerate(shards):
+        if shard.shape[1:] != (d,):
+            msg = (
+                f"shard {index} has {shard.shape[-1]} dimensions, the target has {d}: both must come from one embedder"
+            )
+            raise DataError(msg)

@@ -1,0 +1,259 @@
+"""A real cluster of several nodes on this machine: the bits of one machine, whoever dies and whatever is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from gapsel.backends.cpu import CpuBackend
+from gapsel.backends.ray import RayBackend
+from gapsel.backends.ray.crew import Worker
+from gapsel.backends.ray.rows import MappedRows, UnseenError
+from gapsel.errors import DataError, UsageError
+from gapsel.records import Box, Cost, Target
+from ray_cluster import needs_ray, two_machines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+pytestmark = needs_ray
+N, M, D = 50_000, 90, 40
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    with two_machines() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def cluster(nodes: object) -> RayBackend:
+    assert nodes
+    return RayBackend()
+
+
+@dataclass
+class Problem:
+    """A pool with rows in a box of their own, at some g."""
+
+    x: NDArray[Any]
+    target: Target
+    g: NDArray[np.float64]
+    box: Box
+
+    @classmethod
+    def of(cls, n: int = N, d: int = D, seed: int = 0) -> Problem:
+        rng = np.random.default_rng(seed)
+        target = Target(rng.standard_normal((M, d), np.float32), np.full(M, 1 / M))
+        lo = rng.random(n) / n
+        x = rng.standard_normal((n, d), np.float32).astype(np.float16)
+        return cls(x, target, 0.1 * rng.standard_normal(M), Box(lo, lo + 3 / n, 0.1))
+
+    def bits(self, backend: CpuBackend | RayBackend, shards: Sequence[NDArray[Any]], **options: Any) -> list[bytes]:  # noqa: ANN401
+        """Everything that a sweep gives, as bytes."""
+        n = sum(map(len, shards))
+        f, hard, nearest = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.int32)
+        swept = backend.sweep(
+            shards, self.target, self.g, self.box, eps=0.05, cost=Cost(), f=f, hard=hard, nearest=nearest, **options
+        )
+        arrays = [f, hard, nearest, swept.q, swept.gram, swept.gram_q, *(swept.top or ())]
+        totals = np.array([swept.value, swept.hard, swept.entropy])
+        return [array.tobytes() for array in (*arrays, totals) if array is not None]
+
+
+def mapped(x: NDArray[Any], path: Path) -> NDArray[Any]:
+    np.save(path, x)
+    array: NDArray[Any] = np.load(path, mmap_mode="r")
+    return array
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"gram": True, "k": 30_000},
+    {"rough": True, "gram": True},
+    {"rough": True, "k": 9},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_the_bits_are_those_of_one_machine(cluster: RayBackend, tmp_path: Path, options: dict[str, Any]) -> None:
+    """Files cut into shards in several ways, arrays in memory, and both; one of another type."""
+    p = Problem.of()
+    expected = p.bits(CpuBackend(2), [p.x], **options)
+    whole = mapped(p.x, tmp_path / "x.npy")
+    single = p.x[20_000:20_007].astype(np.float32)
+    for shards in (
+        [whole],
+        np.split(whole, [1, 4097, 4097, 33_333]),
+        [p.x[:20_000], single, whole[20_007:]],
+    ):
+        assert p.bits(cluster, shards, **options) == expected
+
+
+def test_few_rows_are_swept_here(cluster: RayBackend) -> None:
+    p = Problem.of(3000)
+    assert p.bits(cluster, [p.x], gram=True, k=5) == p.bits(CpuBackend(), [p.x], gram=True, k=5)
+
+
+def test_other_numbers_in_the_same_arrays_are_seen(cluster: RayBackend) -> None:
+    p = Problem.of()
+    p.bits(cluster, [p.x])
+    p.x[::2] = -p.x[::2]
+    assert p.bits(cluster, [p.x]) == p.bits(CpuBackend(), [p.x])
+
+
+def test_numbers_are_handed_out_where_a_machine_does_not_see_the_file(
+    cluster: RayBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p = Problem.of()
+    x = mapped(p.x, tmp_path / "x.npy")
+    there = MappedRows.of(x[5:])
+    assert there is not None
+    assert np.array_equal(there.open(), p.x[5:])
+    os.utime(tmp_path / "x.npy", (0, 0))
+    with pytest.raises(UnseenError):
+        there.open()
+    monkeypatch.setattr(MappedRows, "of", lambda _rows: there)
+    assert p.bits(cluster, [x]) == p.bits(CpuBackend(), [p.x])
+
+
+def gone(reference: object) -> bool:
+    import ray
+
+    try:
+        ray.get(reference, timeout=20)
+    except ray.exceptions.RayError:
+        return True
+    return False
+
+
+def test_lost_objects_are_put_there_again(cluster: RayBackend) -> None:
+    """An object is lost with the process that owns it."""
+    import ray
+
+    p = Problem.of()
+    p.x.flags.writeable = False
+    expected = p.bits(CpuBackend(), [p.x])
+    assert p.bits(cluster, [p.x]) == expected
+    pool = cluster._pool
+    assert pool is not None
+    owner = ray.remote(num_cpus=0)(Worker).remote(lambda _threads: lambda value: [ray.put(value)], 1)
+    for piece in pool._pieces.values():
+        piece._reference = ray.get(owner.do.remote(piece._value))
+    lost = piece.reference()
+    ray.kill(owner)
+    while not gone(lost[0]):
+        time.sleep(0.1)
+    assert p.bits(cluster, [p.x]) == expected
+    assert lost not in [piece.reference() for piece in pool._pieces.values()]
+
+
+def test_the_first_bad_row_is_named_as_on_one_machine(cluster: RayBackend) -> None:
+    p = Problem.of()
+    p.x[[44_000, 31_234], 7] = np.nan
+    for backend in (CpuBackend(), cluster):
+        with pytest.raises(DataError, match="pool row 31234 holds NaN at dimension 7"):
+            p.bits(backend, [p.x])
+
+
+def test_what_does_not_fit_is_refused_here(cluster: RayBackend) -> None:
+    p = Problem.of()
+    with pytest.raises(UsageError, match="k is 50001 but there are only 50000 rows"):
+        p.bits(cluster, [p.x], k=N + 1)
+    p.target = Target(np.ascontiguousarray(p.target.y[:, 1:]), p.target.b)
+    with pytest.raises(DataError, match="has 40 dimensions, the target has 39"):
+        p.bits(cluster, [p.x])
+
+
+def during(sweep: Callable[[], list[bytes]], seconds: float, act: Callable[[], None]) -> list[bytes]:
+    """Do something to the cluster while it sweeps."""
+    timer = threading.Timer(seconds, act)
+    timer.start()
+    try:
+        return sweep()
+    finally:
+        timer.join()
+
+
+def processes(cluster: RayBackend) -> list[int]:
+    return [member.process for member in cluster._crew._members if member.joined]
+
+
+@pytest.fixture(scope="module")
+def long() -> Problem:
+    """A sweep of about two seconds."""
+    return Problem.of(400_000, 300, seed=1)
+
+
+@pytest.fixture(scope="module")
+def long_bits(long: Problem) -> list[bytes]:
+    return long.bits(CpuBackend(), [long.x], gram=True, k=100)
+
+
+def test_a_worker_is_killed(cluster: RayBackend, long: Problem, long_bits: list[bytes], tmp_path: Path) -> None:
+    x = mapped(long.x, tmp_path / "x.npy")
+    p = Problem.of()
+    p.bits(cluster, [p.x])
+    victim = processes(cluster)[0]
+    found = during(lambda: long.bits(cluster, [x], gram=True, k=100), 0.3, lambda: os.kill(victim, signal.SIGKILL))
+    assert found == long_bits
+    assert victim not in processes(cluster)
+
+
+def test_a_worker_that_hangs_holds_nobody_up(
+    cluster: RayBackend, long: Problem, long_bits: list[bytes], tmp_path: Path
+) -> None:
+    x = mapped(long.x, tmp_path / "x.npy")
+    p = Problem.of()
+    while len(processes(cluster)) < 2:
+        p.bits(cluster, [p.x])
+    victim = processes(cluster)[1]
+    try:
+        found = during(lambda: long.bits(cluster, [x], gram=True, k=100), 0.2, lambda: os.kill(victim, signal.SIGSTOP))
+    finally:
+        os.kill(victim, signal.SIGCONT)
+    assert found == long_bits
+
+
+def test_a_machine_is_lost_and_another_one_joins(
+    nodes: Any,  # noqa: ANN401 - Ray's own
+    cluster: RayBackend,
+    long: Problem,
+    long_bits: list[bytes],
+    tmp_path: Path,
+) -> None:
+    x = mapped(long.x, tmp_path / "x.npy")
+    lost = next(iter(nodes.worker_nodes))
+    found = during(
+        lambda: long.bits(cluster, [x], gram=True, k=100), 0.2, lambda: nodes.remove_node(lost, allow_graceful=False)
+    )
+    assert found == long_bits
+
+
+def test_a_cluster_that_cannot_be_reached(tmp_path: Path) -> None:
+    for side, rows in (("pool", 60), ("target", 7)):
+        np.save(tmp_path / f"{side}.npy", np.random.default_rng(rows).standard_normal((rows, 5), np.float32))
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("gapsel"), "run", "--ray", "-k", "5", "-o", tmp_path / "out",
+        "--pool-vectors", tmp_path / "pool.npy", "--target-vectors", tmp_path / "target.npy",
+    ]  # fmt: skip
+    began = time.monotonic()
+    done = subprocess.run(
+        command, env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 5
+    assert "the Ray cluster at RAY_ADDRESS=127.0.0.1:1 cannot be reached (" in done.stderr
+    assert "ray start --head" in done.stderr
+    assert time.monotonic() - began < 30
