@@ -319,6 +319,11 @@ def test_folders_of_vectors_that_lie_here(capsys: pytest.CaptureFixture[str]) ->
         found = gapsel.run(f"out-{len(paths)}", pool_vectors=paths, target_vectors="target.npy", **TINY)
         np.testing.assert_array_equal(found.rows, plain.rows)
         assert not Path(f"out-{len(paths)}/vectors").exists()
+    code, said = command(
+        ["run", "--quiet", "--pool-vectors", "shards", "--target-vectors", "target.npy", "-o", "shards/out"], capsys
+    )
+    assert code == 2
+    assert_says(said, ("shards/out", "would be read as a part of the pool"))
     twice = ["--pool-vectors", "shards", "shards/1.npy", "--target-vectors", "target.npy"]
     code, said = command(["run", "--quiet", *twice, "-o", "out"], capsys)
     assert code == DATA

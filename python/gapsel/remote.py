@@ -162,9 +162,12 @@ class _Parts(io.RawIOBase):
         """Ask for the second byte: a server that has no parts sends the first as well."""
         if not self._path.startswith(("http://", "https://")) or (self._size or 0) <= 1:
             return True
+        return _patiently(self.name, self._sends_the_second)
+
+    def _sends_the_second(self) -> bool:
         try:
-            return _patiently(self.name, lambda: len(self._part(1, 1)) == 1)
-        except _WholeOnlyError:
+            return len(self._part(1, 1)) == 1
+        except ValueError:  # what fsspec raises of such servers
             return False
 
     def _read(self, count: int) -> bytes:
@@ -180,9 +183,6 @@ class _Parts(io.RawIOBase):
                 self._file = self._system.open(self._path, "rb", block_size=self._block, cache_type="none")
             self._file.seek(start)
             return bytes(self._file.read(count))
-        except ValueError as error:
-            self._let_go()
-            raise _WholeOnlyError(str(error)) from error
         except BaseException:
             self._let_go()
             raise
@@ -204,10 +204,6 @@ class _Parts(io.RawIOBase):
         if getattr(self, "_file", None) is not None:
             self._file.close()
             self._file = None
-
-
-class _WholeOnlyError(Exception):
-    """The server ignores which part was asked for."""
 
 
 def _system(url: str) -> tuple[Any, str]:
@@ -248,7 +244,7 @@ def _patiently(url: str, work: Callable[[], T], tried: int = 0) -> T:
     """Return what the work gives, tried again while the store fails in a way that may pass."""
     try:
         return work()
-    except (_WholeOnlyError, DataError, ResourceError):
+    except (DataError, ResourceError):
         raise
     except Exception as error:  # each store's client has errors of its own
         reason = _reason(error)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from gapsel import corpus, embed, store
+from gapsel import corpus, embed, remote, store
 from gapsel.errors import DataError, UsageError
 from gapsel.files import is_leftover
 from gapsel.pipeline.ahead import ahead
@@ -43,18 +43,21 @@ def check_inputs(settings: Settings, folder: Path) -> None:
         if not texts and not vectors:
             msg = f"no {side} is given: name its files (--{side}) or its vectors (--{side}-vectors)"
             raise UsageError(msg)
-        inside = next((path for path in texts if _holds(path, folder)), None)
+        inside = next((path for path in texts if _holds(path, folder, corpus.sources)), None)
+        inside = inside or next((path for path in vectors if _holds(path, folder, store.files)), None)
         if inside is not None:
             msg = f"{folder}: lies in {inside}, and would be read as a part of the {side}: name a folder elsewhere (-o)"
             raise UsageError(msg)
 
 
-def _holds(path: str, folder: Path) -> bool:
+def _holds(path: str, folder: Path, find: Callable[[Sequence[str]], list[str]]) -> bool:
     """Tell whether what a run writes would be found under an input's path: a folder that holds it, a glob that does."""
     where = folder.absolute()
+    if remote.is_url(path):
+        return False
     if Path(path).is_dir():
         return where.is_relative_to(path)
-    return has_magic(path) and any(Path(file).is_relative_to(where) for file in corpus.sources([path]))
+    return has_magic(path) and any(Path(file).is_relative_to(where) for file in find([path]))
 
 
 def input_fingerprints(settings: Settings) -> dict[str, str]:
