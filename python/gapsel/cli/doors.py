@@ -23,6 +23,9 @@ _ABOUT = {
     "report": "the selection to findings.json and report.html",
 }
 
+# What `gapsel select` also tells if asked.
+_MORE = ("mass_path", "error_bars")
+
 
 def add(commands: Commands) -> None:
     """Add `run` and the doors."""
@@ -41,6 +44,11 @@ def add(commands: Commands) -> None:
         if door == "select":
             command.add_argument(
                 "--mass-path", action="store_true", help="also tell how the choice moves with the mass, from 0 to 1"
+            )
+            command.add_argument(
+                "--error-bars",
+                action="store_true",
+                help="also tell what halves of the target and the pool would choose",
             )
         add_settings(command, door)
 
@@ -68,7 +76,7 @@ def _do(door: str, given: dict[str, Any]) -> dict[str, Any]:
     from gapsel import pipeline
 
     out, config, quiet = Path(given.pop("out")), given.pop("config", None), given.pop("quiet")
-    mass_path = given.pop("mass_path", False)
+    more = [name for name in _MORE if given.pop(name, False)]
     if door in BEGIN:
         settings = pipeline.make_settings(given, None if config is None else _read_config(Path(config)))
         opened = pipeline.begin(out, settings, quiet=quiet, door=door)
@@ -76,7 +84,7 @@ def _do(door: str, given: dict[str, Any]) -> dict[str, Any]:
         opened = pipeline.reopen(out, given, quiet=quiet)
     with opened as run:
         summary = pipeline.summarize(run, pipeline.advance(run, "report" if door == "run" else door))
-        return {**summary, "mass_path": pipeline.write_mass_path(run)} if mass_path else summary
+        return summary | {name: getattr(pipeline, f"write_{name}")(run) for name in more}
 
 
 def _read_config(path: Path) -> Settings:

@@ -33,8 +33,9 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
         return f"{steps['score']['rows']:,} documents have scores, in {folder}/scores"
     chosen = steps["select"]
     words = f"Chose {chosen['k']:,} documents, at mass {chosen['mass']:g}."
-    path = _path(summary["mass_path"]) if "mass_path" in summary else []
-    return "\n".join([*path, words, _certainty(chosen["certificate"], chosen["mass"]), *_files(folder, steps)])
+    more = _path(summary["mass_path"]) if "mass_path" in summary else []
+    more += _bars(summary["error_bars"]) if "error_bars" in summary else []
+    return "\n".join([*more, words, _certainty(chosen["certificate"], chosen["mass"]), *_files(folder, steps)])
 
 
 def _answer(found: dict[str, Any]) -> list[str]:
@@ -90,6 +91,21 @@ def _path(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"  {one['mass']:<6g}{interval(one['mixture']):>18}{interval(one['alone']):>18}{one['coverage']:>10.0%}"
             f"{precision:>11}{one['overlap']:>16.0%}"
+        )
+    return [*lines, ""]
+
+
+def _bars(found: dict[str, Any]) -> list[str]:
+    """Say how steady the choice is."""
+    target, pool = found["target"], found["pool"]
+    lines = [
+        f"  Half of the examples choose {target['keeps']:.0%} of these; two halves agree on {target['agree']:.0%}.",
+        f"  Half of the pool in its place keeps {pool['keeps']:.0%}; two halves agree on {pool['agree']:.0%}.",
+    ]
+    if not found["steady"]:
+        lines.append(
+            f"  The target is too small for {found['k']:,} documents: more examples, a larger --eps or a smaller -k "
+            "make the choice steadier."
         )
     return [*lines, ""]
 

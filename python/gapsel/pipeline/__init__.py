@@ -3,7 +3,7 @@
 embed   texts -> vectors            embed.py, vectors.py
 fit     vectors -> potentials       fit.py
 score   potentials -> scores        score.py
-select  scores -> selection         select.py, masses.py
+select  scores -> selection         select.py, masses.py, errorbars.py
 report  selection -> one HTML file  report.py, evidence.py, compare.py, labels.py
 
 steps.py leads through them; folder.py keeps the record of what is done, lock.py other commands out, journal.py what
@@ -23,6 +23,7 @@ from gapsel.config import STEPS, Settings, parse_size
 from gapsel.errors import UsageError
 from gapsel.files import sweep_leftovers
 from gapsel.pipeline.compare import possible_methods
+from gapsel.pipeline.errorbars import write_error_bars
 from gapsel.pipeline.folder import RunFolder, check_begun, check_free, check_writable, plain, read_json
 from gapsel.pipeline.lock import Lock
 from gapsel.pipeline.masses import write_mass_path
@@ -40,7 +41,17 @@ if TYPE_CHECKING:
 
     from gapsel.findings import Certificate
 
-__all__ = ["Result", "advance", "begin", "possible_methods", "reopen", "run", "summarize", "write_mass_path"]
+__all__ = [
+    "Result",
+    "advance",
+    "begin",
+    "possible_methods",
+    "reopen",
+    "run",
+    "summarize",
+    "write_error_bars",
+    "write_mass_path",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from gapsel.potentials.ascent import ascend, promised_rise
 from gapsel.potentials.dual import Dual, Point
-from gapsel.potentials.path import mass_path
 from gapsel.potentials.recipe import annealed, solve
 from gapsel.potentials.rows import Rows, gather
 from gapsel.potentials.sizes import shortlist_sizes
 from gapsel.potentials.task import Solution, Start, Task
+from gapsel.potentials.variations import halves, mass_path
 
 __all__ = [
     "Dual",
@@ -18,6 +18,7 @@ __all__ = [
     "annealed",
     "ascend",
     "gather",
+    "halves",
     "mass_path",
     "promised_rise",
     "shortlist_sizes",
