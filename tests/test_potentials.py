@@ -375,7 +375,8 @@ def test_any_shape_is_solved_or_says_so(  # noqa: PLR0917
     evidence = solution.potentials.evidence
     assert np.isfinite(solution.f).all()
     assert evidence.converged == (evidence.marginal_error <= task.tolerance)
-    assert true_error(task, solution) == pytest.approx(evidence.marginal_error, abs=0.05 * task.tolerance, rel=1e-3)
+    allowed = 0.05 * task.tolerance + evidence.rounding
+    assert true_error(task, solution) == pytest.approx(evidence.marginal_error, abs=allowed, rel=1e-3)
     if mass == 0:
         assert evidence.hard_bound <= evidence.dual_value + 1e-5
 
