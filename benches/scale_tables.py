@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gapsel.config import Settings
 from gapsel.plan import machines
 from gapsel.plan.cost import KINDS, STEPS, Machine, Problem, disk, memory, network_bytes, seconds
 from gapsel.report.axes import Axis
@@ -62,14 +63,16 @@ def here(found: dict[str, Any], threads: int) -> Machine:
 
 def of_vectors(n: int, mass: float) -> Problem:
     """Return the problem of docs/growth.json at n rows."""
-    return Problem(n=n, m=1000, d=384, k=min(10_000, n // 100), mass=mass, texts=False, embeds=False, stored=False)
+    k = min(10_000, n // 100)
+    return Problem(n=n, m=1000, d=384, k=k, fit_rows=n, mass=mass, texts=False, embeds=False, stored=False)
 
 
 def of_texts(n: int, found: dict[str, Any], layers: tuple[int, int, int] = (6, 384, 1536)) -> Problem:
     """Return a problem of n documents like the demo's, to be embedded by its encoder."""
     tokens = found["tokens_of_a_document"]
     return Problem(
-        n=n, m=1000, d=384, k=K, tokens=n * tokens, token_flop=machines.token_flop(*layers, tokens),
+        n=n, m=1000, d=384, k=K, fit_rows=Settings().fit_rows,
+        tokens=n * tokens, token_flop=machines.token_flop(*layers, tokens),
         input_bytes=n * found["row_bytes"], row_bytes=found["row_bytes"], table_bytes=found["table_bytes"],
         score_bytes=found["score_bytes"],
     )  # fmt: skip

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 BENCHES = Path(__file__).parent.parent / "benches"
-PROBLEM = Problem(n=1_000_000, m=1000, d=384, k=10_000, texts=False, embeds=False, stored=False)
+PROBLEM = Problem(n=1_000_000, m=1000, d=384, k=10_000, fit_rows=10**8, texts=False, embeds=False, stored=False)
 RATES = dict.fromkeys(KINDS, 1e9)
 FACTOR = 1.5
 
@@ -168,7 +168,7 @@ def test_counts_are_those_of_a_real_run(tmp_path: Path, mass: float) -> None:
     )
     scale = measure_scale(x[:2048].astype(np.float32), Target(y, np.full(m, 1 / m)), Cost())
     problem = Problem(
-        n=n, m=m, d=d, k=n // 100, mass=mass, eps=scale.eps(settings.relative_eps) / scale.mean,
+        n=n, m=m, d=d, k=n // 100, fit_rows=n, mass=mass, eps=scale.eps(settings.relative_eps) / scale.mean,
         row_std=scale.row_std / scale.mean, texts=False, embeds=False, stored=False,
     )  # fmt: skip
     said, counts = work(problem), imported("scale_counts").counted(tmp_path / "out", settings)
@@ -185,3 +185,11 @@ def assert_close(step: str, model: float, real: float, look: float) -> None:
         model / look,
         real / look,
     )
+
+
+def test_a_fit_on_a_part_looks_at_that_part_and_at_as_many_others() -> None:
+    large = replace(PROBLEM, n=10**8, fit_rows=2_000_000)
+    of_fit = [one for one in looks(large) if one.step == "fit"]
+    assert max(one.rows for one in of_fit) == 2_000_000
+    assert of_fit[-1] == Looks("fit", 2_000_000, exact=1)
+    assert of_fit[:-1] == [one for one in looks(replace(PROBLEM, n=2_000_000, k=200)) if one.step == "fit"]

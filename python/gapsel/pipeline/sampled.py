@@ -64,10 +64,16 @@ def fit(
     return _calibrated(found, replace(task, rows=rows.part(fresh)), rows.n, backend)
 
 
+def part_sizes(n: int, most: int) -> tuple[int, int]:
+    """Return of how many of n rows a fit on ``most`` is made, and how many others it then looks at."""
+    size = n if n <= most else min(most, int(_LARGEST_PART * n))
+    return size, min(size, n - size)
+
+
 def _parted(task: Task, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows to solve on and those to look at afterwards, random and ascending."""
     n = task.rows.n
-    size = min(most, int(_LARGEST_PART * n))
+    size, fresh = part_sizes(n, most)
     chosen = task.k * size / n
     if task.mass > 0 and chosen < _FEWEST_CHOSEN:
         msg = (
@@ -78,7 +84,7 @@ def _parted(task: Task, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
         raise UsageError(msg)
     # A stream of its own, so that the solver's samples are not those that the seed gives here.
     rng = np.random.default_rng([task.seed, n])
-    drawn = rng.choice(n, min(2 * size, n), replace=False)
+    drawn = rng.choice(n, size + fresh, replace=False)
     return np.sort(drawn[:size]), np.sort(drawn[size:])
 
 

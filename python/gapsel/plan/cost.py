@@ -39,15 +39,16 @@ _SPANS, _GRAM_SPANS = (256, 4096), (64, 8192)
 class Problem:
     """The sizes of a run.
 
-    ``eps`` and ``row_std`` are in mean costs. ``tokens`` are those of pool and target together, 0 where there
-    are vectors already; ``number_bytes`` is what a number of the pool's vectors takes. The bytes of a row are means:
-    in its own file, in the store's table, in the table of scores.
+    Of more than ``fit_rows`` rows the fit takes a part. ``eps`` and ``row_std`` are in mean costs. ``tokens`` are those
+    of pool and target together, 0 where there are vectors already; ``number_bytes`` is what a number of the pool's
+    vectors takes. The bytes of a row are means: in its own file, in the store's table, in the table of scores.
     """
 
     n: int
     m: int
     d: int
     k: int
+    fit_rows: int
     mass: float = 0.5
     eps: float = 0.06
     row_std: float = 0.12

@@ -7,11 +7,12 @@ beside these). A smaller eps takes more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gapsel.backends.reference import EXPONENTIALS, GRAM_COST, GRAM_MASS, GRAM_ROWS
 from gapsel.config import Settings
+from gapsel.pipeline.sampled import part_sizes
 from gapsel.potentials.ascent import gram_pays
 from gapsel.potentials.sizes import annealed_eps, sample_sizes, shortlist_sizes
 
@@ -82,6 +83,14 @@ def full_looks(problem: Problem) -> dict[str, float]:
 
 
 def _fit(p: Problem) -> Iterator[Looks]:
+    """Yield the looks at the rows that are solved on, and one at the others that calibrate what comes of them."""
+    size, fresh = part_sizes(p.n, p.fit_rows)
+    yield from _solve(replace(p, n=size, k=max(1, round(p.k * size / p.n))))
+    if fresh:
+        yield Looks("fit", fresh, exact=1)
+
+
+def _solve(p: Problem) -> Iterator[Looks]:
     sizes = sample_sizes(p.n, p.m)
     levels = len(annealed_eps(1.0, p.eps))
     if sizes:

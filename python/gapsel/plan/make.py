@@ -128,7 +128,8 @@ class _Planner:
         scale = self._scale(pool.some(d), target.some(d))
         flop = next((one.token_flop for one in (pool.encoding, target.encoding) if one is not None), 0.0)
         return Problem(
-            n=n, m=round(target.rows.value), d=d, k=rows_for(s.k, n), mass=s.mass, eps=scale[0], row_std=scale[1],
+            n=n, m=round(target.rows.value), d=d, k=rows_for(s.k, n), fit_rows=s.fit_rows,
+            mass=s.mass, eps=scale[0], row_std=scale[1],
             texts=pool.texts is not None, embeds=pool.embeds, stored=_is_stored(pool), labels=s.label_field is not None,
             tokens=pool.tokens().value + target.tokens().value, token_flop=flop,
             number_bytes=2 if pool.vectors is None else pool.vectors.number_bytes,
