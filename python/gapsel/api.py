@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapsel import backends, model, selection, store
+from gapsel import backends, model, selection, store, stream
 from gapsel.calibration import scores
 from gapsel.config import Settings, rows_for
 from gapsel.cost import measure_scale
@@ -22,10 +22,11 @@ from gapsel.records import Cost, Target
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
+    from gapsel.embed import Encoder
     from gapsel.findings import Certificate
     from gapsel.records import Evidence
 
@@ -53,6 +54,8 @@ class Selector:
         self._backend = backends.choose(self.settings.machine, self.settings.threads)
         self._model: model.Model | None = None
         self._pool: tuple[Task, NDArray[np.float32]] | None = None
+        self._texts: stream.Scorer | None = None
+        self._load_encoder: Callable[[], Encoder] = lambda: stream.load_encoder(self._fitted())
 
     def fit(
         self,
@@ -80,6 +83,7 @@ class Selector:
         rows = Rows.whole(shards, rows_for(self.settings.k, _n(shards)), a)
         task = self._task(rows, Target(np.ascontiguousarray(y, np.float32), weights))
         self._model, f = self._solved(task)
+        self._texts = None
         self._pool = (task, f)
         return self
 
@@ -102,6 +106,24 @@ class Selector:
         x = _matrix(vectors, "vectors")
         store.check([x], name="vectors", normalize=fitted.potentials.cost.normalize)
         return fitted.score(fitted.f([x], self._backend))
+
+    def score_texts(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return the scores (n,) of texts, embedded as the model's target was.
+
+        For a model from `load` that was fitted on texts. Raises UsageError for another, DataError for texts that cannot
+        be embedded and for an encoder that is not the one the model was fitted with.
+        """
+        return self._scorer().texts(texts if isinstance(texts, str) else list(texts))
+
+    def score_batches(
+        self, batches: Iterable[Any], *, text_field: str = "text", vector_field: str | None = None
+    ) -> Iterator[Any]:
+        """Yield Arrow record batches as they come, with a last column ``gapsel_score`` (float64).
+
+        They have a column of texts or, named by ``vector_field``, of vectors of the same encoder; a model that knows no
+        encoder takes their only column of lists of floats. Rows that cannot be used keep their place, with a null.
+        """
+        return stream.score_batches(self._scorer(), batches, stream.Reading(text_field, vector_field=vector_field))
 
     def select(self, k: int | str | None = None) -> selection.Selection:
         """Return the selection of k rows of the pool; at mass > 0 another k than the fitted is solved for from that."""
@@ -140,6 +162,12 @@ class Selector:
         """Save the potentials, a few MB that score anything later (`gapsel.load`), in a file or an existing folder."""
         self._fitted().save(Path(path) / MODEL if Path(path).is_dir() else path)
 
+    def _scorer(self) -> stream.Scorer:
+        """Return what scores texts and batches; it keeps the encoder, once that is loaded."""
+        if self._texts is None:
+            self._texts = stream.Scorer(self._fitted(), self._backend, self._load_encoder)
+        return self._texts
+
     def _solved(self, task: Task, start: Start | None = None) -> tuple[model.Model, NDArray[np.float32]]:
         """Return the fitted model, and f (n,) of all rows."""
         found = sampled.fit(task, self.settings.fit_rows, self._backend, start=start)
@@ -174,10 +202,24 @@ class Selector:
         return self._pool
 
 
-def load(path: str | os.PathLike[str], **settings: Any) -> Selector:  # noqa: ANN401 - see Settings
-    """Return a Selector with the potentials of a model file or run folder; it scores, it has no pool to select from."""
+def load(
+    path: str | os.PathLike[str],
+    *,
+    encoder: str | os.PathLike[str] | Encoder | None = None,
+    device: str = "auto",
+    **settings: Any,  # noqa: ANN401 - see Settings
+) -> Selector:
+    """Return a Selector with the potentials of a model file or run folder; it scores, it has no pool to select from.
+
+    The encoder that the model was fitted with is loaded with the first texts; ``encoder`` says where it lies, if it is
+    not found by its name, or is one that is loaded already. It runs on ``device``.
+    """
     selector = Selector(**settings)
-    selector._model = model.load(path)  # noqa: SLF001 - made here
+    selector._model = fitted = model.load(path)  # noqa: SLF001 - made here
+    threads = selector.settings.threads
+    selector._load_encoder = lambda: stream.load_encoder(  # noqa: SLF001 - as above
+        fitted, path, encoder=encoder, device=device, threads=threads
+    )
     return selector
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gapsel.cli import score
 from gapsel.cli.flags import BEGIN, Help, add_settings
 from gapsel.cli.words import in_json, in_words
 from gapsel.config import Settings
@@ -34,7 +36,7 @@ def add(commands: Commands) -> None:
             door, help=about, description=_description(door), allow_abbrev=False, formatter_class=Help
         )
         command.set_defaults(do=_run, door=door)
-        command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the run folder")
+        _add_place(command, door)
         if door in BEGIN:
             command.add_argument(
                 "--config", metavar="FILE", help="take the settings from a run.json, or a JSON file of settings"
@@ -51,6 +53,17 @@ def add(commands: Commands) -> None:
                 help="also tell what halves of the target and the pool would choose",
             )
         add_settings(command, door)
+        if door == "score":
+            score.extend(command, _run)
+
+
+def _add_place(command: argparse.ArgumentParser, door: str) -> None:
+    """Add the run folder; `score` does as well with a model file."""
+    place = command.add_mutually_exclusive_group(required=True)
+    place.add_argument("-o", "--out", default=argparse.SUPPRESS, metavar="FOLDER", help="the run folder")
+    if door == "score":
+        text = "or a model.safetensors, or the folder of one, for INPUT"
+        place.add_argument("--model", default=argparse.SUPPRESS, metavar="MODEL", help=text)
 
 
 def _description(door: str) -> str:

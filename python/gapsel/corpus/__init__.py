@@ -8,31 +8,47 @@ in silence. ``write_selected`` writes the chosen rows back in the user's own for
     rows.py     what a row is; plain text as rows; jsons.py, csvs.py, tables.py: the other formats
     read.py     rows as batches; rejects.py: the rows that cannot be used
     labels.py   one more field of the same rows
-    write.py    the chosen rows, in the user's own format
+    write.py    the chosen rows, in the user's own format; lines.py: rows as JSON lines
+    passing.py  rows that are passed on with a score, a part at a time
 """
 
 from __future__ import annotations
 
-from gapsel.corpus.find import fingerprint, fingerprint_files, sources
+from gapsel.corpus.find import fingerprint, fingerprint_files, reading, sources
 from gapsel.corpus.labels import MissingLabelError, labels
-from gapsel.corpus.read import Batch, read, texts_at
+from gapsel.corpus.passing import SCORE, Lines, Part, Table, file_parts, jsonl_parts, table_parts, with_column
+from gapsel.corpus.read import Batch, judge_early, read, texts_at
 from gapsel.corpus.rejects import Rejects
-from gapsel.corpus.rows import text_hash
+from gapsel.corpus.rows import Fields, text_hash
+from gapsel.corpus.tables import check_text, whole_rows
 from gapsel.corpus.write import Chosen, by_source, write_selected, write_selected_vectors
 
 __all__ = [
+    "SCORE",
     "Batch",
     "Chosen",
+    "Fields",
+    "Lines",
     "MissingLabelError",
+    "Part",
     "Rejects",
+    "Table",
     "by_source",
+    "check_text",
+    "file_parts",
     "fingerprint",
     "fingerprint_files",
+    "jsonl_parts",
+    "judge_early",
     "labels",
     "read",
+    "reading",
     "sources",
+    "table_parts",
     "text_hash",
     "texts_at",
+    "whole_rows",
+    "with_column",
     "write_selected",
     "write_selected_vectors",
 ]

@@ -24,7 +24,7 @@ from gapsel.errors import DataError, UsageError
 if TYPE_CHECKING:
     import io
     import os
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -117,7 +117,7 @@ def _read(files: list[str], fields: Fields, batch_rows: int, rejects: Rejects) -
     for source in files:
         for rows in _read_source(source, fields, batch_rows, rejects):
             yield source, rows
-    _judge(rejects)
+    judge(rejects)
     if not rejects.seen:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         msg = f"{files[0]}{more}: holds no documents: the input is empty, check the path and what wrote it"
@@ -125,10 +125,15 @@ def _read(files: list[str], fields: Fields, batch_rows: int, rejects: Rejects) -
 
 
 def _read_source(source: str, fields: Fields, batch_rows: int, rejects: Rejects) -> Iterator[list[Row]]:
-    """Yield the rows of one file, ``batch_rows`` at a time, or fewer where they are long."""
+    """Yield the usable rows of one file, some at a time."""
+    return gathered(usable(source_rows(source, fields, batch_rows), source, fields, rejects), batch_rows)
+
+
+def gathered(rows: Iterable[Row], batch_rows: int) -> Iterator[list[Row]]:
+    """Yield ``batch_rows`` rows at a time, or fewer where they are long."""
     held: list[Row] = []
     characters = 0
-    for row in _usable(source, fields, batch_rows, rejects):
+    for row in rows:
         held.append(row)
         characters += len(row.text)
         if len(held) == batch_rows or characters >= BATCH_CHARACTERS:
@@ -138,10 +143,10 @@ def _read_source(source: str, fields: Fields, batch_rows: int, rejects: Rejects)
         yield held
 
 
-def _usable(source: str, fields: Fields, batch_rows: int, rejects: Rejects) -> Iterator[Row]:
-    """Yield the rows that can be used and set the others aside."""
+def usable(rows: Iterable[Row | Fault], source: str, fields: Fields, rejects: Rejects) -> Iterator[Row]:
+    """Yield the rows that can be used and set the others aside. Raises DataError where too few can be used."""
     bad_so_far = 0
-    for row in source_rows(source, fields, batch_rows):
+    for row in rows:
         if isinstance(row, Row):
             rejects.seen += 1
             bad_so_far = FIRST_ROWS
@@ -152,8 +157,7 @@ def _usable(source: str, fields: Fields, batch_rows: int, rejects: Rejects) -> I
         if bad_so_far == FIRST_ROWS and row.reason.startswith("no field"):
             place = f"{source} line {row.line}"
             raise missing_field(place, fields.text, row.value.split(", "))
-        if rejects.seen >= ENOUGH_ROWS:
-            _judge(rejects)
+        judge_early(rejects)
 
 
 def _batch(held: list[Row], source: str) -> Batch:
@@ -163,7 +167,13 @@ def _batch(held: list[Row], source: str) -> Batch:
     return Batch(ids, [row.text for row in held], source, numbers)
 
 
-def _judge(rejects: Rejects) -> None:
+def judge_early(rejects: Rejects) -> None:
+    """Raise if, of enough rows to tell, more than half cannot be used."""
+    if rejects.seen >= ENOUGH_ROWS:
+        judge(rejects)
+
+
+def judge(rejects: Rejects) -> None:
     """Raise if more than half of the rows so far cannot be used."""
     if 2 * rejects.count <= rejects.seen:
         return

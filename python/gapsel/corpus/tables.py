@@ -39,8 +39,13 @@ def table_rows(source: str, fields: Fields, batch_rows: int) -> Iterator[Row | F
     names = _columns(source, fields)
     number = 0
     for batch in _batches(source, names, batch_rows):
-        yield from _batch_rows(batch, number, fields)
+        yield from batch_documents(batch, number, fields)
         number += batch.num_rows
+
+
+def whole_rows(source: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield all rows with all their columns."""
+    return _batches(source, schema(source).names, batch_rows)
 
 
 def chosen_rows(source: str, rows: NDArray[np.int64], batch_rows: int) -> Iterator[tuple[pa.RecordBatch, slice]]:
@@ -71,6 +76,12 @@ def decoded(column: pa.Array) -> list[object]:
 def _columns(source: str, fields: Fields) -> list[str]:
     """Return the columns to read, once they are known to be there and of the right type."""
     columns = schema(source)
+    check_text(columns, source, fields)
+    return [name for name in dict.fromkeys(fields) if name is not None and name in columns.names]
+
+
+def check_text(columns: pa.Schema, source: str, fields: Fields) -> None:
+    """Raise DataError unless there is a text column, and it holds strings."""
     if fields.text not in columns.names:
         raise missing_field(source, fields.text, columns.names)
     kind = columns.field(fields.text).type
@@ -81,7 +92,6 @@ def _columns(source: str, fields: Fields) -> list[str]:
             f"{', '.join(strings) or 'none'}: name the right one (text_field, --text-field)"
         )
         raise DataError(msg)
-    return [name for name in dict.fromkeys(fields) if name is not None and name in columns.names]
 
 
 def _batches(source: str, names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -140,7 +150,7 @@ def _arrow_reader(stream: pa.NativeFile) -> pa.RecordBatchStreamReader | pa.Reco
     return pa.ipc.open_file(stream) if magic == _ARROW_FILE_MAGIC else pa.ipc.open_stream(stream)
 
 
-def _batch_rows(batch: pa.RecordBatch, first: int, fields: Fields) -> Iterator[Row | Fault]:
+def batch_documents(batch: pa.RecordBatch, first: int, fields: Fields) -> Iterator[Row | Fault]:
     """Yield the rows of one batch."""
     texts = decoded(batch.column(fields.text))
     ids = _column_or(batch, fields.id, None)

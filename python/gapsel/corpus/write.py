@@ -15,23 +15,23 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gapsel.corpus import tables
-from gapsel.corpus.csvs import csv_header
-from gapsel.corpus.find import TABLES, kind_of, open_stream, reading, sources
-from gapsel.corpus.read import default_id, source_rows
+from gapsel.corpus.find import TABLES, kind_of, reading, sources
+from gapsel.corpus.lines import header_of, json_line, line_maker
+from gapsel.corpus.read import source_rows
 from gapsel.corpus.rows import Fields, Row, text_hash
 from gapsel.errors import DataError
 from gapsel.files import whole
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -110,7 +110,7 @@ def write_selected_vectors(folder: Path | str, ids: Sequence[str], chosen: Chose
     with whole(path) as out:
         for at in np.argsort(chosen.rows, kind="stable"):
             own = {"id": ids[at], "row": int(chosen.rows[at])}
-            out.write(_json_line(own | chosen.added(at)))
+            out.write(json_line(own | chosen.added(at)))
     return path
 
 
@@ -137,42 +137,16 @@ def _write_objects(path: Path, picked: Mapping[str, Chosen], fields: Fields) -> 
 
 def _text_lines(source: str, chosen: Chosen, fields: Fields) -> Iterator[bytes]:
     """Yield the lines for the chosen rows of a text format."""
-    line_of = _line_maker(source, fields)
+    line_of = line_maker(source, fields)
     for row, at in _picked_rows(source, chosen, fields):
         yield line_of(row, chosen.added(at))
-
-
-def _line_maker(source: str, fields: Fields) -> Callable[[Row, dict[str, object]], bytes]:
-    """Return the function that makes a JSON line of one row of this source and its added fields."""
-    kind = str(kind_of(source))
-    if kind in ("jsonl", "json"):
-        return lambda row, added: _splice(cast("str", row.raw), added)
-    if kind == "txt":
-        return lambda row, added: _json_line({fields.id: default_id(source, row.number), fields.text: row.text} | added)
-    header = _header(source, kind)
-    return lambda row, added: _json_line(dict(zip(header, row.raw, strict=True)) | added)
 
 
 def _table_lines(source: str, chosen: Chosen, fields: Fields) -> Iterator[bytes]:
     """Yield the lines for the chosen rows of a Parquet or Arrow file."""
     for batch, part in _picked_batches(source, chosen, fields):
         for at, own in zip(range(part.start, part.stop), batch.to_pylist(), strict=True):
-            yield _json_line(own | chosen.added(at))
-
-
-def _splice(raw: str, added: dict[str, object]) -> bytes:
-    """Return a JSON line: the object ``raw``, character for character, with the added fields at its end."""
-    if any(name in raw for name in ADDED):
-        own = json.loads(raw)
-        if not own.keys().isdisjoint(ADDED):
-            return _json_line({name: value for name, value in own.items() if name not in ADDED} | added)
-    more = json.dumps(added, ensure_ascii=False)
-    return f"{raw[:-1].rstrip()}, {more[1:]}\n".encode(errors="surrogateescape")
-
-
-def _json_line(value: Mapping[str, object]) -> bytes:
-    line = json.dumps(value, ensure_ascii=False, default=str)
-    return line.encode(errors="backslashreplace") + b"\n"
+            yield json_line(own | chosen.added(at))
 
 
 # ---- records
@@ -200,13 +174,8 @@ def _record_line(record: list[str], delimiter: str) -> bytes:
 
 def _one_header(files: Sequence[str], kind: str) -> list[str] | None:
     """Return the header that all files share, None if they differ."""
-    headers = [_header(file, kind) for file in files]
+    headers = [header_of(file, kind) for file in files]
     return headers[0] if all(header == headers[0] for header in headers) else None
-
-
-def _header(source: str, kind: str) -> list[str]:
-    with reading(source), open_stream(source) as stream:
-        return csv_header(stream, source, kind)
 
 
 def _picked_rows(source: str, chosen: Chosen, fields: Fields) -> Iterator[tuple[Row, int]]:

@@ -8,6 +8,6 @@ model it was. torch and transformers are imported when a model is loaded, and no
 
 from gapsel.embed.device import DType
 from gapsel.embed.encoder import Encoded, Encoder, Pooling, Tokenized
-from gapsel.embed.loading import load
+from gapsel.embed.loading import DEFAULT_MODEL, load
 
-__all__ = ["DType", "Encoded", "Encoder", "Pooling", "Tokenized", "load"]
+__all__ = ["DEFAULT_MODEL", "DType", "Encoded", "Encoder", "Pooling", "Tokenized", "load"]

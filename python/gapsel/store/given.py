@@ -258,7 +258,7 @@ def opened_parquet(source: str) -> Iterator[pq.ParquetFile]:
 
 def _look_at_parquet(source: str, column: str | None) -> Parquet:
     with opened_parquet(source) as file:
-        name = _vector_column(source, file.schema_arrow, column)
+        name = vector_column(source, file.schema_arrow, column)
         first = next(file.iter_batches(1, columns=[name]), None)
         if first is None or not first.num_rows:
             raise empty(source)
@@ -271,13 +271,16 @@ def _look_at_parquet(source: str, column: str | None) -> Parquet:
         return Parquet(source, file.metadata.num_rows, d, dtype, name, "id" in file.schema_arrow.names)
 
 
-def _vector_column(source: str, schema: pa.Schema, column: str | None) -> str:
-    """Return the name of the column of lists of floats."""
+def vector_column(source: str, schema: pa.Schema, column: str | None) -> str:
+    """Return the name of the column of lists of floats. Raises DataError unless there is one that is meant."""
     lists = [field.name for field in schema if _is_vector(field.type)]
     if column in lists or (column is None and len(lists) == 1):
         return column or lists[0]
     wanted = "one column of lists of floats" if column is None else f"such a column {column!r}"
-    msg = f"{source}: has not {wanted}; its columns of lists of floats: {', '.join(lists) or 'none'}: name one (column)"
+    msg = (
+        f"{source}: has not {wanted}; its columns of lists of floats: {', '.join(lists) or 'none'}: name one (column, "
+        "--vector-field)"
+    )
     raise DataError(msg)
 
 
