@@ -46,7 +46,7 @@ FLOOR = {
     *("_native", "calibration", "errors", "records", "findings", "config", "cost", "files", "memory", "progress"),
     "remote",
 }
-FRONT = {"__init__", "api", "bench", "cli", "pipeline", "plan"}
+FRONT = {"__init__", "api", "bench", "cli", "pipeline", "plan", "stream"}
 # What a room may import of gapsel, where that is an exact list.
 ONLY = {
     "errors": set[str](),
@@ -74,6 +74,7 @@ NEVER = {
     "report": {"embed", "pipeline", "api"},
     "pipeline": {"api", "bench", "plan"},
     "plan": {"api", "bench"},
+    "stream": {"report", "selection", "potentials", "bench", "plan", "api"},
     "bench": {"pipeline", "report", "api"},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import json
 import os
@@ -485,7 +486,7 @@ def test_no_more_of_a_stream_is_held_than_a_part(fitted: Path) -> None:
 
 
 def test_long_texts_make_short_parts(fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gapsel.corpus.read.BATCH_CHARACTERS", 100)
+    monkeypatch.setattr(importlib.import_module("gapsel.corpus.read"), "BATCH_CHARACTERS", 100)
     loaded = model.load(fitted / "out")
     scorer = stream.Scorer(loaded, CpuBackend(1), lambda: stream.load_encoder(loaded, fitted / "out"))
     lines: Any = io.BytesIO(as_jsonl([{"text": "king " * 12}] * 9))
