@@ -32,7 +32,7 @@ ON_ALL_CORES: frozenset[Kind] = ON_DEVICES | {"solve"}
 STEPS = ("read", "embed", "fit", "score", "select", "report")
 _FLOAT64 = 8
 # Spans of a look, without a Gram and with one: so many at most, of so many rows at least.
-_SPANS, _GRAM_SPANS = (256, 4096), (64, 8192)
+_SPANS, _GRAM_SPANS = (256, 4096), (64, 16384)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
