@@ -332,14 +332,12 @@ def test_keep_passes_on_the_best_and_says_what_it_keeps(with_vectors: Path, scor
     code, out, err = score(b"", *flags, "--keep", "10%")
     assert code == 0
     assert [row["row"] for row in parsed(out)] == np.flatnonzero(own <= np.sort(own)[49]).tolist()
-    said = re.search(
-        r"up to (\S+): of documents like the pool's ([\d.]+)%, between ([\d.]+)% and ([\d.]+)% with 95%", err
-    )
+    said = re.search(r"up to (\S+)\n.* that is ([\d.]+)%, with 95% confidence ([\d.]+)% to ([\d.]+)% ", err)
     assert said
     assert float(said[1]) == np.sort(own)[49]
     assert float(said[3]) < 10 < float(said[4])
     assert "the solver has seen these" in err
-    assert "passed on 50 (10.000%)" in err
+    assert "kept 50 (10.000%)" in err
     assert score(b"", *flags, "--threshold", said[1])[1] == out
 
 

@@ -54,7 +54,7 @@ class Summary:
 
     def in_words(self, rejected: Path | None) -> list[str]:
         """Say it, for people."""
-        share = f", passed on {self.kept:,} ({self.kept / self.scored:.3%})" if self.scored != self.kept else ""
+        share = f", kept {self.kept:,} ({self.kept / self.scored:.3%})" if self.scored != self.kept else ""
         lines = [f"scored {self.scored:,} documents{share}; set aside {self.rejects.count:,}"]
         if self.rejects.count and rejected is not None:
             return [*lines, f"  see {rejected}"]
@@ -101,9 +101,11 @@ def _limit(scorer: Scorer, request: Request, say: Callable[[str], None]) -> floa
 
 def in_words(kept: Threshold) -> str:
     """Say what a threshold will keep."""
-    where = "that the solver has not seen" if kept.fresh else "of the pool"
-    doubt = "" if kept.fresh else "; the solver has seen these, so that a stream may keep a little more"
-    return (
-        f"passes on scores up to {kept.score!r}: of documents like the pool's {kept.share:.3%}, between {kept.low:.3%} "
-        f"and {kept.high:.3%} with {CONFIDENCE:.0%} confidence ({kept.rank:,} of {kept.rows:,} {where}{doubt})"
+    which = "that the solver has not seen" if kept.fresh else "of the pool"
+    share = (
+        f"  of documents like the pool's that is {kept.share:.3%}, with {CONFIDENCE:.0%} confidence {kept.low:.3%} to "
+        f"{kept.high:.3%} ({kept.rank:,} of {kept.rows:,} {which})"
     )
+    lines = [f"keeps scores up to {kept.score!r}", share]
+    seen = "  the solver has seen these, so that a stream may keep more; fit with --fit-rows to leave some out"
+    return "\n".join(lines if kept.fresh else [*lines, seen])
