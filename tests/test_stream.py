@@ -210,6 +210,13 @@ def test_rows_that_cannot_be_used_are_set_aside_and_told(fitted: Path, score: Sc
     assert [row["line"] for row in parsed(Path("aside.jsonl").read_bytes())] == [2, 3, 4, 5]
 
 
+def test_rows_that_are_only_counted_fill_no_disk() -> None:
+    rejects = corpus.Rejects(listed=False)
+    rejects.add("a", 1, "empty", "")
+    assert (rejects.count, rejects.example["empty"].line) == (1, 1)
+    assert rejects.finish("none.jsonl").read_bytes() == b""
+
+
 def test_a_stream_that_is_mostly_bad_ends_with_an_error_and_its_rejects(fitted: Path, score: Score) -> None:
     code, _, err = score(b"{\n" * 3 + as_jsonl(POOL[:2]), "--model", str(fitted / "out"), "--rejects", "aside.jsonl")
     assert code == 3
@@ -421,6 +428,15 @@ def test_an_encoder_used_in_another_way_is_refused(fitted: Path, settings: dict[
         gapsel.load(fitted / "out", encoder=other).score_texts(["king"])
     same = embed.load(fitted / "tiny", **used)
     assert len(gapsel.load(fitted / "out", encoder=same).score_texts(["king", "psalm"])) == 2
+
+
+@pytest.mark.parametrize(("data", "says"), [(None, "there is no model"), (b"x" * 99, "cannot be read as a model")])
+def test_a_bad_model_file_is_bad_data(score: Score, data: bytes | None, says: str) -> None:
+    if data is not None:
+        Path("bad.safetensors").write_bytes(data)
+    code, out, err = score(as_jsonl(POOL), "--model", "bad.safetensors")
+    assert (code, out) == (3, b"")
+    assert f"bad.safetensors: {says}" in err
 
 
 # ---- from Python

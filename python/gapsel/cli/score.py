@@ -62,7 +62,7 @@ def _score(in_folder: Callable[..., int], given: dict[str, Any]) -> int:
 
 
 def _stream(*, model: str, json: bool, quiet: bool, **given: Any) -> int:  # noqa: ANN401 - flags
-    from gapsel import backends, memory, stream
+    from gapsel import backends, corpus, memory, stream
     from gapsel.config import parse_size
     from gapsel.model import load
     from gapsel.progress import track
@@ -80,7 +80,7 @@ def _stream(*, model: str, json: bool, quiet: bool, **given: Any) -> int:  # noq
     )
     _check_terminal(request)
     memory.allow(parse_size(given["memory"]) if "memory" in given else None)
-    fitted, summary = load(model), stream.Summary()
+    fitted, summary = load(model), stream.Summary(rejects=corpus.Rejects(listed=rejected is not None))
     scorer = stream.Scorer(
         fitted,
         backends.choose(given.get("backend", "auto"), threads),

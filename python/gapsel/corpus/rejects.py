@@ -38,10 +38,12 @@ class Rejects:
 
     ``seen`` counts all rows, ``count`` those set aside, ``by_reason`` them by reason, ``example`` keeps the first of
     each reason. With a path, leaving the block (after an error too) writes the file; `finish` does so at any time.
+    Those that are not ``listed`` are counted only, so that a stream without end fills no disk.
     """
 
-    def __init__(self, path: Path | str | None = None) -> None:
+    def __init__(self, path: Path | str | None = None, *, listed: bool = True) -> None:
         """Begin empty; ``path`` is where the file goes when a ``with`` block ends."""
+        self._listed = listed
         self.path = None if path is None else Path(path)
         self.seen = 0
         self.by_reason: Counter[str] = Counter()
@@ -61,7 +63,8 @@ class Rejects:
         self.seen += 1
         self.by_reason[reason] += 1
         self.example.setdefault(reason, rejected)
-        self._spool.write(json.dumps(rejected._asdict(), ensure_ascii=False).encode() + b"\n")
+        if self._listed:
+            self._spool.write(json.dumps(rejected._asdict(), ensure_ascii=False).encode() + b"\n")
 
     def finish(self, path: Path | str) -> Path:
         """Write the rows set aside so far, one JSON object a line, whole or not at all; an empty file if none was."""

@@ -22,7 +22,10 @@ _NUMBER = "__gapsel_row__"
 def score_batches(
     scorer: Scorer, batches: Iterable[pa.RecordBatch | pa.Table], reading: Reading
 ) -> Iterator[pa.RecordBatch]:
-    """Yield record batches with their scores; a table counts as its batches. See Selector.score_batches."""
+    """Yield record batches with their scores; a table counts as its batches. See Selector.score_batches.
+
+    Raises DataError where, of a thousand rows of a batch or more, most cannot be used.
+    """
     for one in batches:
         for batch in one.to_batches() if isinstance(one, pa.Table) else [one]:
             yield corpus.with_column(batch, corpus.SCORE, _scores(scorer, batch, reading))
@@ -33,7 +36,7 @@ def _scores(scorer: Scorer, batch: pa.RecordBatch, reading: Reading) -> pa.Array
     scores, known = np.zeros(batch.num_rows), np.zeros(batch.num_rows, bool)
     numbered = corpus.with_column(batch, _NUMBER, pa.array(np.arange(batch.num_rows)))
     # Rows without a score are the caller's to judge: what is set aside here is forgotten with each batch.
-    for part in Inputs(reading, scorer, corpus.Rejects()).of_batches([numbered], "a record batch"):
+    for part in Inputs(reading, scorer, corpus.Rejects(listed=False)).of_batches([numbered], "a record batch"):
         at = part.batch.column(_NUMBER).to_numpy()
         scores[at] = scorer.texts(part.texts or ()) if part.vectors is None else scorer.vectors(part.vectors)
         known[at] = True
