@@ -330,6 +330,19 @@ def test_vectors_of_another_width_and_texts_without_an_encoder_are_refused(with_
     assert "was fitted with ready-made vectors, so that no encoder of texts is known: give vectors" in err
 
 
+def test_damaged_tables_and_mostly_bad_vectors_are_named(with_vectors: Path, fitted: Path, score: Score) -> None:
+    pq.write_table(pa.Table.from_pylist(FLAT), "cut.parquet", compression="none")
+    raw = Path("cut.parquet").read_bytes()
+    Path("cut.parquet").write_bytes(b"PAR1" + bytes(2000) + raw[2004:])
+    code, _, err = score(b"", "--model", str(fitted / "out"), "cut.parquet")
+    assert code == 3
+    assert "cut.parquet: cannot be read" in err
+    np.save("large.npy", np.full((3, 6), 1e300))
+    code, out, err = score(b"", "--model", str(with_vectors / "out"), "large.npy")
+    assert (code, out) == (3, b"")
+    assert "the most frequent reason is: NaN or infinite values (3 rows), for example large.npy line 1" in err
+
+
 # ---- thresholds
 
 

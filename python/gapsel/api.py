@@ -168,6 +168,13 @@ class Selector:
             self._texts = stream.Scorer(self._fitted(), self._backend, self._load_encoder)
         return self._texts
 
+    def _use_encoder(
+        self, path: str | os.PathLike[str], encoder: str | os.PathLike[str] | Encoder | None, device: str
+    ) -> None:
+        self._load_encoder = lambda: stream.load_encoder(
+            self._fitted(), path, encoder=encoder, device=device, threads=self.settings.threads
+        )
+
     def _solved(self, task: Task, start: Start | None = None) -> tuple[model.Model, NDArray[np.float32]]:
         """Return the fitted model, and f (n,) of all rows."""
         found = sampled.fit(task, self.settings.fit_rows, self._backend, start=start)
@@ -215,11 +222,8 @@ def load(
     not found by its name, or is one that is loaded already. It runs on ``device``.
     """
     selector = Selector(**settings)
-    selector._model = fitted = model.load(path)  # noqa: SLF001 - made here
-    threads = selector.settings.threads
-    selector._load_encoder = lambda: stream.load_encoder(  # noqa: SLF001 - as above
-        fitted, path, encoder=encoder, device=device, threads=threads
-    )
+    selector._model = model.load(path)  # noqa: SLF001 - made here
+    selector._use_encoder(path, encoder, device)  # noqa: SLF001 - as above
     return selector
 
 

@@ -54,7 +54,7 @@ def _score(in_folder: Callable[..., int], given: dict[str, Any]) -> int:
         return _stream(**given)
     foreign = next((name for name in _OF_STREAMS if given.get(name)), None)
     if foreign is not None:
-        named = "inputs" if foreign == "inputs" else f"--{foreign.replace('_', '-').replace('form', 'format')}"
+        named = {"inputs": "INPUT", "form": "--format"}.get(foreign, f"--{foreign.replace('_', '-')}")
         msg = f"{named} goes with --model MODEL; with -o the documents are those of the run"
         raise UsageError(msg)
     given.pop("inputs", None)

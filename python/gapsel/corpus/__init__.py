@@ -17,7 +17,7 @@ from __future__ import annotations
 from gapsel.corpus.find import fingerprint, fingerprint_files, reading, sources
 from gapsel.corpus.labels import MissingLabelError, labels
 from gapsel.corpus.passing import SCORE, Lines, Part, Table, file_parts, jsonl_parts, table_parts, with_column
-from gapsel.corpus.read import Batch, judge_early, read, texts_at
+from gapsel.corpus.read import Batch, judge, judge_early, read, texts_at
 from gapsel.corpus.rejects import Rejects
 from gapsel.corpus.rows import Fields, text_hash
 from gapsel.corpus.tables import check_text, whole_rows
@@ -39,6 +39,7 @@ __all__ = [
     "fingerprint",
     "fingerprint_files",
     "jsonl_parts",
+    "judge",
     "judge_early",
     "labels",
     "read",

@@ -15,7 +15,7 @@ from gapsel.corpus import tables
 from gapsel.corpus.find import TABLES, kind_of
 from gapsel.corpus.jsons import jsonl_rows
 from gapsel.corpus.lines import json_line, line_maker, spliced
-from gapsel.corpus.read import default_id, gathered, judge, source_rows, usable
+from gapsel.corpus.read import default_id, gathered, source_rows, usable
 
 if TYPE_CHECKING:
     import io
@@ -88,15 +88,13 @@ def file_parts(sources: Iterable[str], fields: Fields, batch_rows: int, rejects:
         else:
             rows = source_rows(source, fields, batch_rows)
             yield from _lines(rows, source, fields, batch_rows, rejects, line_of=line_maker(source, fields))
-    judge(rejects)
 
 
 def jsonl_parts(
     stream: io.BufferedReader, source: str, fields: Fields, batch_rows: int, rejects: Rejects
 ) -> Iterator[Lines]:
     """Yield the usable documents of a stream of JSON lines, which need not end."""
-    yield from _lines(jsonl_rows(stream, fields, source), source, fields, batch_rows, rejects, line_of=spliced)
-    judge(rejects)
+    return _lines(jsonl_rows(stream, fields, source), source, fields, batch_rows, rejects, line_of=spliced)
 
 
 def table_parts(

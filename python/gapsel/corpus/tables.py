@@ -44,8 +44,10 @@ def table_rows(source: str, fields: Fields, batch_rows: int) -> Iterator[Row | F
 
 
 def whole_rows(source: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield all rows with all their columns."""
-    return _batches(source, schema(source).names, batch_rows)
+    """Yield all rows with all their columns. Raises DataError for a file that cannot be read."""
+    names = schema(source).names
+    with reading(source):
+        yield from _batches(source, names, batch_rows)
 
 
 def chosen_rows(source: str, rows: NDArray[np.int64], batch_rows: int) -> Iterator[tuple[pa.RecordBatch, slice]]:

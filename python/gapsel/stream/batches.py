@@ -38,6 +38,6 @@ def _scores(scorer: Scorer, batch: pa.RecordBatch, reading: Reading) -> pa.Array
     # Rows without a score are the caller's to judge: what is set aside here is forgotten with each batch.
     for part in Inputs(reading, scorer, corpus.Rejects(listed=False)).of_batches([numbered], "a record batch"):
         at = part.batch.column(_NUMBER).to_numpy()
-        scores[at] = scorer.texts(part.texts or ()) if part.vectors is None else scorer.vectors(part.vectors)
+        scores[at] = scorer.part(part)
         known[at] = True
     return pa.array(scores, mask=~known)

@@ -61,6 +61,7 @@ class Inputs:
         for name in names or [STANDARD_INPUT]:
             # A stream is not read ahead: who stops it must not wait for its next row.
             yield from self._standard_input(stdin) if name == STANDARD_INPUT else ahead(self._file_parts(name))
+        corpus.judge(self._rejects)
 
     def of_batches(self, batches: Iterable[pa.RecordBatch], source: str) -> Iterator[corpus.Table]:
         """Yield the parts of record batches, with texts or with vectors."""
@@ -127,6 +128,9 @@ class Inputs:
         self, batch: pa.RecordBatch, vectors: NDArray[np.floating], fits: NDArray[np.bool_], source: str, first: int
     ) -> Iterator[corpus.Table]:
         """Yield the rows whose vectors can be scored, and set the others aside."""
+        if vectors.dtype not in (np.float16, np.float32):
+            with np.errstate(over="ignore"):
+                vectors = vectors.astype(np.float32)
         finite = np.isfinite(vectors).all(axis=1)
         directed = vectors.any(axis=1) if self._scorer.needs_direction else np.ones(len(vectors), bool)
         good = fits & finite & directed
@@ -137,9 +141,4 @@ class Inputs:
         self._rejects.seen += int(good.sum())
         corpus.judge_early(self._rejects)
         if good.any():
-            yield corpus.Table(source, batch.filter(pa.array(good)), vectors=_ready(vectors[good]))
-
-
-def _ready(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return vectors in a type that is swept: as they are in float16 and float32, else in float32."""
-    return vectors if vectors.dtype in (np.float16, np.float32) else vectors.astype(np.float32)
+            yield corpus.Table(source, batch.filter(pa.array(good)), vectors=vectors[good])

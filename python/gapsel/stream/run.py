@@ -81,7 +81,7 @@ def run(
     limit = _limit(scorer, request, say)
     sent = output(request.reading.form, stdout)
     for part in Inputs(request.reading, scorer, summary.rejects).parts(request.inputs, stdin):
-        scores = scorer.texts(part.texts or ()) if part.vectors is None else scorer.vectors(part.vectors)
+        scores = scorer.part(part)
         at = np.flatnonzero(scores <= limit)
         sent.write(part, at, scores)
         summary.scored += len(scores)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
+    from gapsel.corpus import Part
     from gapsel.embed import Encoder
     from gapsel.model import Model
 
@@ -44,6 +45,10 @@ class Scorer:
         cost = self.model.potentials.cost
         return cost.normalize or cost.kind == "cosine"
 
+    def part(self, part: Part) -> NDArray[np.float64]:
+        """Return the scores (r,) of the documents of a part."""
+        return self.texts(part.texts or ()) if part.vectors is None else self.vectors(part.vectors)
+
     def texts(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return the scores (n,) of texts. Raises the errors of Encoder.encode, and those of loading the encoder."""
         if not len(texts):
@@ -63,13 +68,3 @@ class Scorer:
         if not len(vectors):
             return np.zeros(0)
         return self.model.score(self.model.f([np.ascontiguousarray(vectors)], self._backend))
-
-    def fault(self, vector: NDArray[np.floating] | None) -> str | None:
-        """Return why a vector cannot be scored, None if it can."""
-        if vector is None:
-            return "the vector is missing"
-        if vector.shape != (self.d,):
-            return f"the vector has {vector.size} dimensions, the model {self.d}"
-        if not np.isfinite(vector).all():
-            return "NaN or infinite values"
-        return "all zeros, which is no direction" if self.needs_direction and not vector.any() else None
