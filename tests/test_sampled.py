@@ -121,11 +121,10 @@ def test_weights_go_with_their_rows() -> None:
     assert np.abs(q - found.target.b).sum() < 3 * found.evidence.sampling_error
 
 
-@pytest.mark.parametrize("mass", [0.5, 1.0])
-@pytest.mark.parametrize("share", ["2%", "5%", "20%"])
+@pytest.mark.parametrize(("mass", "share"), [(0.5, "5%"), (1.0, "5%"), (1.0, "20%")])
 def test_what_a_stream_keeps_lies_in_the_interval(mass: float, share: str) -> None:
     """On fresh rows the calibration owes the solver nothing; 5 % is the choice itself, where it would matter most."""
-    stream = cloud(50_000, 99)
+    stream = cloud(20_000, 99)
     inside = 0
     for seed in range(20):
         found = fit(task(4000, seed=seed, mass=mass), 2000, CPU)

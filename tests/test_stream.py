@@ -161,10 +161,10 @@ def test_rows_keep_their_characters(fitted: Path, score: Score) -> None:
 @pytest.mark.parametrize("batch_rows", ["1", "7", "64"])
 def test_the_size_of_parts_moves_no_score_by_more_than_rounding(fitted: Path, score: Score, batch_rows: str) -> None:
     own = own_scores(fitted)
-    out = score(as_jsonl(POOL), "--model", str(fitted / "out"), "--batch-rows", batch_rows)[1]
+    out = score(as_jsonl(POOL[:80]), "--model", str(fitted / "out"), "--batch-rows", batch_rows)[1]
     found = {row["id"]: row["gapsel_score"] for row in parsed(out)}
-    assert list(found) == list(own)
-    assert max(abs(found[name] - own[name]) for name in own) < 1e-3 * np.std(list(own.values()))
+    assert list(found) == list(own)[:80]
+    assert max(abs(found[name] - own[name]) for name in found) < 1e-3 * np.std(list(own.values()))
 
 
 @pytest.mark.parametrize("kind", [*FORMS, "jsonl.gz", "parquet", "arrow"])
