@@ -192,7 +192,9 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 # Flags of one door that are no settings of the run.
 NO_SETTINGS = {
+    "embed": {"task_index", "task_count"},
     "score": {
+        "task_index", "task_count",
         "model", "inputs", "form", "keep", "threshold", "rejects", "text_field", "id_field", "vector_field",
         "batch_rows", "encoder", "device",
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -40,9 +40,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     write_part = score.write_part
 
-    def note(run: Run, part: Part) -> object:
+    def note(run: Run, part: Part, *swept: Any) -> object:  # noqa: ANN401
         found.append(part.at)
-        return write_part(run, part)
+        return write_part(run, part, *swept)
 
     monkeypatch.setattr(score, "write_part", note)
     return found

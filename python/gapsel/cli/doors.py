@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from contextlib import redirect_stdout
 from json import loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from gapsel.cli import score
 from gapsel.cli.flags import BEGIN, Help, add_settings
-from gapsel.cli.words import in_json, in_words
+from gapsel.cli.words import in_json, in_words, task_in_words
 from gapsel.config import Settings
-from gapsel.errors import DataError, NotConvergedError
+from gapsel.errors import DataError, NotConvergedError, UsageError
 
 if TYPE_CHECKING:
     from gapsel.cli.flags import Commands
 
+# The doors whose work can be shared out among tasks.
+TASKS = ("embed", "score")
 _ABOUT = {
     "run": "do it all: embed, fit, score, select, report",
     "embed": "texts to vectors, in a new run folder",
@@ -43,6 +47,9 @@ def add(commands: Commands) -> None:
             )
         command.add_argument("--json", action="store_true", help="print the results as JSON")
         command.add_argument("--quiet", action="store_true", help="no progress on stderr")
+        if door in TASKS:
+            command.add_argument("--task-index", type=int, metavar="I", help="do the share of task I, from 0, alone")
+            command.add_argument("--task-count", type=int, metavar="N", help="of so many tasks")
         if door == "select":
             command.add_argument(
                 "--mass-path", action="store_true", help="also tell how the choice moves with the mass, from 0 to 1"
@@ -78,9 +85,33 @@ def _description(door: str) -> str:
 
 
 def _run(door: str, *, json: bool, **given: Any) -> int:  # noqa: ANN401 - settings
+    index, count = given.pop("task_index", None), given.pop("task_count", None)
+    if index is not None or count is not None:
+        return _do_task(door, index, count, json=json, **given)
     summary = _do(door, given)
     print(in_json(summary) if json else in_words(door, summary), flush=True)
     _check_converged(summary)
+    return 0
+
+
+def _quiet_stdout() -> redirect_stdout[TextIO]:
+    """Leave stdout to the results: what Ray has to say of a lost worker it says there."""
+    return redirect_stdout(sys.stderr)
+
+
+def _do_task(door: str, index: int | None, count: int | None, *, json: bool, **given: Any) -> int:  # noqa: ANN401 - settings
+    """Do one task's share of a door, and tell what is there and what is not."""
+    from gapsel import pipeline
+
+    if index is None or count is None:
+        msg = "a task has both a --task-index and a --task-count: give the other one too"
+        raise UsageError(msg)
+    out, config, quiet = Path(given.pop("out")), given.pop("config", None), given.pop("quiet")
+    settings = {} if config is None else _read_config(Path(config)).to_json()
+    task = pipeline.Task(index, count)
+    with _quiet_stdout(), pipeline.share(out, {**settings, **given}, door, task, quiet=quiet) as run:
+        facts = pipeline.do_task(run, door, task)
+    print(in_json(facts) if json else task_in_words(facts), flush=True)
     return 0
 
 
@@ -95,7 +126,7 @@ def _do(door: str, given: dict[str, Any]) -> dict[str, Any]:
         opened = pipeline.begin(out, settings, quiet=quiet, door=door)
     else:
         opened = pipeline.reopen(out, given, quiet=quiet)
-    with opened as run:
+    with _quiet_stdout(), opened as run:
         summary = pipeline.summarize(run, pipeline.advance(run, "report" if door == "run" else door))
         return summary | {name: getattr(pipeline, f"write_{name}")(run) for name in more}
 

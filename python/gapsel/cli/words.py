@@ -6,6 +6,9 @@ import math
 from json import dumps
 from typing import Any
 
+# How many missing parts are named.
+_SHOWN = 10
+
 
 def in_json(summary: dict[str, Any]) -> str:
     """Return what there is to tell as JSON, and nothing that JSON has not."""
@@ -36,6 +39,16 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
     more = _path(summary["mass_path"]) if "mass_path" in summary else []
     more += _bars(summary["error_bars"]) if "error_bars" in summary else []
     return "\n".join([*more, words, _certainty(chosen["certificate"], chosen["mass"]), *_files(folder, steps)])
+
+
+def task_in_words(facts: dict[str, Any]) -> str:
+    """Say what one task of several did, for people."""
+    missing, door, folder = facts["missing_parts"], facts["door"], facts["folder"]
+    there = f"Task {facts['task']} of {facts['tasks']}: its {facts['own_parts']} of {facts['parts']} parts are there"
+    if not missing:
+        return f"{there}, and so are all others. `gapsel {door} -o {folder}` puts them together"
+    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    return f"{there}; missing are those with the numbers {', '.join(map(str, missing[:_SHOWN]))}{more}"
 
 
 def _answer(found: dict[str, Any]) -> list[str]:

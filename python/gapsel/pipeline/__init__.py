@@ -7,8 +7,9 @@ select  scores -> selection         select.py, masses.py, errorbars.py
 report  selection -> one HTML file  report.py, evidence.py, compare.py, labels.py
 
 steps.py leads through them; folder.py keeps the record of what is done, lock.py other commands out, journal.py what
-long sweeps answered until their step is done, start.py what a fit for another k goes on from; parts.py are the files of
-scores; work.py is what the doors share; ahead.py reads and tokenizes one batch ahead of the model.
+long sweeps answered until their step is done, start.py what a fit for another k goes on from; encoding.py and making.py
+bring documents to a store, ahead.py one batch ahead; parts.py are the files of scores; work.py is what the doors share,
+tasks.py a share of a door's work.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from gapsel.pipeline.masses import write_mass_path
 from gapsel.pipeline.report import FINDINGS
 from gapsel.pipeline.select import read_selection
 from gapsel.pipeline.steps import advance_to
+from gapsel.pipeline.tasks import Task, do_task
 from gapsel.pipeline.work import Run
 
 if TYPE_CHECKING:
@@ -43,11 +45,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Result",
+    "Task",
     "advance",
     "begin",
+    "do_task",
     "possible_methods",
     "reopen",
     "run",
+    "share",
     "summarize",
     "write_error_bars",
     "write_mass_path",
@@ -99,6 +104,24 @@ def reopen(folder: Path, changes: dict[str, Any], *, quiet: bool) -> Iterator[Ru
     with _alone(folder):
         opened = RunFolder.open(folder)
         opened.settings = make_settings(changes, opened.settings)
+        yield Run(opened, quiet)
+
+
+@contextmanager
+def share(folder: Path, given: dict[str, Any], door: str, task: Task, *, quiet: bool) -> Iterator[Run]:
+    """Open a run folder, which "embed" may begin, together with other tasks, and with some settings changed."""
+    if door == "embed":
+        check_free(folder)
+    else:
+        check_begun(folder)
+        check_writable(folder)
+    with Lock(folder, shared=True), Lock(folder, task.lock):
+        if door == "embed":
+            opened = RunFolder.begin(folder, make_settings(given), door)
+            opened.note()
+        else:
+            opened = RunFolder.open(folder)
+            opened.settings = make_settings(given, opened.settings)
         yield Run(opened, quiet)
 
 

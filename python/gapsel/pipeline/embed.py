@@ -28,6 +28,8 @@ def embed_step(run: Run) -> dict[str, Any]:
     check_d(pool.d, target.d)
     run.folder.writes("embed")
     found = {side.name: write_side(run.settings, run.path, side, encoder, quiet=run.quiet) for side in sides}
+    if encoder is not None:
+        encoder.close()
     run.forget("pool", "pool_content", "target_store", "rows", "parts")
     files = [file for _, written in found.values() for file in written]
     return {**{name: facts for name, (facts, _) in found.items()}, "files": files}

@@ -104,6 +104,11 @@ class RunFolder:
         facts: dict[str, Any] = self.record["steps"][step]
         return facts
 
+    def note(self) -> None:
+        """Write the record of a run that begins, unless it is there."""
+        if not (self.path / RECORD).exists():
+            self._save()
+
     def writes(self, step: str) -> None:
         """Record, before a step changes its first file, that it and those after it are not done from now on.
 

@@ -32,12 +32,15 @@ _NOT_SUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 class Lock:
     """A lock in a folder, held inside a `with` block; locks of other names in the same folder are others.
 
+    One that is ``shared`` keeps out those that are not.
+
     The folder is made where it is missing, and goes again if nothing else was put into it. Entering raises
     ResourceError, with the holder's process and machine, where another one holds it, and where nothing can be written.
     """
 
-    def __init__(self, folder: Path, name: str = "run") -> None:
+    def __init__(self, folder: Path, name: str = "run", *, shared: bool = False) -> None:
         self.folder = folder
+        self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self.path = folder / f".{name}.lock"
         self._handle = -1
         self._made: list[Path] = []
@@ -60,6 +63,8 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with suppress(OSError):
+            # Whoever shares the lock leaves its file to the last of them.
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.path.unlink()
         os.close(self._handle)
         self._handle = -1
@@ -85,7 +90,7 @@ class Lock:
 
     def _flock(self, handle: int) -> None:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, self._kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise self._busy(handle) from error
         except OSError as error:

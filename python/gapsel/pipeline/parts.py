@@ -43,6 +43,9 @@ class Part:
     stop: int
     signature: str
 
+    def __len__(self) -> int:
+        return self.stop - self.first
+
     @property
     def file(self) -> str:
         """The part's file in the run folder."""

@@ -14,7 +14,7 @@ from gapsel.pipeline import parts
 from gapsel.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,7 +29,7 @@ def score_step(run: Run) -> dict[str, Any]:
     """Potentials to scores of every row of the pool, one Parquet file for each part."""
     run.folder.writes("score")
     with track("score", run.pool.n, enabled=not run.quiet) as advance:
-        about = [_scored(run, part, advance) for part in run.parts]
+        about = _scored(run, advance)
     files = [part.file for part in run.parts]
     for old in (run.path / parts.SCORES).glob("*.parquet"):
         if f"{parts.SCORES}/{old.name}" not in files:
@@ -43,21 +43,51 @@ def score_step(run: Run) -> dict[str, Any]:
     }
 
 
-def _scored(run: Run, part: Part, advance: Callable[[int], None]) -> dict[str, Any]:
-    """Write a part, unless it is finished, and return what it remembers."""
-    about = parts.finished(run.path, part)
-    if about is None:
-        about = write_part(run, part)
-    advance(part.stop - part.first)
-    return about
+def _scored(run: Run, advance: Callable[[int], None]) -> list[dict[str, Any]]:
+    """Write the parts that are not finished, and return what each of all remembers."""
+    about = {part: said for part in run.parts if (said := parts.finished(run.path, part)) is not None}
+    advance(sum(map(len, about)))
+    for part, said in write_parts(run, [part for part in run.parts if part not in about]):
+        about[part] = said
+        advance(len(part))
+    return [about[part] for part in run.parts]
 
 
-def write_part(run: Run, part: Part) -> dict[str, Any]:
-    """Score the rows of one part, write its file, and return what that remembers: the sum and the lowest score."""
-    start = int(run.pool.starts[part.shard])
-    rows = (run.pool.shards[part.shard][part.first - start : part.stop - start],)
-    f = run.model.f(rows, run.backend)
-    nearest = selection.nearest_targets(rows, run.model.potentials, run.backend)
+def write_parts(run: Run, todo: Sequence[Part]) -> Iterator[tuple[Part, dict[str, Any]]]:
+    """Score the rows of some parts and write their files; yield each with what it remembers."""
+    for several in _swept_together(run, todo):
+        f, nearest = _swept(run, several)
+        start = several[0].first
+        for part in several:
+            own = slice(part.first - start, part.stop - start)
+            yield part, write_part(run, part, f[own], nearest[own])
+
+
+def _swept_together(run: Run, todo: Sequence[Part]) -> Iterator[list[Part]]:
+    """Group parts by the sweep that scores them: each its own, or on a cluster so many that all of it has work."""
+    group: list[Part] = []
+    for part in todo:
+        follows = bool(group) and group[-1].stop == part.first and run.settings.on_cluster
+        if group and not (follows and part.stop - group[0].first <= parts.PART_ROWS):
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
+
+
+def _swept(run: Run, several: Sequence[Part]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return f and the nearest targets of the rows of some parts that follow one another."""
+    starts = run.pool.starts
+    rows = [
+        run.pool.shards[part.shard][part.first - starts[part.shard] : part.stop - starts[part.shard]]
+        for part in several
+    ]
+    return run.model.f(rows, run.backend), selection.nearest_targets(rows, run.model.potentials, run.backend)
+
+
+def write_part(run: Run, part: Part, f: NDArray[np.float32], nearest: NDArray[np.int32]) -> dict[str, Any]:
+    """Write the file of a part, and return what it remembers: the sum of its scores and the lowest."""
     a = run.rows.a if isinstance(run.rows.a, float) else run.rows.a[part.first : part.stop]
     values = scores(f, a, run.model.calibration.mean)
     about = {"sum": math.fsum(values), "lowest": float(values.min())}

@@ -38,7 +38,7 @@ def signatures(settings: Settings, inputs: dict[str, str]) -> dict[str, str]:
 
 def advance_to(run: Run, last: str) -> None:
     """Do the steps up to and including ``last``, but for those that are done."""
-    signature = run.signatures = signatures(run.settings, _check_inputs(run))
+    signature = run.signatures = signatures(run.settings, checked_inputs(run))
     for name in STEPS[: STEPS.index(last) + 1]:
         if run.folder.is_done(name, signature[name]):
             run.say(f"{name}: done before")
@@ -52,7 +52,7 @@ def advance_to(run: Run, last: str) -> None:
     journal.clear(run.path)
 
 
-def _check_inputs(run: Run) -> dict[str, str]:
+def checked_inputs(run: Run) -> dict[str, str]:
     """Return the inputs' fingerprints; refuse what is missing or no longer what the run began with."""
     check_inputs(run.settings, run.path)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,17 +13,17 @@ import numpy as np
 from gapsel import corpus, embed, remote, store
 from gapsel.errors import DataError, UsageError
 from gapsel.files import is_leftover
-from gapsel.pipeline.ahead import ahead
-from gapsel.pipeline.given import Stream, bring, check, check_block, dtype_of, lie_ready
+from gapsel.pipeline.encoding import Given, Here, There
+from gapsel.pipeline.given import bring, check, lie_ready
 from gapsel.pipeline.given import look as look_at_heads
+from gapsel.pipeline.making import Maker
 from gapsel.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from gapsel.config import Settings
+    from gapsel.pipeline.encoding import Embedder
     from gapsel.store import Store
 
 # Small shards: an interrupted run loses at most one.
@@ -139,7 +140,7 @@ def look_at(settings: Settings, name: str) -> Side:
     return Side(name, rows, given[0].d if given else 0, rejects, given)
 
 
-def load_encoder(settings: Settings, sides: Sequence[Side]) -> embed.Encoder | None:
+def load_encoder(settings: Settings, sides: Sequence[Side]) -> Embedder | None:
     """Load the encoder, where a side needs one, and say its d in the sides that do."""
     needing = [side for side in sides if not side.given]
     if not needing:
@@ -150,11 +151,25 @@ def load_encoder(settings: Settings, sides: Sequence[Side]) -> embed.Encoder | N
     )  # fmt: skip
     for side in needing:
         side.d = encoder.dim
-    return encoder
+    return There(encoder, settings) if settings.on_cluster else Here(encoder)
+
+
+def maker(settings: Settings, folder: Path, side: Side, encoder: Embedder | None) -> Maker:
+    """Return what writes the store of a side that has texts."""
+    given = Given(side.given, side.name, normalize=_normalizes(settings)) if side.given else None
+    paths = getattr(settings, side.name)
+    return Maker(
+        rows=side.rows,
+        batches=partial(_batches, settings, side.name),
+        about={"input": corpus.fingerprint(paths), "paths": list(paths)},
+        embedder=given or cast("Embedder", encoder),
+        folder=folder / "vectors" / side.name,
+        shard_rows=_SHARD_ROWS,
+    )
 
 
 def write_side(
-    settings: Settings, folder: Path, side: Side, encoder: embed.Encoder | None, *, quiet: bool
+    settings: Settings, folder: Path, side: Side, encoder: Embedder | None, *, quiet: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """Write the rejected rows, if it has texts, and the vectors of a side; return its facts and the files written."""
     if not uses_store(settings, side.name):
@@ -165,7 +180,7 @@ def write_side(
         if side.rejects is None:
             made = _bring(settings, folder, side, advance)
         else:
-            made = _Maker(settings, folder, side, encoder).write(advance)
+            made = maker(settings, folder, side, encoder).write(advance)
     rejected = side.rejects.count if side.rejects else 0
     facts = {"rows": made.n, "d": made.d, "rejected": rejected, "tokens": made.tokens()}
     there = sorted((folder / "vectors" / side.name).iterdir())
@@ -195,76 +210,3 @@ def _batches(settings: Settings, side: str, rejects: corpus.Rejects | None = Non
         getattr(settings, side), text_field=settings.text_field, id_field=settings.id_field,
         batch_rows=_BATCH_ROWS, rejects=rejects,
     )  # fmt: skip
-
-
-class _Maker:
-    """Writes the store of one side: texts with the encoder's vectors, or with ready-made ones row for row."""
-
-    def __init__(self, settings: Settings, folder: Path, side: Side, encoder: embed.Encoder | None) -> None:
-        self._settings = settings
-        self._side = side
-        self._normalize = _normalizes(settings)
-        self._encoder = None if side.given else encoder
-        paths = getattr(settings, side.name)
-        fingerprint = {
-            "embedder": {"vectors": "ready-made"} if self._encoder is None else self._encoder.fingerprint,
-            "input": corpus.fingerprint(paths),
-            "paths": list(paths),
-        }
-        self._dtype = dtype_of(side.given) if side.given else np.dtype(np.float16)
-        self._writer = store.Writer(
-            folder / "vectors" / side.name, fingerprint=fingerprint, shard_rows=_SHARD_ROWS, dtype=self._dtype
-        )
-
-    def write(self, advance: Callable[[int], None]) -> Store:
-        kept = self._writer.keep(self._hashes()) if self._writer.finished_rows else 0
-        advance(kept)
-        given = Stream(self._side.given, kept)
-        for piece in ahead(self._pieces(kept)):
-            self._append(piece, given, advance)
-        return self._writer.finish()
-
-    def _pieces(self, kept: int) -> Iterator[_Piece]:
-        """Read the documents after the first ``kept``; the batch that these end in comes whole."""
-        seen = 0
-        for batch in _batches(self._settings, self._side.name):
-            skip = min(max(kept - seen, 0), len(batch.ids))
-            if skip < len(batch.ids):
-                tokenized = None if self._encoder is None else self._encoder.tokenize(batch.texts)
-                yield _Piece(batch, seen, skip, tokenized)
-            seen += len(batch.ids)
-
-    def _hashes(self) -> Iterator[bytes]:
-        for batch in _batches(self._settings, self._side.name):
-            yield from map(corpus.text_hash, batch.texts)
-
-    def _append(self, piece: _Piece, given: Stream, advance: Callable[[int], None]) -> None:
-        """Add the documents of a piece, but for those to skip."""
-        batch, skip = piece.batch, piece.skip
-        count = len(batch.texts) - skip
-        if self._encoder is None:
-            vectors, tokens = given.take(count), np.zeros(count, np.int32)
-            check_block(vectors, self._dtype, self._side.name, piece.first + skip, normalize=self._normalize)
-            advance(count)
-        else:
-            vectors, tokens = self._encoded(piece, advance if not skip else lambda _count: None)
-            advance(count if skip else 0)
-        hashes = [corpus.text_hash(text) for text in batch.texts[skip:]]
-        self._writer.append(vectors, batch.ids[skip:], batch.source, batch.rows[skip:], hashes, tokens)
-
-    def _encoded(self, piece: _Piece, advance: Callable[[int], None]) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
-        # Always of the whole batch: what a document is padded with can change its last bit, and a run that was stopped
-        # ends with the bits of one that was not.
-        encoder, tokenized = cast("embed.Encoder", self._encoder), cast("embed.Tokenized", piece.tokenized)
-        encoded = encoder.forward(tokenized, advance)
-        return encoded.vectors[piece.skip :], encoded.tokens[piece.skip :]
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A batch that begins at row ``first`` of its side, how many of its documents are there already, its token ids."""
-
-    batch: corpus.Batch
-    first: int
-    skip: int
-    tokenized: embed.Tokenized | None

@@ -7,6 +7,7 @@ texts are still the same at the same places; from the first shard that differs o
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -91,6 +92,27 @@ class Writer:
         self._cut(kept)
         self._unchecked = False
         return self.finished_rows
+
+    def adopt(self, folder: Path) -> int:
+        """Take over the shards that follow, as far as they lie in ``folder``, and return how many documents there are.
+
+        Each lies in a folder of its own, named by its number, as a store of that one shard, made alike.
+        """
+        while self._follows(part := folder / f"{len(self._index.shards):05d}"):
+            at, entry = len(self._index.shards), load_index(part).shards[0]
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name in (vectors_path, table_path):
+                _copy(name(part, 0), name(self.folder, at))
+            self._save(replace(self._index, d=load_index(part).d, shards=(*self._index.shards, entry), finished=False))
+        return self.finished_rows
+
+    def _follows(self, part: Path) -> bool:
+        """Tell whether a folder holds a sound shard made alike, and the last one here is full."""
+        if any(entry.rows != self._shard_rows for entry in self._index.shards[-1:]) or not (part / INDEX).exists():
+            return False
+        index = load_index(part)
+        alike = (index.fingerprint, index.dtype) == (self._index.fingerprint, self._index.dtype)
+        return alike and len(index.shards) == 1 and _is_sound(part, 0, index)
 
     def append(  # noqa: PLR0917 - one batch, in the order of its columns
         self,
@@ -213,6 +235,16 @@ class Writer:
             vectors_path(self.folder, at).unlink(missing_ok=True)
             table_path(self.folder, at).unlink(missing_ok=True)
             at += 1
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Give a file a second name, so that a kill before the index is saved loses nothing; or copy it."""
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        with whole(target) as out, source.open("rb") as stream:
+            shutil.copyfileobj(stream, out)
 
 
 def _is_sound(folder: Path, at: int, index: Index) -> bool:

@@ -60,6 +60,13 @@ def _unreachable(address: str, why: str) -> ResourceError:
     )
 
 
+def has_gpus() -> bool:
+    """Tell whether a machine of the cluster has a GPU."""
+    import ray
+
+    return bool(ray.cluster_resources().get("GPU", 0))
+
+
 def is_loss(error: BaseException) -> bool:
     """Tell whether an error says that something Ray held is gone: an object, a process, a machine."""
     import ray

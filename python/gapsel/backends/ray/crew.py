@@ -62,7 +62,7 @@ class Crew(Generic[Item, Result]):
         self._seats = 0
         self._deaths: dict[str, int] = {}
         self._looked = float("-inf")
-        self._reason = "no machine has a processor free"
+        self._reason = "its processors are taken by others"
         weakref.finalize(self, _dismiss, self._members)
 
     def map(
@@ -84,7 +84,7 @@ class Crew(Generic[Item, Result]):
                 if any(member.joined for member in self._members):
                     idle_since = time.monotonic()
                 elif time.monotonic() - idle_since > _PATIENCE:
-                    msg = f"no worker of the cluster began within {_PATIENCE:.0f} s: {self._reason}"
+                    msg = f"no worker of the cluster began within {_PATIENCE:.0f} s ({self._reason}): add machines"
                     raise ResourceError(msg)
                 yield from work.take()
         finally:
