@@ -43,8 +43,9 @@ class RayBackend:
     """The two verbs on a cluster: the one at RAY_ADDRESS, or a Ray started on this machine for as long as it is needed.
 
     ``threads`` are those of each worker, 0 for all processors of its machine. Samples and shortlists are swept by this
-    process. All machines multiply as this one does, by its instruction set; one that cannot is left out, with a
-    warning. Raises ResourceError where the cluster cannot be reached, MissingDependencyError without Ray.
+    process. All machines multiply as this one does, by its instruction set; with one that lacks it a sweep raises
+    UsageError, and GAPSEL_ISA names one that all have. Raises ResourceError where the cluster cannot be reached,
+    MissingDependencyError without Ray.
     """
 
     name = "ray"
