@@ -48,4 +48,4 @@ def _tasks(run: Run) -> list[Task]:
     p, settings = run.model.potentials, run.settings
     task = run.task(p.target, p.cost)
     eps = [task.scale.eps(replace(settings, mass=mass).relative_eps) for mass in MASSES]
-    return [replace(task, rows=run.rows, mass=mass, eps=one) for mass, one in zip(MASSES, eps, strict=True)]
+    return [replace(task, mass=mass, eps=one) for mass, one in zip(MASSES, eps, strict=True)]

@@ -2,7 +2,7 @@
 
 All on one shortlist, after one sweep of the pool: it is as deep as a mass of 1 asks for, and what may be chosen are the
 rows that it keeps as they are. What is left out is the last look at the pool, which a run takes: in real text a list's
-choice had 0.96 to 0.99 of that of a solution at its mass.
+choice had 0.96 to 0.99 of that of a solution at its mass (100,000 rows, seven masses, once).
 """
 
 from __future__ import annotations
