@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 
 from gapsel import report
 from gapsel.findings import (
+    Agreement,
     Certificate,
     Composition,
+    ErrorBars,
     Example,
     Findings,
     Histogram,
     Interval,
+    MassPoint,
     MethodResult,
     Share,
     Step,
@@ -75,6 +78,11 @@ def method(  # noqa: PLR0917 - a row of a table
     )
 
 
+def at(mass: float, mixture: tuple[float, float], alone: tuple[float, float], overlap: float) -> MassPoint:
+    found = method(f"mass {mass:g}", mixture, alone, overlap, 0.94 - 0.1 * mass, 0.5 + 0.4 * mass)
+    return MassPoint(**{field.name: getattr(found, field.name) for field in fields(found)}, mass=mass)
+
+
 FINDINGS = Findings(
     version="0.1.0",
     pool=("data/pool/part-01.jsonl", "data/pool/part-02.jsonl", "data/pool/part-03.jsonl"),
@@ -104,6 +112,14 @@ FINDINGS = Findings(
         method("gapsel", (0.974, 0.982), (0.802, 0.818), 1.0, 0.981, 0.84),
     ),
     certificate=Certificate(1.1874, 0.9021, 0.0037, 1.28, 0.00044),
+    mass_path=(
+        at(0, (1.302, 1.321), (0.951, 0.966), 0.57),
+        at(0.5, (0.974, 0.982), (0.802, 0.818), 0.991),
+        at(1, (0.737, 0.749), (0.737, 0.749), 0.744),
+    ),
+    error_bars=ErrorBars(
+        splits=4, target=Agreement(0.241, 0.55), pool=Agreement(0.981, 0.99), steady=True, inclusion=(1.0, 0.5, 0.0)
+    ),
     histogram=histogram(),
     cut=-0.2591,
     compositions=(

@@ -54,6 +54,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "fit_rows": ([1, 2_000_000, np.int64(7)], [0, -1, 2.5, True, "3"]),
     "max_sweeps": ([1, 60, np.int64(7)], [0, -1, 2.5, True, "3"]),
     "seed": ([0, 2**40, np.int32(3)], [-1, 0.5, None, "0"]),
+    "mass_path": ([True, False], [1, "yes", None]),
+    "error_bars": ([True, False], [1, "yes", None]),
     "backend": (["auto", "cpu", "ray", "reference"], ["tpu", None]),
     "ray": ([True, False], [1, "yes", None]),
     "threads": ([0, 1, 1024], [-1, 1025, 1.5, True]),
@@ -198,7 +200,6 @@ NO_SETTINGS = {
         "model", "inputs", "form", "keep", "threshold", "rejects", "text_field", "id_field", "vector_field",
         "batch_rows", "encoder", "device",
     },
-    "select": {"error_bars", "mass_path"},
 }  # fmt: skip
 
 

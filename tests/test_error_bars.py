@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+import gapsel
 from gapsel.backends.cpu import CpuBackend
 from gapsel.cli import main
 from gapsel.cost import measure_scale
@@ -58,6 +59,26 @@ def test_the_splits_follow_the_seed() -> None:
     task = task_of(3.0, 40, n=1500)
     assert np.array_equal(first(task), first(task))
     assert not np.array_equal(first(task), first(replace(task, seed=1)))
+
+
+def test_selector_tells_it_too() -> None:
+    task = task_of(0.1, 40)
+    selector = gapsel.Selector(k=K).fit(task.target.y, task.rows.shards[0])
+    bars = selector.error_bars(selector.select())
+    assert bars.steady
+    assert bars.target.agree > 0.5
+    assert np.mean(bars.inclusion) == pytest.approx(bars.target.keeps)
+
+
+def test_error_bars_that_were_tampered_with_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = task_of(0.2, 12, n=500)
+    np.save(tmp_path / "pool.npy", task.rows.shards[0])
+    np.save(tmp_path / "target.npy", task.target.y)
+    given: dict[str, Any] = {"pool_vectors": tmp_path / "pool.npy", "target_vectors": tmp_path / "target.npy", "k": 20}
+    gapsel.run(tmp_path / "run", **given, error_bars=True)
+    (tmp_path / "run" / "error_bars.json").write_text('{"k": 20, "target": 1}')
+    assert main(["report", "-o", str(tmp_path / "run"), "--quiet", "--methods", "random"]) == 3
+    assert "error_bars.json: cannot be read as error bars" in capsys.readouterr().err
 
 
 def test_too_few_examples_have_no_halves() -> None:

@@ -101,7 +101,39 @@ def test_the_command_tells_and_keeps_it(task: Task, tmp_path: Path, capsys: pyte
     assert by_mass[1.0]["mixture"] == by_mass[1.0]["alone"]
     assert by_mass[1.0]["alone"]["upper"] < by_mass[0.0]["alone"]["lower"]
     assert said.count("..") == 2 * len(MASSES) + 1
-    assert main(["select", *out, "--mass-path", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["mass_path"] == kept | {
-        "path": [one | {"seconds": pytest.approx(one["seconds"], abs=60)} for one in kept["path"]]
+    # The folder keeps the wish, and what is done is not done again; a run is told it from the beginning.
+    assert main(["report", *out, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["mass_path"] == kept
+    assert told["findings"]["mass_path"] == kept["path"]
+    assert "At other masses" in (tmp_path / "run" / "report.html").read_text()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["mass_path"] is True
+
+
+def test_a_wish_that_is_dropped_leaves_the_choice_alone(task: Task, tmp_path: Path) -> None:
+    np.save(tmp_path / "pool.npy", task.rows.shards[0][:1000])
+    np.save(tmp_path / "target.npy", task.target.y)
+    given: dict[str, Any] = {"pool_vectors": tmp_path / "pool.npy", "target_vectors": tmp_path / "target.npy", "k": 20}
+    gapsel.run(tmp_path / "run", **given, mass_path=True, error_bars=True)
+    steps = json.loads((tmp_path / "run" / "run.json").read_text())["steps"]
+    assert {"mass_path", "error_bars", "report"} <= set(steps)
+    gapsel.run(tmp_path / "run", **given, error_bars=True)
+    later = json.loads((tmp_path / "run" / "run.json").read_text())["steps"]
+    assert {name: later[name] for name in ("select", "error_bars")} == {
+        name: steps[name] for name in ("select", "error_bars")
     }
+    findings = json.loads((tmp_path / "run" / "findings.json").read_text())
+    assert findings["mass_path"] == []
+    assert len(findings["error_bars"]["inclusion"]) == 20
+
+
+def test_a_mass_path_that_was_tampered_with_is_named(
+    task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "pool.npy", task.rows.shards[0][:500])
+    np.save(tmp_path / "target.npy", task.target.y)
+    given: dict[str, Any] = {"pool_vectors": tmp_path / "pool.npy", "target_vectors": tmp_path / "target.npy", "k": 20}
+    gapsel.run(tmp_path / "run", **given, mass_path=True)
+    (tmp_path / "run" / "mass_path.json").write_text('{"path": [{"mass": 1}]}')
+    assert main(["report", "-o", str(tmp_path / "run"), "--quiet", "--methods", "random"]) == 3
+    assert "mass_path.json: cannot be read as a mass path" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from gapsel import report
-from gapsel.findings import Composition, Histogram, Share
+from gapsel.findings import Composition, Histogram, Interval, Share
 from gapsel.report import charts
 from sample_run import FINDINGS, INF, NAN, read, text_of
 
@@ -46,6 +46,24 @@ def test_half_characters_do_not_stop_the_writing(tmp_path: Path) -> None:
     assert "model \N{REPLACEMENT CHARACTER}" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+def test_what_was_not_asked_for_is_not_on_the_page() -> None:
+    text = text_of(replace(FINDINGS, mass_path=(), error_bars=None))
+    assert "At other masses" not in text
+    assert "steady" not in text
+    assert "At other masses" in text_of(FINDINGS)
+
+
+def test_masses_lie_on_one_axis_and_the_own_is_marked() -> None:
+    chart = charts.mass_path(FINDINGS)
+    assert chart is not None
+    assert [(row.name, row.ours) for row in chart.rows] == [("0", False), ("0.5", True), ("1", False)]
+    places = [row.places for row in chart.rows if row.places]
+    assert places == sorted(places, reverse=True), "the mixture comes nearer as its mass grows"
+    unknown = replace(FINDINGS.mass_path[0], mixture=Interval(NAN, NAN), alone=Interval(NAN, NAN))
+    (row,) = (charts.mass_path(replace(FINDINGS, mass_path=(unknown,))) or chart).rows
+    assert (row.places, row.alone) == (None, None)
+
+
 def test_nothing_comes_from_outside() -> None:
     page = report.render(FINDINGS)
     assert not re.search(r"""(src|href|srcset|action|data)\s*=|url\(|@import|<script|<link|\bon[a-z]+=""", page)
@@ -61,7 +79,7 @@ def test_the_page_can_be_read_by_everyone() -> None:
         if tag == "svg" and attrs.get("role") == "img":
             assert set((attrs["aria-labelledby"] or "").split()) <= set(ids)
     names = [tag for tag, _ in tags]
-    assert names.count("caption") == names.count("table") == 4
+    assert names.count("caption") == names.count("table") == 5
     assert names.count("title") == 1 + names.count("desc")
 
 
@@ -113,7 +131,7 @@ def test_hostile_text_stays_text() -> None:
 def test_vectors_without_texts_and_labels_make_a_report() -> None:
     bare = tuple(replace(e, text=None, label=None, nearest_text=None) for e in FINDINGS.chosen)
     methods = tuple(replace(m, precision=None) for m in FINDINGS.methods)
-    text = text_of(replace(FINDINGS, chosen=bare, barely_rejected=(), methods=methods, compositions=()))
+    text = text_of(replace(FINDINGS, chosen=bare, barely_rejected=(), methods=methods, compositions=(), mass_path=()))
     assert "The pool came as vectors, without texts." in text
     assert "None" not in text
     assert "recision" not in text.replace("imprecision", "")

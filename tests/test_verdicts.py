@@ -120,3 +120,15 @@ def test_a_part_that_the_solver_read_is_told_with_its_cost() -> None:
     assert "It read 200,000 random documents of the pool, for which the whole pool's marginals are off by about" in part
     assert "the last marginal error on the random part is" in part
     assert "random document" not in text_of(FINDINGS)
+
+
+def test_steadiness_says_what_halves_keep_and_warns_of_a_small_target() -> None:
+    said = verdicts.steadiness(FINDINGS) or ""
+    assert "Half of the examples choose 55\u202f%" in said
+    assert "every half chooses 33\u202f%" in said
+    assert "too small" not in said
+    bars = FINDINGS.error_bars
+    assert bars is not None
+    warned = verdicts.steadiness(replace(FINDINGS, error_bars=replace(bars, steady=False))) or ""
+    assert warned.endswith("The target is too small for 10,000 documents: other examples would choose others.")
+    assert verdicts.steadiness(replace(FINDINGS, error_bars=None)) is None

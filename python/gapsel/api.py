@@ -10,10 +10,11 @@ import numpy as np
 
 from gapsel import backends, model, selection, store, stream
 from gapsel.calibration import scores
-from gapsel.config import Settings, rows_for
+from gapsel.config import STUDIES, Settings, rows_for
 from gapsel.cost import measure_scale
 from gapsel.errors import DataError, UsageError
 from gapsel.pipeline import sampled
+from gapsel.pipeline.errorbars import error_bars
 from gapsel.pipeline.masses import MASSES
 from gapsel.pipeline.weights import check_weights
 from gapsel.pipeline.work import MODEL, SCALE_ROWS
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from gapsel.embed import Encoder
-    from gapsel.findings import Certificate
+    from gapsel.findings import Certificate, ErrorBars
     from gapsel.records import Evidence
 
 
-_OF_FILES = set(Settings().of("embed", "report")) | {"pool_weights", "target_weights", "device"}
+_OF_FILES = {*Settings().of("embed", "report"), "pool_weights", "target_weights", "device", *STUDIES}
 
 MATRIX = 2
 
@@ -157,6 +158,14 @@ class Selector:
             for mass, settings in at.items()
         ]
         return dict(zip(at, mass_path(tasks, self._backend), strict=True))
+
+    def error_bars(self, chosen: selection.Selection) -> ErrorBars:
+        """Return how steady a selection of the fitted k is: what halves of the target, and of the pool, would choose.
+
+        Raises UsageError for a target of less than four examples.
+        """
+        task, _ = self._fitted_pool()
+        return error_bars(task, chosen.rows, self._backend)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the potentials, a few MB that score anything later (`gapsel.load`), in a file or an existing folder."""

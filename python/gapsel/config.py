@@ -21,12 +21,14 @@ from gapsel.records import CostKind  # noqa: TC001 - get_type_hints reads it
 from gapsel.remote import is_url
 
 STEPS = ("embed", "fit", "score", "select", "report")
+# What a run tells of its choice only if asked: settings of the same names.
+STUDIES = ("mass_path", "error_bars")
 METHODS = ("random", "nearest", "roundrobin", "centroid", "kde", "dsir", "curated")
 _PATHS = ("pool", "target", "pool_vectors", "target_vectors")
 _WEIGHTS = ("pool_weights", "target_weights")
 _WORDS = {bool: "true or false", int: "a whole number", str: "text"}
 # What cannot change a result: a run may be taken up again with another value of it.
-WITHOUT_EFFECT = ("threads", "device", "memory", "ray")
+WITHOUT_EFFECT = ("threads", "device", "memory", "ray", *STUDIES)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 # More would be a slip of the hand that takes the machine down with it.
 _MOST_THREADS = 1024
@@ -91,6 +93,12 @@ class Settings:
     )
     max_sweeps: int = _field(60, "sweeps of the whole pool after which the solver gives up", _FIT)
     seed: int = _field(0, "seed of all sampling", _FIT)
+    mass_path: bool = _field(
+        False, "also tell how the choice moves with the mass, from 0 to 1", ("run", "select")  # noqa: FBT003 - a default
+    )  # fmt: skip
+    error_bars: bool = _field(
+        False, "also tell what halves of the target and of the pool would choose", ("run", "select")  # noqa: FBT003
+    )  # fmt: skip
     backend: Literal["auto", "cpu", "gpu", "ray", "reference"] = _field(
         "auto", "what sweeps the pool", (*_FIT, "score", "select")
     )
@@ -131,6 +139,11 @@ class Settings:
     def relative_eps(self) -> float:
         """The eps in use: one step ranks more steadily when it is large, a whole mass is shared out by a small one."""
         return 0.5 * 0.2 ** max(0.0, 2.0 * self.mass - 1.0) if self.eps is None else self.eps
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """What is asked for about the selection, beside it."""
+        return tuple(name for name in STUDIES if getattr(self, name))
 
     @property
     def on_cluster(self) -> bool:

@@ -61,6 +61,36 @@ class MethodResult:
     mix: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MassPoint(MethodResult):
+    """What would be chosen at one mass, as it would be mixed in; ``overlap`` is that with the run's own choice."""
+
+    mass: float
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Of choices by halves: the share of k on which two disjoint halves agree, and of the whole's that one keeps."""
+
+    agree: float
+    keeps: float
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBars:
+    """How steady a choice of k rows is: what halves of the target, and of the pool, choose, over ``splits`` splits.
+
+    ``inclusion`` (k,) says how often each of the chosen, best first, is chosen by half of the target. ``steady``:
+    disjoint halves of the target agree on enough that the target is large enough for the k.
+    """
+
+    splits: int
+    target: Agreement
+    pool: Agreement
+    steady: bool
+    inclusion: tuple[float, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """One label (a source file or a domain): its share of the pool, of the chosen and, where known, of the target."""
@@ -146,6 +176,8 @@ class Findings:
     pool_distance: Interval
     methods: tuple[MethodResult, ...]
     certificate: Certificate
+    mass_path: tuple[MassPoint, ...]
+    error_bars: ErrorBars | None
     histogram: Histogram
     cut: float
     compositions: tuple[Composition, ...]

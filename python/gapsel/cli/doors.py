@@ -29,9 +29,6 @@ _ABOUT = {
     "report": "the selection to findings.json and report.html",
 }
 
-# What `gapsel select` also tells if asked.
-_MORE = ("mass_path", "error_bars")
-
 
 def add(commands: Commands) -> None:
     """Add `run` and the doors."""
@@ -50,15 +47,6 @@ def add(commands: Commands) -> None:
         if door in TASKS:
             command.add_argument("--task-index", type=int, metavar="I", help="do the share of task I, from 0, alone")
             command.add_argument("--task-count", type=int, metavar="N", help="of so many tasks")
-        if door == "select":
-            command.add_argument(
-                "--mass-path", action="store_true", help="also tell how the choice moves with the mass, from 0 to 1"
-            )
-            command.add_argument(
-                "--error-bars",
-                action="store_true",
-                help="also tell what halves of the target and the pool would choose",
-            )
         add_settings(command, door)
         if door == "score":
             score.extend(command, _run)
@@ -120,15 +108,13 @@ def _do(door: str, given: dict[str, Any]) -> dict[str, Any]:
     from gapsel import pipeline
 
     out, config, quiet = Path(given.pop("out")), given.pop("config", None), given.pop("quiet")
-    more = [name for name in _MORE if given.pop(name, False)]
     if door in BEGIN:
         settings = pipeline.make_settings(given, None if config is None else _read_config(Path(config)))
         opened = pipeline.begin(out, settings, quiet=quiet, door=door)
     else:
         opened = pipeline.reopen(out, given, quiet=quiet)
     with _quiet_stdout(), opened as run:
-        summary = pipeline.summarize(run, pipeline.advance(run, "report" if door == "run" else door))
-        return summary | {name: getattr(pipeline, f"write_{name}")(run) for name in more}
+        return pipeline.summarize(run, pipeline.advance(run, "report" if door == "run" else door))
 
 
 def _read_config(path: Path) -> Settings:

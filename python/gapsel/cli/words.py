@@ -19,7 +19,7 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
     """Say what was done, for people."""
     steps, folder = summary["steps"], summary["folder"]
     if summary["findings"]:
-        return "\n".join([*_answer(summary["findings"]), *_files(folder, steps)])
+        return "\n".join([*_answer(summary["findings"]), *_studies(summary), *_files(folder, steps)])
     if door == "embed":
         pool, target = steps["embed"]["pool"], steps["embed"]["target"]
         return (
@@ -36,9 +36,8 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
         return f"{steps['score']['rows']:,} documents have scores, in {folder}/scores"
     chosen = steps["select"]
     words = f"Chose {chosen['k']:,} documents, at mass {chosen['mass']:g}."
-    more = _path(summary["mass_path"]) if "mass_path" in summary else []
-    more += _bars(summary["error_bars"]) if "error_bars" in summary else []
-    return "\n".join([*more, words, _certainty(chosen["certificate"], chosen["mass"]), *_files(folder, steps)])
+    certainty = _certainty(chosen["certificate"], chosen["mass"])
+    return "\n".join([words, certainty, *_studies(summary), *_files(folder, steps)])
 
 
 def task_in_words(facts: dict[str, Any]) -> str:
@@ -93,9 +92,16 @@ def _certainty(certificate: dict[str, Any], mass: float) -> str:
     return f"certificate: no other choice of this size can beat it by more than {percent:g} % of what is attainable"
 
 
+def _studies(summary: dict[str, Any]) -> list[str]:
+    """Say what was asked for about the selection."""
+    path, bars = summary.get("mass_path"), summary.get("error_bars")
+    return [*(_path(path) if path else ()), *(_bars(bars) if bars else ())]
+
+
 def _path(found: dict[str, Any]) -> list[str]:
     """Say how the choice moves with the mass."""
     lines = [
+        "",
         f"  {'mass':6}{'mixture':>18}{'alone':>18}{'coverage':>10}{'precision':>11}{'of this choice':>16}",
         f"  {'pool':6}{interval(found['pool_distance']):>18}",
     ]
@@ -105,13 +111,14 @@ def _path(found: dict[str, Any]) -> list[str]:
             f"  {one['mass']:<6g}{interval(one['mixture']):>18}{interval(one['alone']):>18}{one['coverage']:>10.0%}"
             f"{precision:>11}{one['overlap']:>16.0%}"
         )
-    return [*lines, ""]
+    return lines
 
 
 def _bars(found: dict[str, Any]) -> list[str]:
     """Say how steady the choice is."""
     target, pool = found["target"], found["pool"]
     lines = [
+        "",
         f"  Half of the examples choose {target['keeps']:.0%} of these; two halves agree on {target['agree']:.0%}.",
         f"  Half of the pool in its place keeps {pool['keeps']:.0%}; two halves agree on {pool['agree']:.0%}.",
     ]
@@ -120,7 +127,7 @@ def _bars(found: dict[str, Any]) -> list[str]:
             f"  The target is too small for {found['k']:,} documents: more examples, a larger --eps or a smaller -k "
             "make the choice steadier."
         )
-    return [*lines, ""]
+    return lines
 
 
 def interval(bounds: dict[str, float]) -> str:

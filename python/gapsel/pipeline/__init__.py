@@ -24,13 +24,13 @@ from gapsel.config import STEPS, Settings, parse_size
 from gapsel.errors import UsageError
 from gapsel.files import sweep_leftovers
 from gapsel.pipeline.compare import possible_methods
-from gapsel.pipeline.errorbars import write_error_bars
+from gapsel.pipeline.errorbars import ERROR_BARS
 from gapsel.pipeline.folder import RunFolder, check_begun, check_free, check_writable, plain, read_json
 from gapsel.pipeline.lock import Lock
-from gapsel.pipeline.masses import write_mass_path
+from gapsel.pipeline.masses import MASS_PATH
 from gapsel.pipeline.report import FINDINGS
 from gapsel.pipeline.select import read_selection
-from gapsel.pipeline.steps import advance_to
+from gapsel.pipeline.steps import advance_to, steps_to
 from gapsel.pipeline.tasks import Task, do_task
 from gapsel.pipeline.work import Run
 
@@ -54,9 +54,9 @@ __all__ = [
     "run",
     "share",
     "summarize",
-    "write_error_bars",
-    "write_mass_path",
 ]
+
+_STUDIED = {"mass_path": MASS_PATH, "error_bars": ERROR_BARS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +140,15 @@ def advance(begun: Run, door: str) -> tuple[str, ...]:
         raise UsageError(msg)
     memory.allow(None if begun.settings.memory is None else parse_size(begun.settings.memory))
     advance_to(begun, door)
-    return STEPS[: STEPS.index(door) + 1]
+    return steps_to(door, begun.settings)
 
 
 def summarize(done: Run, steps: Sequence[str]) -> dict[str, Any]:
-    """Return what the steps recorded, and the findings if there is a report, as plain JSON values."""
+    """Return what the steps recorded, and what report and studies of the selection found, as plain JSON values."""
     facts = {step: plain(done.folder.facts(step)) for step in steps}
     findings = read_json(done.path / FINDINGS) if "report" in steps else None
-    return {"folder": str(done.path), "steps": facts, "findings": findings}
+    told = {name: read_json(done.path / file) for name, file in _STUDIED.items() if name in steps}
+    return {"folder": str(done.path), "steps": facts, "findings": findings, **told}
 
 
 def result(done: Run) -> Result:

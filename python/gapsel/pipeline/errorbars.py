@@ -7,20 +7,28 @@ is its inclusion frequency. The halves of the pool say the same of what the pool
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gapsel.errors import DataError
 from gapsel.files import write_json
-from gapsel.pipeline.folder import plain
+from gapsel.findings import Agreement, ErrorBars
+from gapsel.pipeline.folder import plain, read_json
 from gapsel.pipeline.select import read_selection
 from gapsel.potentials import halves
 from gapsel.progress import track
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
+    from gapsel.backends import Backend
     from gapsel.pipeline.work import Run
+    from gapsel.potentials import Task
+    from gapsel.records import Stage
 
 ERROR_BARS = "error_bars.json"
 SPLITS = 4
@@ -29,35 +37,48 @@ SPLITS = 4
 STEADY = 0.1
 
 
-def write_error_bars(run: Run) -> dict[str, Any]:
-    """Choose by the halves of several random splits, and return what was written.
+def error_bars(
+    task: Task, chosen: NDArray[np.int64], backend: Backend, watch: Callable[[Stage], None] | None = None
+) -> ErrorBars:
+    """Choose by the halves of several random splits, and compare with what the whole chose (k,)."""
+    found = list(halves(task, backend, SPLITS, watch))
+    of_target, of_pool = ([pairs[side] for pairs in found] for side in (0, 1))
+    inclusion = np.mean([np.isin(chosen, half) for pair in of_target for half in pair], axis=0)
+    agreement = _agreement(chosen, of_target)
+    return ErrorBars(
+        splits=SPLITS,
+        target=agreement,
+        pool=_agreement(chosen, of_pool),
+        steady=agreement.agree >= STEADY,
+        inclusion=tuple(inclusion.tolist()),
+    )
 
-    ``target`` and ``pool`` say of their halves how far two disjoint ones ``agree`` (share of k) and what share of the
-    run's own choice one ``keeps``, in the mean; ``inclusion`` (k,), in the order of selection.json, is the share of the
-    target's halves that choose a row; ``steady`` whether the target is large enough for the k.
-    """
+
+def error_bars_step(run: Run) -> dict[str, Any]:
+    """Write how steady the run's choice is; ``inclusion`` is in the order of selection.json."""
     chosen, _ = read_selection(run)
     p = run.model.potentials
     with track("error bars", None, "sweeps", enabled=not run.quiet) as advance:
-        task = run.task(p.target, p.cost)
-        found = list(halves(task, run.backend, SPLITS, lambda _: advance(1)))
-    of_target, of_pool = ([pairs[side] for pairs in found] for side in (0, 1))
-    inclusion = np.mean([np.isin(chosen.rows, half) for pair in of_target for half in pair], axis=0)
-    agreement = _agreement(chosen.rows, of_target)
-    bars = {
-        "k": run.k,
-        "splits": SPLITS,
-        "target": agreement,
-        "pool": _agreement(chosen.rows, of_pool),
-        "steady": agreement["agree"] >= STEADY,
-        "inclusion": inclusion.tolist(),
-    }
-    write_json(run.path / ERROR_BARS, plain(bars))
-    return bars
+        bars = error_bars(run.task(p.target, p.cost), chosen.rows, run.backend, lambda _: advance(1))
+    run.folder.writes("error_bars")
+    write_json(run.path / ERROR_BARS, plain({"k": run.k, **asdict(bars)}))
+    return {"files": [ERROR_BARS]}
 
 
-def _agreement(chosen: NDArray[np.int64], pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> dict[str, float]:
-    return {
-        "agree": float(np.mean([np.isin(one, other).mean() for one, other in pairs])),
-        "keeps": float(np.mean([np.isin(chosen, half).mean() for pair in pairs for half in pair])),
-    }
+def read_error_bars(run: Run) -> ErrorBars:
+    """Read what error_bars_step wrote. Raises DataError for anything else."""
+    file = run.path / ERROR_BARS
+    saved = read_json(file)
+    try:
+        target, pool = (Agreement(**saved[side]) for side in ("target", "pool"))
+        return ErrorBars(saved["splits"], target, pool, saved["steady"], tuple(saved["inclusion"]))
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{file}: cannot be read as error bars ({error}): delete it, and give the same command again"
+        raise DataError(msg) from error
+
+
+def _agreement(chosen: NDArray[np.int64], pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Agreement:
+    return Agreement(
+        agree=float(np.mean([np.isin(one, other).mean() for one, other in pairs])),
+        keeps=float(np.mean([np.isin(chosen, half).mean() for pair in pairs for half in pair])),
+    )

@@ -12,8 +12,10 @@ from gapsel import __version__, corpus
 from gapsel.calibration import scores
 from gapsel.findings import Composition, Example, Findings, Histogram, Share, Step
 from gapsel.pipeline.compare import Yardstick, check_compared, compare
+from gapsel.pipeline.errorbars import read_error_bars
 from gapsel.pipeline.folder import peak_memory
 from gapsel.pipeline.labels import Labels, read_labels
+from gapsel.pipeline.masses import read_mass_path
 from gapsel.pipeline.vectors import has_texts
 from gapsel.potentials import gather
 from gapsel.selection import Selection, nearest_targets
@@ -65,6 +67,8 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
         pool_distance=stick.of_pool,
         methods=compare(run, stick),
         certificate=certificate,
+        mass_path=read_mass_path(run) if run.settings.mass_path else (),
+        error_bars=read_error_bars(run) if run.settings.error_bars else None,
         histogram=_histogram(values, chosen.rows),
         cut=float(chosen.scores[-1]),
         compositions=_compositions(run, chosen.rows, labels),

@@ -20,7 +20,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from gapsel import __version__
-from gapsel.config import STEPS, WITHOUT_EFFECT, Settings
+from gapsel.config import STEPS, STUDIES, WITHOUT_EFFECT, Settings
 from gapsel.errors import DataError, ResourceError, UsageError
 from gapsel.files import is_leftover, write_json
 from gapsel.pipeline.lock import Lock
@@ -125,12 +125,19 @@ class RunFolder:
         self._save()
 
     def _forget(self, step: str) -> None:
-        for later in STEPS[STEPS.index(step) :]:
+        for later in _from(step):
             self.record["steps"].pop(later, None)
         self.record["settings"] = self.settings.to_json()
 
     def _save(self) -> None:
         write_json(self.path / RECORD, plain(self.record))
+
+
+def _from(step: str) -> tuple[str, ...]:
+    """Return a step with all that follows from it; one study of the selection does not follow from another."""
+    if step in STUDIES:
+        return step, "report"
+    return (*STEPS[STEPS.index(step) :], *(() if step == "report" else STUDIES))
 
 
 def check_free(path: Path) -> None:

@@ -6,9 +6,11 @@ import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from gapsel.errors import DataError
 from gapsel.files import write_json
+from gapsel.findings import Interval, MassPoint
 from gapsel.pipeline.compare import Yardstick, check_compared
-from gapsel.pipeline.folder import plain
+from gapsel.pipeline.folder import plain, read_json
 from gapsel.pipeline.labels import read_labels
 from gapsel.pipeline.select import read_selection
 from gapsel.potentials import mass_path
@@ -22,8 +24,8 @@ MASS_PATH = "mass_path.json"
 MASSES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
-def write_mass_path(run: Run) -> dict[str, Any]:
-    """Choose k rows at each of `MASSES`, measure them beside the run's own choice, and return what was written.
+def mass_path_step(run: Run) -> dict[str, Any]:
+    """Choose k rows at each of `MASSES`, and measure them beside the run's own choice.
 
     Each mass has the eps that the settings give it. The choices are those of one shortlist: near those of runs at these
     masses, and not the same.
@@ -39,8 +41,24 @@ def write_mass_path(run: Run) -> dict[str, Any]:
             found.append({"mass": mass, **asdict(stick.measure(f"mass {mass:g}", rows, mass, seconds))})
             began = time.perf_counter()
     path = {"k": run.k, "mass": run.settings.mass, "pool_distance": asdict(stick.of_pool), "path": found}
+    run.folder.writes("mass_path")
     write_json(run.path / MASS_PATH, plain(path))
-    return path
+    return {"files": [MASS_PATH]}
+
+
+def read_mass_path(run: Run) -> tuple[MassPoint, ...]:
+    """Read what mass_path_step wrote. Raises DataError for anything else."""
+    file = run.path / MASS_PATH
+    try:
+        return tuple(_point(dict(one)) for one in read_json(file)["path"])
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{file}: cannot be read as a mass path ({error}): delete it, and give the same command again"
+        raise DataError(msg) from error
+
+
+def _point(saved: dict[str, Any]) -> MassPoint:
+    mixture, alone = (Interval(**saved.pop(name)) for name in ("mixture", "alone"))
+    return MassPoint(mixture=mixture, alone=alone, **saved)
 
 
 def _tasks(run: Run) -> list[Task]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from gapsel.config import STEPS, Settings
+from gapsel.config import STEPS, STUDIES, Settings
 from gapsel.errors import DataError
 from gapsel.pipeline import journal
 from gapsel.pipeline.embed import embed_step
+from gapsel.pipeline.errorbars import error_bars_step
 from gapsel.pipeline.fit import fit_step
 from gapsel.pipeline.folder import sign
+from gapsel.pipeline.masses import mass_path_step
 from gapsel.pipeline.report import report_step
 from gapsel.pipeline.score import score_step
 from gapsel.pipeline.select import select_step
@@ -21,7 +23,15 @@ from gapsel.pipeline.work import ANY_K
 if TYPE_CHECKING:
     from gapsel.pipeline.work import Run
 
-DOORS = {"embed": embed_step, "fit": fit_step, "score": score_step, "select": select_step, "report": report_step}
+DOORS = {
+    "embed": embed_step,
+    "fit": fit_step,
+    "score": score_step,
+    "select": select_step,
+    "mass_path": mass_path_step,
+    "error_bars": error_bars_step,
+    "report": report_step,
+}
 
 
 def signatures(settings: Settings, inputs: dict[str, str]) -> dict[str, str]:
@@ -32,14 +42,21 @@ def signatures(settings: Settings, inputs: dict[str, str]) -> dict[str, str]:
     any_k = sign(embed, fitting, [content_hash(settings.pool_weights), content_hash(settings.target_weights)])
     fit = sign(any_k, k) if settings.mass > 0 else any_k
     select = sign(fit, settings.k)
-    report = sign(select, settings.label_field, settings.methods)
-    return {"embed": embed, ANY_K: any_k, "fit": fit, "score": fit, "select": select, "report": report}
+    studies = {name: sign(select, settings.label_field, name) for name in STUDIES}
+    report = sign(select, settings.label_field, settings.methods, settings.studies)
+    return {"embed": embed, ANY_K: any_k, "fit": fit, "score": fit, "select": select, **studies, "report": report}
+
+
+def steps_to(last: str, settings: Settings) -> tuple[str, ...]:
+    """Return the steps up to and including ``last``, with what is asked for about the selection after it."""
+    way = (*STEPS[:-1], *settings.studies, STEPS[-1])
+    return way[: len(way) if last == STEPS[-1] else len(way) - 1 if last == "select" else way.index(last) + 1]
 
 
 def advance_to(run: Run, last: str) -> None:
     """Do the steps up to and including ``last``, but for those that are done."""
     signature = run.signatures = signatures(run.settings, checked_inputs(run))
-    for name in STEPS[: STEPS.index(last) + 1]:
+    for name in steps_to(last, run.settings):
         if run.folder.is_done(name, signature[name]):
             run.say(f"{name}: done before")
             continue

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gapsel.findings import Share
 from gapsel.report.axes import Axis, Tick, round_top
-from gapsel.report.numbers import known
+from gapsel.report.numbers import known, setting
 from gapsel.report.verdicts import OURS, Change, change, compared, is_mixed, measured
 
 if TYPE_CHECKING:
@@ -296,6 +296,32 @@ def intervals(findings: Findings) -> IntervalsChart:
     ]
     has_precision = any(method.precision is not None for method in findings.methods)
     return IntervalsChart((pool, *rows), across.ticks(4), has_precision, mixed)
+
+
+def mass_path(findings: Findings) -> IntervalsChart | None:
+    """Return what would be chosen at each mass, the run's own marked, by the distance of its mixture; None if unasked.
+
+    ``alone`` is told of every mass, since the mixtures of two masses are two things.
+    """
+    found = findings.mass_path
+    across = Axis(
+        0.0, round_top(max((one.mixture.upper for one in found if measured(one.mixture)), default=0.0)), 0, 100
+    )
+    rows = [
+        IntervalRow(
+            name=setting(one.mass),
+            distance=one.mixture,
+            places=_places(one.mixture, across),
+            ours=one.mass == findings.mass,
+            alone=one.alone if measured(one.alone) else None,
+            overlap=one.overlap,
+            coverage=one.coverage,
+            precision=one.precision,
+        )
+        for one in found
+    ]
+    has_precision = any(one.precision is not None for one in found)
+    return IntervalsChart(tuple(rows), across.ticks(4), has_precision, has_alone=True) if rows else None
 
 
 def _places(distance: Interval, across: Axis) -> tuple[float, float, float] | None:

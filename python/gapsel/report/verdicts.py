@@ -31,7 +31,7 @@ from gapsel.report.numbers import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gapsel.findings import Composition, Findings, Interval, MethodResult
+    from gapsel.findings import Composition, ErrorBars, Findings, Interval, MethodResult
 
 OURS = "gapsel"
 _SHORTFALL = 0.05  # of the target's share: below this a label the selection lacks is not worth a sentence
@@ -165,6 +165,25 @@ def certificate(findings: Findings) -> str:
         f"No other choice of {integer(findings.k)} can beat this one by more than {at_most(max(percent, _FINEST))} of "
         f"what is attainable at mass {setting(findings.mass)}{_reservation(findings)}."
     )
+
+
+def steadiness(findings: Findings) -> str | None:
+    """Return what other examples, and another pool, would have left of the choice; None where that was not asked."""
+    bars = findings.error_bars
+    if bars is None:
+        return None
+    said = (
+        f"Half of the examples choose {share(bars.target.keeps)} of these documents, and two halves that share no "
+        f"example agree on {share(bars.target.agree)}; every half chooses {share(_always(bars))}. With half of the "
+        f"pool in its place the choice keeps {share(bars.pool.keeps)}."
+    )
+    if bars.steady:
+        return said
+    return f"{said} The target is too small for {plural(findings.k, 'document')}: other examples would choose others."
+
+
+def _always(bars: ErrorBars) -> float:
+    return sum(one == 1 for one in bars.inclusion) / len(bars.inclusion)
 
 
 def is_certified(findings: Findings) -> bool:
