@@ -16,11 +16,12 @@ from cuda_emulator import compiler
 from emulated_gpu import DeviceArray, EmulatedGpu, emulated_backend
 from gapsel import backends
 from gapsel.backends import selftest
-from gapsel.backends.gpu import GpuBackend, gram, operands, share, sources, strip
+from gapsel.backends.gpu import GpuBackend, gram, operands, sources, strip
+from gapsel.backends.gpu import span as spans
 from gapsel.backends.gpu.device import lost
 from gapsel.backends.gpu.operands import Form
 from gapsel.backends.gpu.rows import gather
-from gapsel.backends.gpu.share import cut
+from gapsel.backends.parts import added, swept
 from gapsel.errors import DataError, DeviceError, MissingDependencyError, UsageError
 from gapsel.potentials import Rows, Task, solve
 from gapsel.records import Box, Cost, CostScale, Target
@@ -54,18 +55,18 @@ def emulated(backend: GpuBackend) -> EmulatedGpu:
 # Chunks
 
 
-def small_chunks(monkeypatch: pytest.MonkeyPatch, rows: int = 512, span: int = 512) -> None:
+def small_chunks(monkeypatch: pytest.MonkeyPatch, rows: int = 512, window: int = 512) -> None:
     monkeypatch.setattr(strip, "MOST_ROWS", rows)
-    monkeypatch.setattr(share, "SPAN_ROWS", span)
+    monkeypatch.setattr(spans, "WINDOW_ROWS", window)
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-@pytest.mark.parametrize("span", [512, 1024])
-def test_chunks_and_spans_change_no_bit(monkeypatch: pytest.MonkeyPatch, span: int, normalize: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("window", [512, 1024])
+def test_chunks_and_windows_change_no_bit(monkeypatch: pytest.MonkeyPatch, window: int, normalize: bool) -> None:  # noqa: FBT001
     """Three chunks, the last one short; outputs of one or two chunks at a time; bounds of each row."""
     p = problem(1300, 40, 9, dtype=np.float16, normalize=normalize)
     whole = p.sweep(emulated_backend(), k=30)
-    small_chunks(monkeypatch, span=span)
+    small_chunks(monkeypatch, window=window)
     assert bits(p.sweep(emulated_backend(), k=30)) == bits(whole)
     assert_agrees(p, whole, p.sweep(REFERENCE))
 
@@ -278,25 +279,49 @@ def test_too_little_memory_says_so() -> None:
 # Several devices
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_several_devices(count: int) -> None:
+@pytest.mark.parametrize(("count", "used"), [(2, 2), (3, 2), (5, 4)])
+@pytest.mark.parametrize("freeze", [False, True])
+def test_several_devices(monkeypatch: pytest.MonkeyPatch, count: int, used: int, freeze: bool) -> None:  # noqa: FBT001
+    """How many they are changes no bit, nor where a span begins that one of them has."""
+    monkeypatch.setattr(spans, "SPAN_ROWS", 512)
     p = problem(1700, 40, 9, dtype=np.float16)
+    shards = [frozen(p.x) if freeze else p.x]
     backend = emulated_backend(count)
-    found, one = p.sweep(backend, k=30), p.sweep(emulated_backend(), k=30)
-    assert np.array_equal(found.f, one.f)
-    assert found.swept.top is not None
-    assert one.swept.top is not None
-    assert np.array_equal(found.swept.top[0], one.swept.top[0])
-    np.testing.assert_allclose(found.swept.q, one.swept.q, rtol=1e-14)
+    found = p.sweep(backend, shards, k=600)
+    assert bits(found) == bits(p.sweep(emulated_backend(), shards, k=600))
     assert_agrees(p, found, p.sweep(REFERENCE))
-    used = [device.launches for device in backend.devices if isinstance(device, EmulatedGpu) and device.launches]
-    assert len(used) == len(cut(1700, count))
+    assert sum(bool(device.launches) for device in backend.devices if isinstance(device, EmulatedGpu)) == used
 
 
-def test_shares_are_whole_segments() -> None:
-    assert cut(1700, 2) == [range(1024), range(1024, 1700)]
-    assert cut(10, 4) == [range(10)]
-    assert [len(rows) for rows in cut(5 * 512, 5)] == [512] * 5
+def test_one_span_of_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans swept one by one, by whoever has their rows alone, add up to the whole."""
+    p, k = problem(1300, 40, 9, dtype=np.float16), 20
+    monkeypatch.setattr(spans, "SPAN_ROWS", 512)
+    whole = p.sweep(emulated_backend(), k=k)
+    f, hard, nearest = np.empty(1300, np.float32), np.empty(1300, np.float32), np.empty(1300, np.int32)
+    parts = [
+        emulated_backend().part(
+            [p.x[at]], p.target, p.g, p.box.at(at), eps=p.eps, cost=p.cost, first=at.start, n=1300, gram=True, k=k,
+            f=f[at], hard=hard[at], nearest=nearest[at],
+        )
+        for at in (slice(0, 512), slice(512, 1024), slice(1024, 1300))
+    ]  # fmt: skip
+    assert bits(replace(whole, swept=swept(added(parts, k)), f=f, hard=hard, nearest=nearest)) == bits(whole)
+
+
+def test_spans_follow_from_the_number_of_rows() -> None:
+    assert spans.span_rows(1700) == 1700
+    assert spans.span_rows(10**7) == 1 << 20
+    assert spans.span_rows(10**10) == 38 << 20
+    assert spans.spans(range(5, 18), 5) == [range(5, 10), range(10, 15), range(15, 18)]
+    assert spans.dealt([range(1)] * 5, 2) == [[range(1)] * 3, [range(1)] * 2]
+
+
+def test_a_bad_row_of_a_span_is_named_by_its_number_in_the_pool() -> None:
+    p = problem(600, 20, 8)
+    p.x[123, 4] = np.inf
+    with pytest.raises(DataError, match="pool row 1123 holds inf at dimension 4"):
+        emulated_backend().part([p.x], p.target, p.g, p.box, eps=p.eps, cost=p.cost, first=1000, n=4000)
 
 
 # Arrays of the device
@@ -403,6 +428,7 @@ def test_a_device_that_is_lost_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -
             raise error
 
     device = backend.devices[1]
+    monkeypatch.setattr(spans, "SPAN_ROWS", 1024)
     monkeypatch.setattr(device, "launch", fail)
     with pytest.raises(DeviceError, match=r"cudaErrorDevicesUnavailable.*What was finished is kept"):
         problem(1300, 20, 9).sweep(backend)

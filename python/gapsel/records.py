@@ -86,6 +86,11 @@ class Box:
         """Whether every row carries its weight whatever f is, so that the constant of g is without effect."""
         return self.lo is self.hi or (isinstance(self.lo, float) and self.lo == self.hi)
 
+    def at(self, rows: slice) -> Box:
+        """Return the box of some of the rows."""
+        lo, hi = (bound if np.ndim(bound) == 0 else np.asarray(bound)[rows] for bound in (self.lo, self.hi))
+        return Box(lo, hi, self.eta)
+
     def taken(self, f: NDArray[np.float32], tau: float = 0.0) -> NDArray[np.float64]:
         """Return what rows carry above lo, r - lo (n,), at potentials f - tau (n,)."""
         room = np.asarray(self.hi) - self.lo

@@ -1,19 +1,20 @@
 """The GPU: the sweep at the tensor cores' speed, with sums in a fixed order.
 
 A pool that fits stays on the device from sweep to sweep, if its arrays are read-only; others are streamed through it,
-copies and products side by side. How many rows are multiplied at a time follows from the free memory. Several devices
-each take a share of the rows.
+copies and products side by side. How many rows are multiplied at a time follows from the free memory. Totals are made
+of fixed spans of the pool (`backends.parts`), of which several devices take some each.
 
-What is promised: the same call on the same devices gives the same bits, however the rows are cut into shards, as long
-as they are of one type; equal rows give equal f wherever they stand. Totals are float64 in the order of the rows. Other
-numbers of rows at a time, which free memory decides, and other devices or libraries, may round the products' float32
-sums otherwise, and another number of devices the last digits of float64 totals.
+What is promised: the same call on devices of one kind gives the same bits, however many they are and however the rows
+are cut into shards, as long as they are of one type; equal rows give equal f wherever they stand. Totals are float64 in
+the order of the rows. Other numbers of rows at a time, which free memory decides, and other kinds of device or
+libraries, may round the products' float32 sums otherwise.
 """
 
 from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,19 +25,18 @@ from gapsel.backends.gpu.job import Job
 from gapsel.backends.gpu.kept import Kept
 from gapsel.backends.gpu.operands import Form
 from gapsel.backends.gpu.rows import gather
-from gapsel.backends.gpu.share import Share, cut, rows_at_once
+from gapsel.backends.gpu.span import Span, dealt, rows_at_once, span_rows, spans
 from gapsel.backends.gpu.strip import SEGMENT_ROWS
+from gapsel.backends.parts import Part, added, swept
 from gapsel.errors import DeviceError, GapselError
-from gapsel.records import Sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from gapsel.backends.gpu.device import Device
-    from gapsel.backends.gpu.share import Yield
-    from gapsel.records import Box, Cost, Target
+    from gapsel.records import Box, Cost, Sweep, Target
 
 
 class GpuBackend:
@@ -67,8 +67,8 @@ class GpuBackend:
 
     @property
     def identity(self) -> str:
-        """The devices."""
-        return " ".join([self.name, *(device.facts.name for device in self.devices)])
+        """The kinds of device."""
+        return " ".join([self.name, *sorted({device.facts.name for device in self.devices})])
 
     def examine(self) -> None:
         """Compare each device with the reference, once. Raises DeviceError if one disagrees."""
@@ -99,21 +99,56 @@ class GpuBackend:
         nearest: NDArray[np.int32] | None = None,
     ) -> Sweep:
         """Read the pool once; see Backend.sweep. Raises DeviceError if a GPU fails."""
+        return swept(
+            self.part(
+                shards, target, g, box,
+                eps=eps, cost=cost, gram=gram, k=k, rough=rough, f=f, hard=hard, nearest=nearest,
+            )
+        )  # fmt: skip
+
+    def part(
+        self,
+        shards: Sequence[Any],
+        target: Target,
+        g: NDArray[np.float64],
+        box: Box,
+        *,
+        eps: float,
+        cost: Cost,
+        first: int = 0,
+        n: int | None = None,
+        gram: bool = False,
+        k: int = 0,
+        rough: bool = False,
+        f: NDArray[np.float32] | None = None,
+        hard: NDArray[np.float32] | None = None,
+        nearest: NDArray[np.int32] | None = None,
+    ) -> Part:
+        """Read one span of a pool: the shards are its rows from ``first`` on, of ``n`` in all (None: they are all).
+
+        The box and the outputs are those of the span's rows. Raises DeviceError if a GPU fails.
+        """
         self.examine()
         keep = checks.check_target(target, g)
-        pool = gather(shards, target.y.shape[1], self.devices)
-        checks.check_settings(cost, eps, box.eta, k, pool.n)
-        checks.check_box(box, pool.n)
+        pool = gather(shards, target.y.shape[1], self.devices, first)
+        count, n = len(pool.rows), pool.rows.stop if n is None else n
+        checks.check_settings(cost, eps, box.eta, k, n)
+        checks.check_box(box, count)
         outputs = {"f": (f, np.float32), "hard": (hard, np.float32), "nearest": (nearest, np.int32)}
-        checks.check_outputs(outputs, pool.n)
+        checks.check_outputs(outputs, count)
         # Distances are taken exactly: their root magnifies what rough products round off.
         bears = cost.kind != "euclidean" and (cost.normalize or cost.kind == "cosine")
         job = Job(
-            pool, target, keep, g, box, eps, cost, Form.of(pool.dtypes, cost, pool.d), gram, k, rough and bears,
-            self._fused,
+            pool, n, span_rows(n), target, keep, g, box, eps, cost, Form.of(pool.dtypes, cost, pool.d), gram, k,
+            rough and bears, self._fused,
             {name: out for name, (out, _) in outputs.items()},
         )  # fmt: skip
-        return _together(job, self._run(job))
+        return added(self._run(job), k)
+
+    def span_rows(self, target: Target, n: int, *, gram: bool = False, rough: bool = False) -> int:
+        """Return how many rows each span of a pool of n rows has, whatever is asked, but for a shorter last one."""
+        del target, gram, rough
+        return span_rows(n)
 
     def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Return the rows of the k lowest values, in order of (value, row)."""
@@ -132,15 +167,15 @@ class GpuBackend:
             message = f"the kernel made for the GPU ({device.facts.name}) is left out; the portable ones do. {error}"
             warnings.warn(message, RuntimeWarning, stacklevel=4)
 
-    def _run(self, job: Job) -> list[Yield]:
-        """Sweep all shares, each on its device."""
+    def _run(self, job: Job) -> Iterable[Part]:
+        """Sweep all spans, each device its own, and return what they give in their order."""
         kept = [one for one in self._kept if job.pool.device in (None, one.device)]
-        shares = cut(job.pool.n, len(kept))
+        shares = dealt(spans(job.pool.rows, job.span), len(kept))
         if len(shares) == 1:
-            return [_swept(job, kept[0], shares[0])]
+            return _parts(job, kept[0], shares[0])
         with ThreadPoolExecutor(len(shares)) as threads:
-            running = [threads.submit(_swept, job, one, rows) for one, rows in zip(kept, shares, strict=False)]
-            return [share.result() for share in running]
+            running = [threads.submit(_parts, job, one, share) for one, share in zip(kept, shares, strict=False)]
+            return list(chain.from_iterable(share.result() for share in running))
 
 
 def gpus() -> list[str]:
@@ -151,20 +186,25 @@ def gpus() -> list[str]:
         return []
 
 
-def _swept(job: Job, kept: Kept, rows: range) -> Yield:
-    """Sweep one share; where memory runs out, let go of what is kept, then halve the rows at a time, and go on."""
+def _parts(job: Job, kept: Kept, share: Sequence[range]) -> list[Part]:
+    """Sweep spans; where memory runs out, let go of what is kept, then halve the rows at a time, and go on."""
+    rows, done = range(share[0].start, share[-1].stop), list[Part]()
     with kept.device.current():
         chunk, cleared = SEGMENT_ROWS, False
         while True:
             try:
                 preparation = kept.preparation(job)
                 held = None if cleared else kept.pool(job, preparation, rows)
-                found = rows_at_once(job, preparation, len(rows))
+                found = rows_at_once(job, preparation)
                 chunk = min(chunk, found) if cleared else found
-                return Share(job, rows, preparation, chunk).run(held)
+                for span in share[len(done) :]:
+                    own = slice(span.start - rows.start, span.stop - rows.start)
+                    done.append(Span(job, span, preparation, chunk).run(None if held is None else held[own]))
             except MemoryError as error:
                 if cleared and chunk <= SEGMENT_ROWS:
                     raise _too_small(job, kept.device) from error
+            else:
+                return done
             chunk = max(SEGMENT_ROWS, chunk // 2 // SEGMENT_ROWS * SEGMENT_ROWS)
             kept.clear()
             cleared = True
@@ -176,29 +216,3 @@ def _too_small(job: Job, device: Device) -> DeviceError:
         f"the GPU ({device.facts.name}) has {free:.2f} GiB free, too little to multiply {SEGMENT_ROWS} rows of the "
         f"pool with {len(job.keep):,} targets: free some of it, or take --backend cpu"
     )
-
-
-def _together(job: Job, parts: list[Yield]) -> Sweep:
-    """Add up what the shares gave, in the order of the rows."""
-    m, n, keep = len(job.target.b), job.pool.n, job.keep
-    value, hard, entropy = np.concatenate([part.sums for part in parts]).sum(axis=0).tolist()
-    gram = gram_q = top = None
-    if job.gram:
-        gram = np.zeros((m, m))
-        gram[np.ix_(keep, keep)] = sum(part.gram for part in parts if part.gram is not None)
-        gram_q = _spread([part.gram_q for part in parts if part.gram_q is not None], job)
-    if job.k:
-        best = [part.top for part in parts if part.top is not None]
-        rows, values = (np.concatenate(column) for column in zip(*best, strict=True))
-        # Each share is sorted, and shares follow one another in the order of the rows: a stable sort merges them.
-        order = np.argsort(values, kind="stable")[: job.k]
-        top = rows[order], values[order]
-    q = _spread([part.q for part in parts], job) / n
-    return Sweep(q=q, value=value, hard=hard, entropy=entropy, gram=gram, gram_q=gram_q, top=top)
-
-
-def _spread(parts: list[NDArray[np.float64]], job: Job) -> NDArray[np.float64]:
-    out = np.zeros(len(job.target.b))
-    for part in parts:
-        out[job.keep] += part
-    return out

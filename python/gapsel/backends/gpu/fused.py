@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gapsel.backends.gpu.operands import Piece, Preparation
     from gapsel.backends.gpu.strip import Bounds, Stats
     from gapsel.backends.gpu.target import Columns
+    from gapsel.records import Box
 
 # Rounds of a launch, in each of which every multiprocessor takes a block of rows: many, for the last may be half empty.
 _ROUNDS = 16
@@ -39,7 +40,7 @@ class Launch:
     shape: hopper.Shape
 
     @classmethod
-    def of(cls, job: Job, preparation: Preparation, rows: int) -> Launch | None:
+    def of(cls, job: Job, preparation: Preparation) -> Launch | None:
         """Return what serves this sweep, or None where the portable stage has to."""
         device, m = preparation.device, len(job.keep)
         kernels = device.fused
@@ -47,7 +48,7 @@ class Launch:
             return None
         if preparation.form.depth % (hopper.ALIGNMENT // 2):
             return None
-        shape = hopper.Shape.of(rows, m, kernels.multiprocessors, exact=not job.rough, nearest=job.wants("nearest"))
+        shape = hopper.Shape.of(job.span, m, kernels.multiprocessors, exact=not job.rough, nearest=job.wants("nearest"))
         return cls(kernels, shape) if _STRIPS * shape.strip_bytes(m) <= device.free_memory() else None
 
     def chunk_rows(self, n: int, row_bytes: int, free: int) -> int:
@@ -59,7 +60,7 @@ class Launch:
 class Fused:
     """Rows and columns in one launch; all that `strip.Strip` does but for the Gram."""
 
-    def __init__(self, job: Job, preparation: Preparation, columns: Columns, launch: Launch) -> None:
+    def __init__(self, job: Job, box: Box, preparation: Preparation, columns: Columns, launch: Launch) -> None:
         self._device, self._form, self._y = preparation.device, preparation.form, preparation.y
         self._kernels, self._shape = launch.kernels, launch.shape
         m = len(job.keep)
@@ -68,7 +69,7 @@ class Fused:
         self._strips = self._device.empty(self._shape.strip_bytes(m), np.uint8)
         self._q = self._device.zeros(m, np.uint64)
         self._aligned: Array | None = None
-        self._arguments = self._arguments_of(job, columns)
+        self._arguments = self._arguments_of(job, box, columns)
 
     def reduce(self, piece: Piece, rows: int, bounds: Bounds, stats: Stats) -> None:
         """Multiply, and write rows' statistics; their column sums stay here, in whole numbers, until `sums`."""
@@ -88,16 +89,16 @@ class Fused:
         """Return n times the column sums (columns,)."""
         return np.asarray(self._device.download(self._q) / self._arguments.q_unit)
 
-    def _arguments_of(self, job: Job, columns: Columns) -> hopper.Arguments:
+    def _arguments_of(self, job: Job, box: Box, columns: Columns) -> hopper.Arguments:
         """Return what is the same for all rows."""
-        n, address, settings = job.pool.n, self._device.address, columns.settings
-        mass = float(np.sum(job.box.hi)) * (n if np.ndim(job.box.hi) == 0 else 1)
-        lo, hi = (float(bound) if np.ndim(bound) == 0 else 0.0 for bound in (job.box.lo, job.box.hi))
+        n, address, settings = job.n, self._device.address, columns.settings
+        mass = float(np.sum(box.hi)) * (n if np.ndim(box.hi) == 0 else 1)
+        lo, hi = (float(bound) if np.ndim(bound) == 0 else 0.0 for bound in (box.lo, box.hi))
         arguments = hopper.Arguments(
             y=self._map(self._y.y, 3, len(job.keep), self._shape.columns_of_box),
             bias=address(self._bias), hard=address(self._hard), q=address(self._q), strips=address(self._strips),
             scale=settings["scale"] / self._y.fixed, constant=settings["constant"], of_square=settings["of_square"],
-            shift=settings["shift"], unit=settings["unit"], lo_of_all=lo, hi_of_all=hi, eta=job.box.eta,
+            shift=settings["shift"], unit=settings["unit"], lo_of_all=lo, hi_of_all=hi, eta=box.eta,
             mass_unit=float(n), q_unit=hopper.q_unit(n * mass), m=len(job.keep),
         )  # fmt: skip
         hopper.multiply(arguments, self._form.depth, self._pairs(rough=job.rough))

@@ -65,10 +65,7 @@ class Gram:
                 self._multiply()
 
     def finish(self, root: float, n: int, columns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return G (columns, columns) and the marginal of its rows (columns,), on the host.
-
-        The marginal is by G's own sums, so that rounding leaves constants where they were: G 1 = sum_i v_i w_i p_i.
-        """
+        """Return G (columns, columns) and what it lacks of its rows' marginal (columns,), on the host."""
         if self._filled:
             for matrix in self._plan:
                 self._device.zero(matrix[self._filled :])
@@ -76,7 +73,7 @@ class Gram:
         tiles = -(-self._ld // _TILE)
         self._device.launch("mirror", (tiles, tiles), 1024, self._total, self._ld, 0.5 / (root**2 * n))
         gram = self._device.download(self._total)[:columns, :columns]
-        return gram, gram.sum(axis=1) + self._device.download(self.lacking)[:columns] / n
+        return gram, self._device.download(self.lacking)[:columns] / n
 
     def _multiply(self) -> None:
         u, v = self._plan

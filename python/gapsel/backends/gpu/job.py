@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 class Job:
     """One call of `sweep`.
 
-    ``keep`` are the targets of positive weight; ``fused`` allows the stage of that name; ``outputs`` are f, hard and
-    nearest (n,) of the host, where wanted.
+    ``pool`` has rows of a pool of ``n``, which are swept ``span`` at a time. ``keep`` are the targets of positive
+    weight; ``fused`` allows the stage of that name. The bounds of ``box`` and the ``outputs`` on the host, where wanted
+    (f, hard and nearest), are those of the pool's rows here.
     """
 
     pool: PoolRows
+    n: int
+    span: int
     target: Target
     keep: NDArray[np.intp]
     g: NDArray[np.float64]
@@ -41,3 +44,8 @@ class Job:
     def wants(self, name: str) -> bool:
         """Whether this output is asked for, or needed for the k lowest."""
         return self.outputs[name] is not None or (name == "f" and self.k > 0)
+
+    def at(self, rows: range) -> slice:
+        """Return where rows, known by their numbers in the whole, lie among those here."""
+        first = self.pool.rows.start
+        return slice(rows.start - first, rows.stop - first)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gapsel.backends.checks import refuse_row
 from gapsel.backends.gpu.operands import BadRow, Preparation
-from gapsel.backends.gpu.share import least_bytes
+from gapsel.backends.gpu.span import least_bytes
 from gapsel.backends.gpu.target import place
 
 if TYPE_CHECKING:

@@ -35,7 +35,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class PoolRows:
-    """Shards (n_s, d), together n rows; all of them on the host or, if ``device`` is set, all in that GPU's memory."""
+    """Shards (n_s, d) of consecutive rows; all of them on the host or, if ``device`` is set, all in that GPU's memory.
+
+    ``starts`` are the numbers of the shards' first rows, and that of the row after the last.
+    """
 
     shards: tuple[Any, ...]
     starts: tuple[int, ...]
@@ -43,9 +46,9 @@ class PoolRows:
     device: Device | None = None
 
     @property
-    def n(self) -> int:
-        """The number of rows."""
-        return self.starts[-1]
+    def rows(self) -> range:
+        """The numbers of the rows."""
+        return range(self.starts[0], self.starts[-1])
 
     @property
     def dtypes(self) -> frozenset[str]:
@@ -88,8 +91,11 @@ class PoolRows:
                 yield low, shard[low - begin : high - begin]
 
 
-def gather(shards: Sequence[object], d: int, devices: Sequence[Device]) -> PoolRows:
-    """Line the shards up. Raises DataError if they are empty, of another width, or cannot be read where they lie."""
+def gather(shards: Sequence[object], d: int, devices: Sequence[Device], first: int = 0) -> PoolRows:
+    """Line the shards up, from row number ``first`` on.
+
+    Raises DataError if they are empty, of another width, or cannot be read where they lie.
+    """
     adopted = [_adopted(shard, devices) for shard in shards]
     owners = {id(device): device for _, device in adopted}
     if len(owners) > 1:
@@ -102,8 +108,8 @@ def gather(shards: Sequence[object], d: int, devices: Sequence[Device]) -> PoolR
             found = f"{array.shape[1]} dimensions" if array.ndim == _MATRIX else f"{array.ndim} axes"
             msg = f"shard {index} has {found}, the target has {d}: both must come from one embedder"
             raise DataError(msg)
-    starts = tuple(np.cumsum([0, *(len(array) for array in arrays)], dtype=np.int64).tolist())
-    if starts[-1] == 0:
+    starts = tuple(np.cumsum([first, *(len(array) for array in arrays)], dtype=np.int64).tolist())
+    if starts[-1] == first:
         msg = "the pool is empty: give it at least one row"
         raise DataError(msg)
     return PoolRows(tuple(arrays), starts, d, device)

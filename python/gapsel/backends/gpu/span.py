@@ -1,8 +1,11 @@
-"""One device's share of a sweep: consecutive rows of the pool, in chunks, to sums that others can be added to."""
+"""One span of a sweep on one device: consecutive rows of the pool, in chunks, to sums that others can be added to.
+
+The cut into spans follows from the number of rows alone, so that who sweeps which, or how many there are to do it,
+changes no sum.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +16,10 @@ from gapsel.backends.gpu.gram import Gram, matrix_bytes, thinning
 from gapsel.backends.gpu.operands import Piece, empty_piece
 from gapsel.backends.gpu.strip import SEGMENT_ROWS, Stats, Strip, chunk_bytes, chunk_rows
 from gapsel.backends.gpu.target import columns
+from gapsel.backends.parts import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,8 +29,10 @@ if TYPE_CHECKING:
     from gapsel.backends.gpu.strip import Bounds
     from gapsel.backends.gpu.target import Columns
 
-# Rows whose outputs stay on the device until they are taken to the host together.
-SPAN_ROWS = 1 << 22
+# Rows of a span at least; and spans of a pool at most: each costs a Gram on the way to the host.
+SPAN_ROWS, SPANS = 1 << 20, 256
+# Rows whose bounds and outputs are on the device at a time.
+WINDOW_ROWS = 1 << 22
 _ROW_BLOCK = 256
 _SETTINGS = (
     "scale", "constant", "of_square", "shift", "hard_shift", "unit", "eps", "lo", "hi", "eta", "n", "least", "root",
@@ -34,42 +40,48 @@ _SETTINGS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Yield:
-    """What some rows give: n q (columns,), sums (blocks, 3), the Gram with its q, the k lowest (rows, f)."""
-
-    q: NDArray[np.float64]
-    sums: NDArray[np.float64]
-    gram: NDArray[np.float64] | None
-    gram_q: NDArray[np.float64] | None
-    top: tuple[NDArray[np.int64], NDArray[np.float32]] | None
+def span_rows(n: int) -> int:
+    """Return how many rows each span of a pool of n rows has, but for a shorter last one."""
+    return min(n, SPAN_ROWS * -(-n // (SPAN_ROWS * SPANS)))
 
 
-def rows_at_once(job: Job, preparation: Preparation, rows: int) -> int:
-    """Return how many of the rows to multiply at a time with what memory there is."""
+def spans(rows: range, size: int) -> list[range]:
+    """Cut rows into spans of that size."""
+    return [rows[at : at + size] for at in range(0, len(rows), size)]
+
+
+def dealt(of_all: Sequence[range], devices: int) -> list[Sequence[range]]:
+    """Deal the spans out to at most so many devices, to each those that follow one another."""
+    each = -(-len(of_all) // devices)
+    return [of_all[at : at + each] for at in range(0, len(of_all), each)]
+
+
+def rows_at_once(job: Job, preparation: Preparation) -> int:
+    """Return how many rows of a span to multiply at a time with what memory there is."""
     ld, free = preparation.y.ld, preparation.device.free_memory()
-    launch = fused.Launch.of(job, preparation, rows)
+    launch = fused.Launch.of(job, preparation)
     if launch is not None:
-        return launch.chunk_rows(rows, job.form.row_bytes, free)
+        return launch.chunk_rows(job.span, job.form.row_bytes, free)
     budget = free - (matrix_bytes(ld) if job.gram else 0)
-    return chunk_rows(rows, ld, job.form.row_bytes, budget // 2)
+    return chunk_rows(job.span, ld, job.form.row_bytes, budget // 2)
 
 
 def least_bytes(job: Job, preparation: Preparation) -> int:
     """Return about how many bytes a sweep takes beside its pool, at least."""
     ld, row_bytes = preparation.y.ld, job.form.row_bytes
-    outputs = 28 * min(job.pool.n, SPAN_ROWS)
+    outputs = 28 * min(job.span, WINDOW_ROWS)
     return 2 * chunk_bytes(SEGMENT_ROWS, ld, row_bytes) + outputs + (matrix_bytes(ld) if job.gram else 0)
 
 
-class Share:
-    """Some rows on one device, ``chunk`` at a time; a chunk is a whole number of segments."""
+class Span:
+    """A span on one device, ``chunk`` rows at a time; a chunk is a whole number of segments."""
 
     def __init__(self, job: Job, rows: range, preparation: Preparation, chunk: int) -> None:
         self._device, self._y = device, y = preparation.device, preparation.y
         self._job, self._rows, self._preparation, self._chunk = job, rows, preparation, chunk
+        self._box = job.box.at(job.at(rows))
         added = columns(device, y, job)
-        self._thinning = thinning(job.pool.n, len(job.keep), job.pool.d, job.box, job.eps)
+        self._thinning = thinning(job.n, len(job.keep), job.pool.d, self._box, job.eps)
         self._settings = device.upload(self._settings_of(added.settings))
         self._stage = self._stage_for(added)
         self._stats = Stats.room(device, chunk, nearest=job.wants("nearest"))
@@ -79,48 +91,44 @@ class Share:
         self._sums = device.zeros((-(-len(rows) // _ROW_BLOCK), 3), np.float64)
         self._edge = empty_piece(device, job.form, chunk)
         self._top = device.top(job.k) if job.k else None
-        self._span = Span(job, device, rows[: self._span_rows])
+        self._window = self._window_at(rows.start)
 
-    def run(self, held: Piece | None) -> Yield:
+    def run(self, held: Piece | None) -> Part:
         """Sweep the rows, which lie on the device already if ``held``. Raises DataError at the first bad row."""
         pool, edge = self._job.pool, self._edge
         pieces = [held] if held is not None else self._preparation.pieces(pool, self._rows, self._chunk)
         row = self._rows.start
         for piece, rows in chunks(pieces, self._chunk, edge, self._device):
-            if row == self._span.rows.stop:
-                self._next_span(row)
+            if row == self._window.rows.stop:
+                self._window.flush(self._top)
+                self._window = self._window_at(row)
             self._sweep(piece, rows, row)
             row += rows
-        self._span.flush(self._top)
+        self._window.flush(self._top)
         bad = self._preparation.bad.found()
         if bad is not None:
             refuse_row("pool", bad, pool.row(bad))
         return self._result()
 
     def _settings_of(self, settings: Mapping[str, float]) -> NDArray[np.float64]:
-        box = self._job.box
+        box = self._box
         bounds = {name: float(v) if np.ndim(v) == 0 else 0.0 for name, v in (("lo", box.lo), ("hi", box.hi))}
-        values = {**settings, **self._thinning, **bounds, "eta": box.eta, "n": float(self._job.pool.n)}
+        values = {**settings, **self._thinning, **bounds, "eta": box.eta, "n": float(self._job.n)}
         return np.array([values[name] for name in _SETTINGS], np.float64)
 
     def _stage_for(self, added: Columns) -> Strip | fused.Fused:
         job, preparation = self._job, self._preparation
-        launch = fused.Launch.of(job, preparation, len(self._rows))
+        launch = fused.Launch.of(job, preparation)
         if launch is not None:
-            return fused.Fused(job, preparation, added, launch)
+            return fused.Fused(job, self._box, preparation, added, launch)
         return Strip(preparation, added, self._settings, self._chunk, rough=job.rough)
 
-    @property
-    def _span_rows(self) -> int:
-        return max(1, SPAN_ROWS // self._chunk) * self._chunk
-
-    def _next_span(self, row: int) -> None:
-        self._span.flush(self._top)
-        at = row - self._rows.start
-        self._span = Span(self._job, self._device, self._rows[at : at + self._span_rows])
+    def _window_at(self, row: int) -> Window:
+        at, rows = row - self._rows.start, max(1, WINDOW_ROWS // self._chunk) * self._chunk
+        return Window(self._job, self._device, self._rows[at : at + rows])
 
     def _sweep(self, piece: Piece, rows: int, row: int) -> None:
-        stats, bounds = self._stats, self._span.bounds(row, rows)
+        stats, bounds = self._stats, self._window.bounds(row, rows)
         if isinstance(self._stage, fused.Fused):
             self._stage.reduce(piece, rows, bounds, stats)
             self._finish_rows(piece, rows, row, bounds)
@@ -139,25 +147,35 @@ class Share:
             "rows", -(-rows // _ROW_BLOCK), _ROW_BLOCK,
             rows, row, piece.squared, self._settings, *bounds,
             stats.top, stats.total, stats.moment, stats.peak, stats.column, self._y.keep_there,
-            *self._span.outputs(row, rows), self._mass,
+            *self._window.outputs(row, rows), self._mass,
             None if gram is None else gram.surplus, None if gram is None else gram.root,
             self._sums[block:], self._preparation.bad.status,
         )  # fmt: skip
 
-    def _result(self) -> Yield:
-        download, count = self._device.download, len(self._job.keep)
-        gram = gram_q = None
+    def _result(self) -> Part:
+        download, keep = self._device.download, self._job.keep
+        m, count = len(self._job.target.b), len(keep)
+        gram = top = None
         if self._gram is not None:
-            gram, gram_q = self._gram.finish(self._thinning["root"], self._job.pool.n, count)
-        top = None
+            kept, lacking = self._gram.finish(self._thinning["root"], self._job.n, count)
+            gram = np.zeros((m, m)), _spread(lacking, keep, m)
+            gram[0][np.ix_(keep, keep)] = kept
         if self._top is not None:
             rows, values = self._top.finish()
             top = download(rows), download(values)
         q = self._stage.sums() if isinstance(self._stage, fused.Fused) else download(self._q)[:count]
-        return Yield(q, download(self._sums), gram, gram_q, top)
+        value, hard, entropy = download(self._sums).sum(axis=0).tolist()
+        return Part(_spread(q, keep, m) / self._job.n, value, hard, entropy, gram, top)
 
 
-class Span:
+def _spread(values: NDArray[np.float64], keep: NDArray[np.intp], m: int) -> NDArray[np.float64]:
+    """Return an (m,) array that has the values at ``keep`` and zeros elsewhere."""
+    out = np.zeros(m)
+    out[keep] = values
+    return out
+
+
+class Window:
     """Some rows' bounds, where there is an array of them, and their outputs, on the device."""
 
     def __init__(self, job: Job, device: Device, rows: range) -> None:
@@ -183,7 +201,7 @@ class Span:
             top.push(self._outputs["f"], self.rows.start)
         for name, out in self._job.outputs.items():
             if out is not None:
-                out[self.rows.start : self.rows.stop] = self._device.download(self._outputs[name])
+                out[self._job.at(self.rows)] = self._device.download(self._outputs[name])
 
     def _at(self, row: int, rows: int) -> slice:
         return slice(row - self.rows.start, row - self.rows.start + rows)
@@ -191,9 +209,7 @@ class Span:
     def _uploaded(self, bound: float | NDArray[np.float64]) -> Array | None:
         if np.ndim(bound) == 0:
             return None
-        return self._device.upload(
-            np.ascontiguousarray(np.asarray(bound)[self.rows.start : self.rows.stop], np.float64)
-        )
+        return self._device.upload(np.ascontiguousarray(np.asarray(bound)[self._job.at(self.rows)], np.float64))
 
 
 def chunks(pieces: Iterable[Piece], rows: int, edge: Piece, device: Device) -> Iterator[tuple[Piece, int]]:
@@ -226,9 +242,3 @@ def _copy(device: Device, source: Piece, target: Piece) -> None:
     device.copy(source.factor, target.factor)
     if source.squared is not None:
         device.copy(source.squared, target.squared)
-
-
-def cut(n: int, shares: int) -> list[range]:
-    """Cut n rows into at most so many shares of whole segments."""
-    each = -(-n // (shares * SEGMENT_ROWS)) * SEGMENT_ROWS
-    return [range(first, min(first + each, n)) for first in range(0, n, each)]
