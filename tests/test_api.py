@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,10 @@ import pytest
 
 import gapsel
 from gapsel import Selector
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of its docstrings, when Python compiles it for the first time
+    import ot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +35,10 @@ def cloud(rows: int, seed: int) -> NDArray[np.float32]:
 POOL = cloud(N, 1)
 TARGET = cloud(M, 2)
 TARGET[:, 0] += 3
+
+
+UNIT = [(v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float64) for v in (POOL, TARGET)]
+COSTS = 2 - 2 * UNIT[0] @ UNIT[1].T
 
 
 def fitted(**settings: Any) -> Selector:  # noqa: ANN401 - settings
@@ -136,6 +145,19 @@ def test_certificate_bounds_the_gain_that_is_left(at_half: Selector) -> None:
     assert good.after < good.before
     assert 0 <= good.percent < 25
     assert bad.percent > good.percent
+
+
+@pytest.mark.parametrize("mass", [0.0, 0.5, 1.0])
+def test_distances_hold_what_pot_finds(mass: float) -> None:
+    selector = fitted(mass=mass)
+    chosen = selector.select()
+    found = selector.distances(chosen)
+    rows = (1 - mass) / N + mass * np.isin(np.arange(N), chosen.rows) / K
+    for interval, r in ((found.before, np.full(N, 1 / N)), (found.after, rows)):
+        exact = ot.emd2(r / r.sum(), np.full(M, 1 / M), COSTS, numItermax=10**6)
+        assert interval.lower <= exact * (1 + 1e-6)
+        assert interval.upper >= exact * (1 - 1e-6)
+    assert (found.after.upper < found.before.lower) == (mass > 0)
 
 
 def test_weights_move_the_choice_and_their_scale_does_not(at_half: Selector) -> None:

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -196,6 +197,9 @@ def test_the_targets_domain_is_found_at_least_as_well_as_by_nearest_neighbours(d
     shares = next(one["shares"] for one in findings["compositions"] if one["field"] == "domain")
     assert shares[0]["label"] == "fiction"
     assert done.certificate.percent < 10
+    ours = findings["methods"][-1]
+    assert asdict(done.distances) == {"before": findings["pool_distance"], "after": ours["mixture"]}
+    assert done.distances.after.upper < done.distances.before.lower
 
 
 def test_findings_and_report_show_texts_and_places(done: gapsel.pipeline.Result) -> None:

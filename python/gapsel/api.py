@@ -12,6 +12,7 @@ from gapsel import backends, model, selection, store, stream
 from gapsel.calibration import scores
 from gapsel.config import STUDIES, Settings, rows_for
 from gapsel.cost import measure_scale
+from gapsel.distance import distances
 from gapsel.errors import DataError, UsageError
 from gapsel.pipeline import sampled
 from gapsel.pipeline.errorbars import error_bars
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from gapsel.embed import Encoder
-    from gapsel.findings import Certificate, ErrorBars
+    from gapsel.findings import Certificate, Distances, ErrorBars
     from gapsel.records import Evidence
 
 
@@ -144,6 +145,14 @@ class Selector:
         """Bound how far a selection of the fitted k is from the best one of its size."""
         task, f = self._fitted_pool()
         return selection.certify(f, chosen.rows, task, self._fitted().potentials, self._backend)
+
+    def distances(self, chosen: selection.Selection) -> Distances:
+        """Return the unregularised distance to the target of the pool, and of the mixture with a selection.
+
+        Each is an interval: weak duality bounds it from below, a plan whose columns are put right from above.
+        """
+        task, _ = self._fitted_pool()
+        return distances(task, chosen.rows, self._backend)
 
     def mass_path(self, masses: Sequence[float] = MASSES) -> dict[float, NDArray[np.int64]]:
         """Return the rows (k,) that would be chosen at each of several masses, best first.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.findings import Interval
+from gapsel.findings import Distances, Interval
 from gapsel.potentials import Dual, annealed, ascend
 from gapsel.records import Box
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.potentials import Point, Rows
+    from gapsel.potentials import Point, Rows, Task
     from gapsel.records import Cost, CostScale, Target
 
 # Small enough that the plan is close to the unregularised one, large enough to be reached in a few sweeps.
@@ -54,6 +54,18 @@ def distance(
     interval, f = _measured(backend, short.rows, target, cost, scale, drawn.astype(np.float32), heavy, rng)
     slack = _ERRORS * _standard_error(short.rows.a, f, drawn, rows.n - heavy)
     return Interval(lower=interval.lower - slack, upper=interval.upper + slack)
+
+
+def distances(task: Task, chosen: NDArray[np.int64], backend: Backend) -> Distances:
+    """Return what choosing these rows (k,) does to the distance at the task's mass."""
+
+    def of(rows: Rows, heavy: int = 0) -> Interval:
+        return distance(backend, rows, task.target, task.cost, task.scale, heavy=heavy, seed=task.seed)
+
+    before, mass = of(task.rows), task.mass
+    if mass in (0, 1):
+        return Distances(before, of(task.rows.only(chosen)) if mass else before)
+    return Distances(before, of(task.rows.mixed(chosen, mass), len(chosen)))
 
 
 def _measured(  # noqa: PLR0917 - the problem, and how it is begun

@@ -21,6 +21,17 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class Distances:
+    """What a selection does: the distance to the target of the pool, and of its mixture with the selection.
+
+    At mass 0 the mixture is the pool, at mass 1 the selection alone.
+    """
+
+    before: Interval
+    after: Interval
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """How far, at most, the selection is from the best one of its size at its mass.
 

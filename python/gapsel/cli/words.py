@@ -37,7 +37,7 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
     chosen = steps["select"]
     words = f"Chose {chosen['k']:,} documents, at mass {chosen['mass']:g}."
     certainty = _certainty(chosen["certificate"], chosen["mass"])
-    return "\n".join([words, certainty, *_studies(summary), *_files(folder, steps)])
+    return "\n".join([words, _moved(chosen), certainty, *_studies(summary), *_files(folder, steps)])
 
 
 def task_in_words(facts: dict[str, Any]) -> str:
@@ -82,6 +82,13 @@ def _sweeps(solved: dict[str, Any], rows: int, n: int) -> str:
         f"{solved['full_sweeps']} sweeps of {rows:,} random documents of {n:,}, which puts the marginals of all off "
         f"by about {solved['sampling_error']:.1e}"
     )
+
+
+def _moved(chosen: dict[str, Any]) -> str:
+    """Say what the choice does to the distance."""
+    before, after = (interval(chosen["distances"][when]) for when in ("before", "after"))
+    mixture = f", {after} of the mixture with them" if chosen["mass"] else ""
+    return f"OT distance to the target: {before} of the pool{mixture}"
 
 
 def _certainty(certificate: dict[str, Any], mass: float) -> str:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gapsel.findings import Certificate
+    from gapsel.findings import Certificate, Distances
 
 __all__ = [
     "Result",
@@ -61,7 +61,10 @@ _STUDIED = {"mass_path": MASS_PATH, "error_bars": ERROR_BARS}
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run chose: ``rows`` (k,) int64 of the pool, best first, their ids and scores, and where it all lies."""
+    """What a run chose: ``rows`` (k,) int64 of the pool, best first, their ids and scores, and where it all lies.
+
+    ``certificate`` says how far that is from the best choice, ``distances`` what it does to the distance.
+    """
 
     folder: Path
     file: Path
@@ -69,6 +72,7 @@ class Result:
     ids: list[str]
     scores: NDArray[np.float64]
     certificate: Certificate
+    distances: Distances
     converged: bool
 
 
@@ -153,13 +157,14 @@ def summarize(done: Run, steps: Sequence[str]) -> dict[str, Any]:
 
 def result(done: Run) -> Result:
     """Return what a finished selection says."""
-    chosen, certificate = read_selection(done)
+    made = read_selection(done)
     return Result(
         folder=done.path,
         file=done.path / done.folder.facts("select")["file"],
-        rows=chosen.rows,
-        ids=done.pool.ids(chosen.rows),
-        scores=chosen.scores,
-        certificate=certificate,
+        rows=made.selection.rows,
+        ids=done.pool.ids(made.selection.rows),
+        scores=made.selection.scores,
+        certificate=made.certificate,
+        distances=made.distances,
         converged=done.model.potentials.evidence.converged,
     )

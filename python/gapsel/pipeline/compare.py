@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gapsel.config import Settings
     from gapsel.findings import Interval
     from gapsel.pipeline.labels import Labels
+    from gapsel.pipeline.select import Made
     from gapsel.pipeline.work import Run
     from gapsel.potentials import Rows
 
@@ -57,7 +58,7 @@ def compare(run: Run, stick: Yardstick) -> tuple[MethodResult, ...]:
     # What the choice itself took: the sweeps of the fit, and the reading of the scores.
     own = sum(run.folder.facts(step)["seconds"] for step in ("fit", "score", "select"))
     found = [stick.measure(name, rows, mass, seconds) for name, rows, seconds in _choices(run, stick.labels)]
-    return (*found, stick.measure("gapsel", stick.chosen, mass, own))
+    return (*found, stick.measure_own(own))
 
 
 def distance_of(run: Run, rows: Rows, heavy: int = 0) -> Interval:
@@ -68,26 +69,34 @@ def distance_of(run: Run, rows: Rows, heavy: int = 0) -> Interval:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What choices of k rows are measured by: the run's own ``chosen`` (k,), its labels, and its pool and target."""
+    """What choices of k rows are measured by: the run's own, its labels, and its pool and target."""
 
     run: Run
-    chosen: NDArray[np.int64]
+    made: Made
     labels: Mapping[str, Labels]
 
-    @cached_property
+    @property
     def of_pool(self) -> Interval:
         """The distance of the pool itself."""
-        return distance_of(self.run, self.run.rows)
+        return self.made.distances.before
+
+    def measure_own(self, seconds: float) -> MethodResult:
+        """Measure the run's own choice, whose mixture is known."""
+        return self._measured("gapsel", self.made.selection.rows, self.made.distances.after, seconds)
 
     def measure(self, name: str, rows: NDArray[np.int64], mass: float, seconds: float) -> MethodResult:
         """Measure a choice (k,) that took so many seconds, as it would be mixed in at this mass."""
+        return self._measured(name, rows, self._mixture(rows, mass), seconds)
+
+    def _measured(self, name: str, rows: NDArray[np.int64], mixture: Interval | None, seconds: float) -> MethodResult:
+        """Measure a choice, whose ``mixture`` is that distance or, None, the choice alone."""
         pool, target = self.labels["pool"], self.labels["target"]
-        mixture, alone = self._distances(rows, mass)
+        alone = distance_of(self.run, self.run.rows.only(rows))
         return MethodResult(
             name=name,
-            mixture=mixture,
+            mixture=mixture or alone,
             alone=alone,
-            overlap=len(np.intersect1d(rows, self.chosen)) / len(rows),
+            overlap=len(np.intersect1d(rows, self.made.selection.rows)) / len(rows),
             precision=float(pool.akin(target)[rows].mean()) if any(target.names) else None,
             coverage=float(np.isin(self._covering, rows).any(axis=1).mean()),
             tokens=self.run.pool.tokens_at(rows) or None,
@@ -95,12 +104,11 @@ class Yardstick:
             mix=pool.shares(rows) if pool else {},
         )
 
-    def _distances(self, rows: NDArray[np.int64], mass: float) -> tuple[Interval, Interval]:
-        """Return the distance of the mixture with these rows, and of the rows alone."""
-        alone = distance_of(self.run, self.run.rows.only(rows))
+    def _mixture(self, rows: NDArray[np.int64], mass: float) -> Interval | None:
+        """Return the distance of the mixture with these rows, None where that is the rows alone."""
         if mass in (0, 1):
-            return (alone if mass else self.of_pool), alone
-        return distance_of(self.run, self.run.rows.mixed(rows, mass), len(rows)), alone
+            return None if mass else self.of_pool
+        return distance_of(self.run, self.run.rows.mixed(rows, mass), len(rows))
 
     @cached_property
     def _covering(self) -> NDArray[np.int64]:

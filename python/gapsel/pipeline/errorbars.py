@@ -56,7 +56,7 @@ def error_bars(
 
 def error_bars_step(run: Run) -> dict[str, Any]:
     """Write how steady the run's choice is; ``inclusion`` is in the order of selection.json."""
-    chosen, _ = read_selection(run)
+    chosen = read_selection(run).selection
     p = run.model.potentials
     with track("error bars", None, "sweeps", enabled=not run.quiet) as advance:
         bars = error_bars(run.task(p.target, p.cost), chosen.rows, run.backend, lambda _: advance(1))

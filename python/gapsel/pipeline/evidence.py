@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gapsel.findings import Certificate
+    from gapsel.pipeline.select import Made
     from gapsel.pipeline.work import Run
     from gapsel.store import Store
 
@@ -34,12 +34,12 @@ _BINS = 60
 _TEXT = 600
 
 
-def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Findings:
+def gather_findings(run: Run, made: Made) -> Findings:
     """Measure every way of choosing k rows alike, and collect what the report shows."""
     check_compared(run.settings)
     p, record = run.model.potentials, run.folder.record
     labels = {side: read_labels(run, side) for side in ("pool", "target")}
-    stick = Yardstick(run, chosen.rows, labels)
+    stick, chosen = Yardstick(run, made, labels), made.selection
     values = scores(run.f, run.rows.a, run.model.calibration.mean)
     embedder = run.model.embedder
     steps = record["steps"]
@@ -66,7 +66,7 @@ def gather_findings(run: Run, chosen: Selection, certificate: Certificate) -> Fi
         sampling_error=p.evidence.sampling_error,
         pool_distance=stick.of_pool,
         methods=compare(run, stick),
-        certificate=certificate,
+        certificate=made.certificate,
         mass_path=read_mass_path(run) if run.settings.mass_path else (),
         error_bars=read_error_bars(run) if run.settings.error_bars else None,
         histogram=_histogram(values, chosen.rows),

@@ -31,8 +31,7 @@ def mass_path_step(run: Run) -> dict[str, Any]:
     masses, and not the same.
     """
     check_compared(run.settings)
-    chosen, _ = read_selection(run)
-    stick = Yardstick(run, chosen.rows, {side: read_labels(run, side) for side in ("pool", "target")})
+    stick = Yardstick(run, read_selection(run), {side: read_labels(run, side) for side in ("pool", "target")})
     found = []
     with track("mass path", None, "sweeps", enabled=not run.quiet) as advance:
         began = time.perf_counter()

@@ -20,8 +20,7 @@ REPORT = "report.html"
 
 def report_step(run: Run) -> dict[str, Any]:
     """Write findings.json and report.html about the selection."""
-    chosen, certificate = read_selection(run)
-    findings = gather_findings(run, chosen, certificate)
+    findings = gather_findings(run, read_selection(run))
     run.folder.writes("report")
     write_json(run.path / FINDINGS, plain(findings.to_json()))
     report.write(findings, run.path / REPORT)

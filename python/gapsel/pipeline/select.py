@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gapsel import corpus, selection
 from gapsel.calibration import scores
+from gapsel.distance import distances
 from gapsel.errors import DataError
 from gapsel.files import write_json
-from gapsel.findings import Certificate
+from gapsel.findings import Certificate, Distances, Interval
 from gapsel.lowest import lowest
 from gapsel.pipeline.folder import plain, read_json
 from gapsel.pipeline.parts import potentials
@@ -26,15 +27,32 @@ if TYPE_CHECKING:
 SELECTION = "selection.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A selection, how far it is from the best one, and what it does to the distance."""
+
+    selection: Selection
+    certificate: Certificate
+    distances: Distances
+
+
 def select_step(run: Run) -> dict[str, Any]:
     """Scores to the selection, written in the user's own format, with its certificate."""
     chosen = _choose(run)
     certificate = _certify(run, chosen)
+    p = run.model.potentials
+    closed = distances(run.task(p.target, p.cost), chosen.rows, run.backend)
     run.folder.writes("select")
     written = _write_selected(run, chosen)
     for old in set(run.path.glob("selected.*")) - {written}:
         old.unlink()
-    about = {"k": run.k, "mass": run.settings.mass, "cut": float(chosen.scores[-1]), "certificate": asdict(certificate)}
+    about = {
+        "k": run.k,
+        "mass": run.settings.mass,
+        "cut": float(chosen.scores[-1]),
+        "certificate": asdict(certificate),
+        "distances": asdict(closed),
+    }
     rows = {name: getattr(chosen, name).tolist() for name in ("rows", "scores", "nearest")}
     write_json(run.path / SELECTION, plain({**about, **rows}))
     return {**about, "file": written.name, "files": [written.name, SELECTION]}
@@ -55,7 +73,7 @@ def _certify(run: Run, chosen: Selection) -> Certificate:
     return selection.certify(run.f, chosen.rows, run.task(p.target, p.cost), p, run.backend)
 
 
-def read_selection(run: Run) -> tuple[Selection, Certificate]:
+def read_selection(run: Run) -> Made:
     """Read what select_step wrote. Raises DataError for anything else."""
     file = run.path / SELECTION
     saved = read_json(file)
@@ -65,7 +83,8 @@ def read_selection(run: Run) -> tuple[Selection, Certificate]:
             np.array(saved["scores"], np.float64),
             np.array(saved["nearest"], np.int32),
         )
-        return chosen, Certificate(**saved["certificate"])
+        before, after = (Interval(**saved["distances"][when]) for when in ("before", "after"))
+        return Made(chosen, Certificate(**saved["certificate"]), Distances(before, after))
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{file}: cannot be read as a selection ({error}): delete it, and give the same command again"
         raise DataError(msg) from error
