@@ -36,6 +36,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "label_field": TEXT_OR_NONE,
     "methods": ([("random",), ("dsir", "kde"), ()], ["dsri", ["", "kde"], (1,), None, 5]),
     "model": TEXT,
+    "features": (["text", "hidden"], ["loss", None, 1]),
     "pooling": (["mean", "cls", "last"], ["max", None, 1]),
     "max_tokens": ([1, 512], [0, -1, 1.5, "8", True, None]),
     "dtype": (["auto", "float32", "bfloat16", "float16"], ["int8", None]),

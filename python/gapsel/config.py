@@ -63,6 +63,9 @@ class Settings:
         ("run", "report"), metavar="METHOD",
     )  # fmt: skip
     model: str = _field("default", "encoder: a local folder or a hub name (default: all-MiniLM-L6-v2)", _EMBED)
+    features: Literal["text", "hidden"] = _field(
+        "text", "vectors of a sentence encoder (text), or of your own language model: its hidden states", _EMBED
+    )
     pooling: Literal["mean", "cls", "last"] = _field("mean", "how token vectors become one", _EMBED)
     max_tokens: int = _field(256, "documents are cut after so many tokens", _EMBED)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _field("auto", "precision of the encoder", _EMBED)

@@ -1,13 +1,16 @@
-"""The embedding room: documents to unit vectors, with any encoder that transformers can load.
+"""The embedding room: documents to unit vectors, with any model that transformers can load.
 
-    texts -> token ids (once, unpadded) -> batches of like length -> forward -> pooling -> unit norm -> given order
+    texts -> token ids (once, unpadded) -> batches of like length -> features -> unit norm -> given order
 
-``loading`` makes an ``Encoder`` of a model, ``packing`` lays its weights out for the CPU, ``identity`` says which
-model it was. torch and transformers are imported when a model is loaded, and nowhere else in gapsel.
+``loading`` makes an ``Encoder`` of a model that ``pretrained`` found, ``packing`` lays its weights out for the CPU,
+``pooling`` reduces its hidden states, ``identity`` says which model it was. torch and transformers are imported when a
+model is loaded, and nowhere else in gapsel.
 """
 
 from gapsel.embed.device import DType
-from gapsel.embed.encoder import Encoded, Encoder, Pooling, Tokenized
-from gapsel.embed.loading import DEFAULT_MODEL, load
+from gapsel.embed.encoder import Encoded, Encoder, Tokenized
+from gapsel.embed.loading import Kind, load
+from gapsel.embed.pooling import Pooling
+from gapsel.embed.pretrained import DEFAULT_MODEL
 
-__all__ = ["DEFAULT_MODEL", "DType", "Encoded", "Encoder", "Pooling", "Tokenized", "load"]
+__all__ = ["DEFAULT_MODEL", "DType", "Encoded", "Encoder", "Kind", "Pooling", "Tokenized", "load"]

@@ -100,8 +100,7 @@ class There:
         cluster.join()
         self.dim, self.fingerprint = encoder.dim, encoder.fingerprint
         gpus = _GPU_SHARE if settings.device != "cpu" and cluster.has_gpus() else 0.0
-        options = {name: getattr(settings, name) for name in ("model", "pooling", "max_tokens")}
-        options |= {"device": "cuda" if gpus else "cpu", "dtype": encoder.fingerprint["dtype"]}
+        options = which(settings) | {"device": "cuda" if gpus else "cpu", "dtype": encoder.fingerprint["dtype"]}
         make = partial(worker, options, str(encoder.fingerprint["hash"]))
         self._crew: Crew[list[str], embed.Encoded] = Crew(make, settings.threads, gpus)
 
@@ -144,6 +143,11 @@ class Given:
 
     def close(self) -> None:
         """See Embedder."""
+
+
+def which(settings: Settings) -> dict[str, Any]:
+    """Return what decides the encoder, as `embed.load` takes it; where it runs is said beside it."""
+    return {name: getattr(settings, name) for name in ("model", "features", "pooling", "max_tokens", "dtype")}
 
 
 def worker(options: dict[str, Any], identity: str, threads: int) -> Callable[[list[str]], embed.Encoded]:

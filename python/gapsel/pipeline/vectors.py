@@ -13,7 +13,7 @@ import numpy as np
 from gapsel import corpus, embed, remote, store
 from gapsel.errors import DataError, UsageError
 from gapsel.files import is_leftover
-from gapsel.pipeline.encoding import Given, Here, There
+from gapsel.pipeline.encoding import Given, Here, There, which
 from gapsel.pipeline.given import bring, check, lie_ready
 from gapsel.pipeline.given import look as look_at_heads
 from gapsel.pipeline.making import Maker
@@ -145,10 +145,7 @@ def load_encoder(settings: Settings, sides: Sequence[Side]) -> Embedder | None:
     needing = [side for side in sides if not side.given]
     if not needing:
         return None
-    encoder = embed.load(
-        settings.model, pooling=settings.pooling, max_tokens=settings.max_tokens,
-        device=settings.device, dtype=settings.dtype, threads=settings.threads,
-    )  # fmt: skip
+    encoder = embed.load(**which(settings), device=settings.device, threads=settings.threads)
     for side in needing:
         side.d = encoder.dim
     return There(encoder, settings) if settings.on_cluster else Here(encoder)

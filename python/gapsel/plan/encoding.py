@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import embed
+from gapsel.pipeline.encoding import which
 from gapsel.plan.machines import token_flop
 from gapsel.plan.sample import Estimate
 
@@ -55,10 +56,7 @@ def guess(rows: Sequence[Row], most: int) -> Encoding:
 
 def load(settings: Settings) -> Encoder:
     """Load the encoder as a run would."""
-    return embed.load(
-        settings.model, pooling=settings.pooling, max_tokens=settings.max_tokens,
-        device=settings.device, dtype=settings.dtype, threads=settings.threads,
-    )  # fmt: skip
+    return embed.load(**which(settings), device=settings.device, threads=settings.threads)
 
 
 def measure(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from gapsel.model import Model
 
+# What was said of the use of a model, as far as its features have it.
+_SETTINGS = ("features", "pooling", "max_tokens", "dtype")
+
 
 def load_encoder(
     model: Model,
@@ -50,7 +53,7 @@ def _loaded(
     device: str,
     threads: int,
 ) -> embed.Encoder:
-    settings = cast("Any", {name: made[name] for name in ("pooling", "max_tokens", "dtype")})
+    settings = cast("Any", {name: made[name] for name in _SETTINGS if name in made})
     name = _known_folder(file) or str(made["model"])
     try:
         return embed.load(_source(str(encoder or name)), device=device, threads=threads, **settings)
@@ -79,7 +82,7 @@ def _known_folder(file: str | os.PathLike[str]) -> str | None:
 
 def _another(found: Mapping[str, object], made: Mapping[str, object]) -> DataError:
     """Return the error for an encoder that is not the model's, with what tells them apart."""
-    differ = [name for name in ("pooling", "max_tokens", "dtype") if found.get(name) != made.get(name)]
+    differ = [name for name in _SETTINGS if found.get(name) != made.get(name)]
     here, there = (cast("dict[str, str]", one.get("files") or {}) for one in (found, made))
     differ += sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
     return DataError(
