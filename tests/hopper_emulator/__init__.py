@@ -24,7 +24,8 @@ CUBIN = b"\x7fELF"
 SOURCE = HERE.parent.parent / "cuda" / "sweep_sm90.cu"
 VECTORS = HERE.parent / "cuda_emulator" / "include"
 OPTIONS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-U_FORTIFY_SOURCE", "-Wall", "-Wextra", "-Wno-psabi",
-           "-Wno-unknown-pragmas", "-Werror", "-ffp-contract=off", "-fno-strict-aliasing")  # fmt: skip
+           "-Wno-unknown-pragmas", "-Werror", "-ffp-contract=off", "-fno-strict-aliasing",
+           "-fno-gnu-unique")  # fmt: skip
 DYNAMIC = "extern __shared__ char memory[];"
 
 

@@ -30,7 +30,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 ON_DEVICES: frozenset[Kind] = frozenset({"exact", "rough", "gram", "token"})
 ON_ALL_CORES: frozenset[Kind] = ON_DEVICES | {"solve"}
 STEPS = ("read", "embed", "fit", "score", "select", "report")
-_FLOAT64 = 8
+_FLOAT64, _COVERED = 8, 256
 # Spans of a look, without a Gram and with one: so many at most, of so many rows at least.
 _SPANS, _GRAM_SPANS = (256, 4096), (64, 16384)
 
@@ -136,7 +136,8 @@ def _bookkeeping(p: Problem) -> list[tuple[str, Kind, float]]:
     numbers = float(p.n) * p.d
     made: list[tuple[str, Kind, float]] = [
         ("score", "table", p.n),
-        ("report", "turns", float(p.n) * p.m),
+        # Round-robin neighbours look at all targets, coverage at some.
+        ("report", "turns", float(p.n) * (p.m + min(p.m, _COVERED))),
         ("fit" if p.stored else "read", "check", numbers if p.texts else 2 * numbers),
         # Hashed for the fingerprint of the input; texts once more for that of the vectors.
         ("read", "hash", p.input_bytes * (2 if p.texts else 1)),

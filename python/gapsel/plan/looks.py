@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 
 # From this mass shortlists lead, and not Newton's steps.
 _LISTS_LEAD = 0.6
-# The report's distances: rows of the sample, in units of the targets and at least; their eps in row stds.
+# Distances: rows of the sample, in units of the targets and at least; their eps in row stds.
 # Of more rows than the last number a sample stands for all.
 _DISTANCE_ROWS, _DISTANCE_LEAST, _DISTANCE_EPS, _DISTANCE_MOST = 32, 8192, 0.05, 1 << 17
-# The targets whose nearest rows are looked for.
-_COVERED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,34 +120,34 @@ def _score(p: Problem) -> Iterator[Looks]:
 
 
 def _select(p: Problem) -> Iterator[Looks]:
+    yield from _distance("select", p, p.n, 0, 1)
     if p.mass == 0:
         return
     if _listed(p) < p.n:
         yield Looks("select", _listed(p), rough=1, rough_gram=12 if p.mass >= _LISTS_LEAD else 3)
     yield Looks("select", p.n, exact_gram=1)
+    yield from _distance("select", p, *((p.n, p.k) if p.mass < 1 else (p.k, 0)), 1)
 
 
 def _report(p: Problem) -> Iterator[Looks]:
-    yield from _distance(p, p.n, 0, 1)
     yield Looks("report", p.n, exact=1)  # nearest neighbours
-    yield Looks("report", p.n, exact=min(1.0, _COVERED / p.m))  # coverage
-    ways = len(Settings().methods) + 1
-    yield from _distance(p, p.k, 0, ways)
+    ways = len(Settings().methods)
+    yield from _distance("report", p, p.k, 0, ways + 1)
     if 0 < p.mass < 1:
-        yield from _distance(p, p.n, p.k, ways)
+        yield from _distance("report", p, p.n, p.k, ways)
 
 
-def _distance(p: Problem, rows: int, heavy: int, times: int) -> Iterator[Looks]:
+def _distance(step: str, p: Problem, rows: int, heavy: int, times: int) -> Iterator[Looks]:
     """Yield the looks of so many distances of rows, of which the ``heavy`` are kept as they are."""
     levels = len(annealed_eps(1.0, _DISTANCE_EPS * p.row_std))
     rows = min(rows, heavy + _DISTANCE_MOST)
     part = min(rows, heavy + max(_DISTANCE_ROWS * p.m, _DISTANCE_LEAST))
     yield Looks(
-        "report", part, rough=0.5 * levels * times, rough_gram=1.6 * levels * times, exact_gram=1.7 * times,
+        step, part, rough=0.5 * levels * times, rough_gram=1.6 * levels * times, exact_gram=1.7 * times,
         exact=0.6 * times,
     )  # fmt: skip
     if part < rows:
-        yield Looks("report", rows, exact_gram=2.2 * times, exact=0.8 * times)
+        yield Looks(step, rows, exact_gram=2.2 * times, exact=0.8 * times)
 
 
 def _without_grams(one: Looks) -> Looks:
