@@ -5,7 +5,8 @@
 //          = scale |x_i - y_j| + bias_j                Euclidean (scale < 0)
 //     e_ij = 2^(z_ij - max_j z_ij),   S_i = sum_j e_ij,   p_ij = e_ij / S_i
 //     f_i  = of_row_i - (max_j z_ij + log2 S_i + shift) / unit            unit = log2(e) / eps
-//     r_i  = lo_i + (hi_i - lo_i) / (1 + exp(f_i / eta)),   w_i = r_i + eps dr_i / df_i,   q_j = sum_i r_i p_ij
+//     r_i  = lo_i + (hi_i - lo_i) / (1 + exp((f_i + price_i) / eta)),   w_i = r_i + eps dr_i / df_i
+//     q_j  = sum_i r_i p_ij
 //
 // A strip is read once where a row fits into the registers of a team of threads (`strip_*`): the row's maximum and sum
 // come from two reductions, then every thread adds the mass times its own columns to sums that it keeps for GROUP rows.
@@ -36,8 +37,9 @@ struct Settings {
     double hard_shift;  // and off all hard biases
     double unit;        // log2(e) / eps
     double eps;
-    double lo;          // bounds of all rows, where there is no array of them
+    double lo;          // bounds and price of all rows, where there is no array of them
     double hi;
+    double price;
     double eta;
     double n;           // rows of the pool
     double least;       // mass n r_i from which a row is in the Gram with certainty
@@ -239,11 +241,11 @@ __device__ __forceinline__ void keep_best(float4 z, int at, float& best, int& co
         if (part[c] > best) best = part[c], column = at + c;
 }
 
-// A row's bounds.
+// A row's bounds, and the price of its mass above the lower one.
 struct Bounds {
-    double lo, hi;
-    __device__ Bounds(const Settings& s, const double* lo_of, const double* hi_of, long long row)
-        : lo(lo_of ? lo_of[row] : s.lo), hi(hi_of ? hi_of[row] : s.hi) {}
+    double lo, hi, price;
+    __device__ Bounds(const Settings& s, const double* lo_of, const double* hi_of, const double* price_of, long long row)
+        : lo(lo_of ? lo_of[row] : s.lo), hi(hi_of ? hi_of[row] : s.hi), price(price_of ? price_of[row] : s.price) {}
 };
 
 __device__ __forceinline__ double of_row(const Settings& s, const float* square_of_row, long long row) {
@@ -254,7 +256,7 @@ __device__ __forceinline__ double of_row(const Settings& s, const float* square_
 __device__ __forceinline__ float mass_factor(const Settings& s, const Bounds& bounds, double of_row, float top, float total) {
     double r = bounds.lo;
     if (bounds.hi > bounds.lo) {
-        const float x = float((of_row - (double(top) + log2f(total) + s.shift) / s.unit) / s.eta);
+        const float x = float((bounds.price + of_row - (double(top) + log2f(total) + s.shift) / s.unit) / s.eta);
         r += (bounds.hi - bounds.lo) / (1.0f + expf(x));
     }
     return float(r * s.n) / total;
@@ -294,7 +296,7 @@ struct Slots {
 template <int TEAM, int QUADS>
 __device__ __forceinline__ void
 strip(const float* dots, long long ld, long long rows, Columns columns, const float* factor, const float* square_of_row,
-      const Settings& s, const double* lo, const double* hi, RowStats out, float* part) {
+      const Settings& s, const double* lo, const double* hi, const double* price, RowStats out, float* part) {
     constexpr int WARPS = TEAM / 32;
     __shared__ Slots<float, WARPS> tops, peaks, totals, moments;
     __shared__ Slots<int, WARPS> nearests;
@@ -358,7 +360,7 @@ strip(const float* dots, long long ld, long long rows, Columns columns, const fl
             total = totals.template all<Add>(), row_moment = moments.template all<Add>();
             nearest = nearests.template all<Min>();
         }
-        const float mass = mass_factor(s, Bounds(s, lo, hi, row), of_row(s, square_of_row, row), row_top, total);
+        const float mass = mass_factor(s, Bounds(s, lo, hi, price, row), of_row(s, square_of_row, row), row_top, total);
 #pragma unroll
         for (int i = 0; i < QUADS; i++) add_scaled(sums[i], mass, z[i]);
         if (me == 0) {
@@ -374,13 +376,13 @@ strip(const float* dots, long long ld, long long rows, Columns columns, const fl
 }
 
 // dots (rows, ld) with ld a multiple of 4 and at most 4 TEAM QUADS; factor, square_of_row (rows,), the latter null for 1;
-// lo, hi (rows,) or null; part (groups, ld) gets the column sums of each GROUP rows, times n.
+// lo, hi, price (rows,) or null; part (groups, ld) gets the column sums of each GROUP rows, times n.
 #define STRIP_PARAMETERS                                                                                               \
     const float *dots, long long ld, long long rows, const float *bias, const float *hard, const float *squared,       \
         const float *factor, const float *square_of_row, const Settings *s, const double *lo, const double *hi,        \
-        float *top, float *total, float *moment, float *peak, int *nearest, float *part
+        const double *price, float *top, float *total, float *moment, float *peak, int *nearest, float *part
 #define STRIP(team, quads)                                                                                             \
-    strip<team, quads>(dots, ld, rows, {bias, hard, squared}, factor, square_of_row, *s, lo, hi,                       \
+    strip<team, quads>(dots, ld, rows, {bias, hard, squared}, factor, square_of_row, *s, lo, hi, price,                \
                        {top, total, moment, peak, nearest}, part)
 
 extern "C" __global__ void __launch_bounds__(128, 8) strip_32_1(STRIP_PARAMETERS) { STRIP(32, 1); }
@@ -474,12 +476,12 @@ __device__ __forceinline__ double dice(long long row) {
 //
 // f, hard, nearest (rows,) may be null. `keep` says which target each column is. mass (rows,) = n r_i / S_i. For the
 // Gram, which may be null: surplus = n v_i (r_i - w_i) / S_i and gram_root = root sgn(w_i) sqrt(n v_i |w_i|) / S_i, where
-// v_i is how many of its kind a row stands for, 0 if it is left out. sums (blocks, 3): phi_i, min(lo_i h_i, hi_i h_i)
-// and r_i H(p_i), each over ROW_BLOCK rows.
+// v_i is how many of its kind a row stands for, 0 if it is left out. sums (blocks, 3): phi_i, the hard bound's
+// min(lo_i h_i, hi_i h_i + (hi_i - lo_i) price_i), and r_i H(p_i), each over ROW_BLOCK rows.
 extern "C" __global__ void __launch_bounds__(ROW_BLOCK)
 rows(long long rows, long long first_row, const float* square_of_row, const Settings* settings, const double* lo,
-     const double* hi, const float* top, const float* total, const float* moment, const float* peak, const int* column,
-     const int* keep, float* f_out, float* hard_out, int* nearest_out, float* mass, float* surplus, float* gram_root,
+     const double* hi, const double* price, const float* top, const float* total, const float* moment, const float* peak,
+     const int* column, const int* keep, float* f_out, float* hard_out, int* nearest_out, float* mass, float* surplus, float* gram_root,
      double* sums, long long* status) {
     const Settings& s = *settings;
     const long long row = blockIdx.x * (long long)ROW_BLOCK + threadIdx.x;
@@ -488,14 +490,14 @@ rows(long long rows, long long first_row, const float* square_of_row, const Sett
         const double S = total[row], base = of_row(s, square_of_row, row);
         const double f = base - (top[row] + log2(S) + s.shift) / s.unit;
         const double h = base - (peak[row] + s.hard_shift) / s.unit;
-        const Bounds bounds(s, lo, hi, row);
+        const Bounds bounds(s, lo, hi, price, row);
         const double room = bounds.hi - bounds.lo;
-        const double x = f / s.eta, tail = exp(-fabs(x));  // the tail never overflows, whatever the size of f
+        const double x = (f + bounds.price) / s.eta, tail = exp(-fabs(x));  // the tail never overflows, whatever the size of f
         const double full = x > 0 ? tail : 1, empty = x > 0 ? 1 : tail, share = full / (1 + tail);
         const double r = bounds.lo + room * share;
         const double w = r - room * share * empty / (1 + tail) / s.eta * s.eps;
         value = bounds.lo * f - s.eta * room * (fmax(-x, 0.0) + log1p(tail));
-        hard_value = fmin(bounds.lo * h, bounds.hi * h);
+        hard_value = fmin(bounds.lo * h, bounds.hi * h + room * bounds.price);
         entropy = r * (log2(S) - moment[row] / S) * 0.6931471805599453;
         if (f_out) f_out[row] = float(f);
         if (hard_out) hard_out[row] = float(h);

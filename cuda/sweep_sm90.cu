@@ -3,7 +3,7 @@
 //     z_ij = scale factor_i <x_i, y_j> + bias_j      logits, in bits; with hard_j for bias_j they are the hard minimum's
 //     top_i = max_j z_ij,   total_i = sum_j 2^(z_ij - top_i),   moment_i = sum_j 2^(z_ij - top_i) (z_ij - top_i)
 //     f_i  = of_row_i - (top_i + log2 total_i + shift) / unit                 of_row_i = constant + of_square |x_i|^2
-//     r_i  = lo_i + (hi_i - lo_i) / (1 + exp(f_i / eta))                      the row rule
+//     r_i  = lo_i + (hi_i - lo_i) / (1 + exp((f_i + price_i) / eta))          the row rule
 //     q_j  = sum_i r_i 2^(z_ij - top_i) / total_i                             the column marginal
 //
 // x and y are float16, in planes: x = hi + lo where one plane does not hold all digits, and the product is the sum over
@@ -65,12 +65,12 @@ struct Sweep {
     const float* factor;         // (n,)
     const float* square_of_row;  // (n,), or null where of_row is `constant`
     const float *bias, *hard;    // (whole tiles,), `absent` from m on
-    const double *lo, *hi;       // (n,), or null for `lo_of_all`, `hi_of_all`
+    const double *lo, *hi, *price;  // (n,), or null for `lo_of_all`, `hi_of_all`, `price_of_all`
     float *top, *total, *moment, *peak;  // (n,); peak: max_j of the hard logits
     int* nearest;                // (n,) its lowest column
     u64* q;                      // (m,) added to: n q_j in units of 1 / q_unit
     char* strips;                // (blocks of the grid, 2, bytes_of_strip)
-    double scale, constant, of_square, shift, unit, lo_of_all, hi_of_all, eta;
+    double scale, constant, of_square, shift, unit, lo_of_all, hi_of_all, price_of_all, eta;
     double mass_unit;            // n: masses times this are near 1
     double q_unit;               // a power of two: in such units the whole mass stays below 2^62
     int n, m, steps;             // rows, columns, steps of 64 along d
@@ -391,8 +391,9 @@ __device__ double mass_of(const Sweep& sweep, const Row& row, int index) {
     const double lo = sweep.lo ? sweep.lo[index] : sweep.lo_of_all, hi = sweep.hi ? sweep.hi[index] : sweep.hi_of_all;
     const double of_row = sweep.constant + (sweep.square_of_row ? sweep.of_square * sweep.square_of_row[index] : 0.0);
     const double f = of_row - (row.top + log2(static_cast<double>(row.total)) + sweep.shift) / sweep.unit;
-    const double tail = exp(-fabs(f / sweep.eta));
-    return lo + (hi - lo) * (f > 0 ? tail : 1.0) / (1.0 + tail);
+    const double x = (f + (sweep.price ? sweep.price[index] : sweep.price_of_all)) / sweep.eta;
+    const double tail = exp(-fabs(x));
+    return lo + (hi - lo) * (x > 0 ? tail : 1.0) / (1.0 + tail);
 }
 
 __device__ void write_row(const Sweep& sweep, const Row& row, int index) {

@@ -12,7 +12,7 @@ use pyo3::types::PyAny;
 use crate::error::Error;
 use crate::kernel;
 use crate::pool::{Pool, Shard, Values};
-use crate::rule::{Masses, Rule};
+use crate::rule::{PerRow, Rule};
 use crate::sweep::{Place, Problem, Wanted};
 use crate::target::{Cost, TargetView};
 use crate::{threads, topk};
@@ -95,15 +95,19 @@ fn is_bfloat16(array: &Bound<'_, PyAny>) -> bool {
     name.is_ok_and(|name| name.eq("bfloat16").unwrap_or(false))
 }
 
-enum MassArray<'py> {
+enum RowArray<'py> {
     Same(f64),
     Each(PyReadonlyArray1<'py, f64>),
+    EachSingle(PyReadonlyArray1<'py, f32>),
 }
 
-impl<'py> MassArray<'py> {
+impl<'py> RowArray<'py> {
     fn new(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
         if let Ok(array) = value.extract() {
             return Ok(Self::Each(array));
+        }
+        if let Ok(array) = value.extract() {
+            return Ok(Self::EachSingle(array));
         }
         let number = if value.cast::<PyUntypedArray>().is_ok() {
             None
@@ -113,16 +117,18 @@ impl<'py> MassArray<'py> {
         let message = || {
             raise(
                 "DataError",
-                &format!("{name} is neither a number nor a float64 array (n,)"),
+                &format!("{name} is neither a number nor an array (n,) of float64 or float32"),
             )
         };
         number.map(Self::Same).ok_or_else(message)
     }
 
-    fn view(&self, name: &str) -> PyResult<Masses<'_>> {
+    fn view(&self, name: &str) -> PyResult<PerRow<'_>> {
+        let contiguous = |_| contiguous(name);
         Ok(match self {
-            Self::Same(value) => Masses::Same(*value),
-            Self::Each(array) => Masses::Each(array.as_slice().map_err(|_| contiguous(name))?),
+            Self::Same(value) => PerRow::Same(*value),
+            Self::Each(array) => PerRow::Each(array.as_slice().map_err(contiguous)?),
+            Self::EachSingle(array) => PerRow::EachSingle(array.as_slice().map_err(contiguous)?),
         })
     }
 }
@@ -175,7 +181,7 @@ type Swept<'py> = (
 
 #[pyfunction]
 #[pyo3(signature = (
-    shards, y, b, g, lo, hi, *, eps, eta, cost, normalize,
+    shards, y, b, g, lo, hi, price, *, eps, eta, cost, normalize,
     first = 0, n = None,
     gram = false, k = 0, rough = false, f = None, hard = None, nearest = None, threads = 0, isa = None
 ))]
@@ -188,6 +194,7 @@ fn sweep<'py>(
     g: PyReadonlyArray1<'py, f64>,
     lo: &Bound<'py, PyAny>,
     hi: &Bound<'py, PyAny>,
+    price: &Bound<'py, PyAny>,
     eps: f64,
     eta: f64,
     cost: &str,
@@ -225,10 +232,12 @@ fn sweep<'py>(
         g: g.as_slice().map_err(|_| contiguous("g"))?,
         d,
     };
-    let (lo, hi) = (MassArray::new("lo", lo)?, MassArray::new("hi", hi)?);
+    let (lo, hi) = (RowArray::new("lo", lo)?, RowArray::new("hi", hi)?);
+    let price = RowArray::new("price", price)?;
     let rule = Rule {
         lo: lo.view("lo")?,
         hi: hi.view("hi")?,
+        price: price.view("price")?,
         eta,
     };
     let pool = Pool::new(views, d)?;

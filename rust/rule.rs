@@ -1,67 +1,85 @@
 //! The row rule: what mass a pool row carries, given its potential.
 //!
 //! ```text
-//! r_i      = lo_i + (hi_i - lo_i) / (1 + exp(f_i / eta))
-//! phi_i(f) = lo_i f - eta (hi_i - lo_i) log(1 + exp(-f / eta))            (phi' = r)
-//! w_i      = r_i + eps dr_i / df_i                                        (the Gram's weight)
+//! r_i      = lo_i + (hi_i - lo_i) / (1 + exp((f_i + price_i) / eta))
+//! phi_i(f) = lo_i f - eta (hi_i - lo_i) log(1 + exp(-(f + price_i) / eta))    (phi' = r)
+//! w_i      = r_i + eps dr_i / df_i                                            (the Gram's weight)
 //! ```
+//!
+//! A price is what a grain of mass above lo costs: a term <r - lo, price> of what is minimised.
+
+use std::ops::RangeInclusive;
 
 use crate::error::Error;
 
 /// Beyond this a mass times a row count may leave float32.
 const LARGEST_MASS: f64 = 1e20;
 
+/// Beyond this a price times a mass may leave float32.
+const LARGEST_PRICE: f64 = 1e18;
+
 /// One number for all rows, or one for each.
 #[derive(Clone, Copy, Debug)]
-pub enum Masses<'a> {
+pub enum PerRow<'a> {
     /// All rows alike.
     Same(f64),
     /// (n,)
     Each(&'a [f64]),
+    /// (n,)
+    EachSingle(&'a [f32]),
 }
 
-impl Masses<'_> {
+impl PerRow<'_> {
     fn at(&self, row: usize) -> f64 {
         match self {
             Self::Same(value) => *value,
             Self::Each(values) => values[row],
+            Self::EachSingle(values) => f64::from(values[row]),
         }
     }
 
-    fn check(&self, name: &'static str, n: usize, first: usize) -> Result<(), Error> {
-        let values = match self {
-            Self::Same(value) => std::slice::from_ref(value),
-            Self::Each(values) if values.len() == n => values,
-            Self::Each(values) => {
-                return Err(Error::Length {
-                    name,
-                    found: values.len(),
-                    expected: n,
-                });
-            }
-        };
-        match values
-            .iter()
-            .position(|value| !(0.0..=LARGEST_MASS).contains(value))
-        {
+    fn len(&self) -> Option<usize> {
+        match self {
+            Self::Same(_) => None,
+            Self::Each(values) => Some(values.len()),
+            Self::EachSingle(values) => Some(values.len()),
+        }
+    }
+
+    fn check(
+        &self,
+        name: &'static str,
+        (n, first): (usize, usize),
+        (allowed, expected): (RangeInclusive<f64>, &'static str),
+    ) -> Result<(), Error> {
+        if let Some(found) = self.len().filter(|&found| found != n) {
+            return Err(Error::Length {
+                name,
+                found,
+                expected: n,
+            });
+        }
+        match (0..self.len().unwrap_or(1)).find(|&row| !allowed.contains(&self.at(row))) {
             Some(row) => Err(Error::Entry {
                 name,
                 row: first + row,
-                value: values[row],
-                expected: "a mass lies in 0..1e20",
+                value: self.at(row),
+                expected,
             }),
             None => Ok(()),
         }
     }
 }
 
-/// The box of each row and the temperature eta within it.
+/// The box of each row, the price of its mass, and the temperature eta within it.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule<'a> {
     /// Lower bound.
-    pub lo: Masses<'a>,
+    pub lo: PerRow<'a>,
     /// Upper bound.
-    pub hi: Masses<'a>,
+    pub hi: PerRow<'a>,
+    /// Price of mass above the lower bound, in units of the cost.
+    pub price: PerRow<'a>,
     /// Temperature.
     pub eta: f64,
 }
@@ -75,7 +93,7 @@ pub struct RowMass {
     pub w: f64,
     /// Its part phi of the dual value.
     pub phi: f64,
-    /// Its part min(lo h, hi h) of the hard bound.
+    /// Its part min(lo h, hi h + (hi - lo) price) of the hard bound.
     pub hard: f64,
 }
 
@@ -91,13 +109,15 @@ impl Rule<'_> {
                 value: self.eta,
             });
         }
-        self.lo.check("lo", n, first)?;
-        self.hi.check("hi", n, first)?;
-        let rows = if matches!((self.lo, self.hi), (Masses::Same(_), Masses::Same(_))) {
-            1
-        } else {
-            n
-        };
+        let masses = (0.0..=LARGEST_MASS, "a mass lies in 0..1e20");
+        self.lo.check("lo", (n, first), masses.clone())?;
+        self.hi.check("hi", (n, first), masses)?;
+        let prices = (
+            -LARGEST_PRICE..=LARGEST_PRICE,
+            "a price lies in -1e18..1e18",
+        );
+        self.price.check("price", (n, first), prices)?;
+        let rows = self.lo.len().or(self.hi.len()).unwrap_or(1);
         match (0..rows).find(|&row| self.lo.at(row) > self.hi.at(row)) {
             Some(row) => Err(Error::Entry {
                 name: "lo",
@@ -113,9 +133,10 @@ impl Rule<'_> {
     #[must_use]
     pub fn apply(&self, row: usize, f: f64, h: f64, eps: f64) -> RowMass {
         let (lo, hi) = (self.lo.at(row), self.hi.at(row));
-        let room = hi - lo;
+        let (room, price) = (hi - lo, self.price.at(row));
+        let x = (f + price) / self.eta;
         // The tail e never overflows, whatever the size of f.
-        let (x, e) = (f / self.eta, (-(f / self.eta).abs()).exp());
+        let e = (-x.abs()).exp();
         let (full, empty) = if x > 0.0 { (e, 1.0) } else { (1.0, e) };
         let share = full / (1.0 + e);
         let r = lo + room * share;
@@ -123,7 +144,7 @@ impl Rule<'_> {
             r,
             w: r - room * share * empty / (1.0 + e) / self.eta * eps,
             phi: lo * f - self.eta * room * ((-x).max(0.0) + e.ln_1p()),
-            hard: (lo * h).min(hi * h),
+            hard: (lo * h).min(hi * h + room * price),
         }
     }
 }

@@ -112,7 +112,7 @@ pub struct Sweep {
     pub q: Vec<f64>,
     /// sum_i phi_i(f_i)
     pub value: f64,
-    /// sum_i min(lo_i h_i, hi_i h_i)
+    /// sum_i min(lo_i h_i, hi_i h_i + (hi_i - lo_i) price_i)
     pub hard: f64,
     /// sum_i r_i (-sum_j p_ij log p_ij), in nats.
     pub entropy: f64,
@@ -268,7 +268,7 @@ pub struct Part {
     pub nearest: Vec<i32>,
     /// sum_i phi_i(f_i)
     pub value: f64,
-    /// sum_i min(lo_i h_i, hi_i h_i)
+    /// sum_i min(lo_i h_i, hi_i h_i + (hi_i - lo_i) price_i)
     pub hard_value: f64,
     /// sum_i r_i (-sum_j p_ij log p_ij)
     pub entropy: f64,

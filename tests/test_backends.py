@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog  # type: ignore[import-untyped]
 
 from cuda_emulator import compiler
 from emulated_gpu import emulated_backend
@@ -129,8 +130,12 @@ def problem(
     rel: float = 0.05,
     lam: float = 0.5,
     seed: int = 0,
+    price: str = "none",
 ) -> Problem:
-    """A clustered problem with a zero target weight and pool weights of zero, at a g near which the box binds."""
+    """A clustered problem with a zero target weight and pool weights of zero, at a g near which the box binds.
+
+    ``price`` is "none", "one" for all rows, or the type of an array of prices, some of them negative.
+    """
     rng = np.random.default_rng(seed)
     centres = 3 * rng.standard_normal((3, d))
     x = (centres[rng.integers(3, size=n)] + rng.standard_normal((n, d))).astype(dtype)
@@ -147,7 +152,10 @@ def problem(
     f = np.empty(n)
     REFERENCE.sweep([x], target, g, Box.fixed(1 / n), eps=eps, cost=cost, f=f)
     lo = (1 - lam) * a
-    box = Box(lo, lo + 2 * lam / n if lam else lo, eta=2 * eps)
+    prices = 3 * eps * rng.standard_normal(n)
+    priced: dict[str, float | NDArray[np.floating]]
+    priced = {"none": 0.0, "one": 2 * eps, "float32": prices.astype(np.float32), "float64": prices}
+    box = Box(lo, lo + 2 * lam / n if lam else lo, eta=2 * eps, price=priced[price])
     return Problem(x, target, g - float(np.median(f)), box, eps, cost)
 
 
@@ -195,7 +203,7 @@ def assert_agrees(p: Problem, found: Result, exact: Result, error: float = 0.0) 
     mass = float(exact.swept.q.sum())
     assert np.abs(found.swept.q - exact.swept.q).sum() <= relative * mass + 1e-12
     assert (found.swept.q[p.target.b == 0] == 0).all()
-    scale = dc + 1e-6 * (float(np.abs(exact.f).max()) + p.box.eta)
+    scale = dc + 1e-6 * (float(np.abs(exact.f).max() + np.max(np.abs(p.box.price))) + p.box.eta)
     total = float(2 * np.sum(np.broadcast_to(p.box.hi, len(p.x))))
     assert abs(found.swept.value - exact.swept.value) <= 4 * scale * total
     assert abs(found.swept.hard - exact.swept.hard) <= 4 * scale * total
@@ -247,22 +255,63 @@ def test_three_rows_two_columns(backend: Backend) -> None:
     assert result.swept.top[0].tolist() == sorted(range(3), key=lambda i: f[i])[:2]
 
 
-def test_rows_in_a_box(backend: Backend) -> None:
+@pytest.mark.parametrize("price", [(0.0, 0.0, 0.0), (0.5, -0.7, 0.3), (0.0, 0.2, -3.0)], ids=str)
+def test_rows_in_a_box(backend: Backend, price: tuple[float, float, float]) -> None:
     """One row without room, one between its bounds, one that may be empty."""
     f, p = by_hand(X, Y, B, G, EPS)
     lo, hi, eta = [0.3, 0.1, 0.0], [0.3, 0.5, 0.9], 1.5
-    share = [1 / (1 + math.exp(fi / eta)) for fi in f]
+    share = [1 / (1 + math.exp((fi + t) / eta)) for fi, t in zip(f, price, strict=True)]
     r = [lo[i] + (hi[i] - lo[i]) * share[i] for i in range(3)]
     target = Target(np.array(Y, np.float32), np.array(B))
-    box = Box(np.array(lo), np.array(hi), eta)
+    box = Box(np.array(lo), np.array(hi), eta, np.array(price) if any(price) else 0.0)
     result = Problem(np.array(X, np.float32), target, np.array(G), box, EPS, Cost(normalize=False)).sweep(backend)
     np.testing.assert_allclose(result.swept.q, [sum(r[i] * p[i][j] for i in range(3)) for j in range(2)], rtol=1e-6)
-    phi = [lo[i] * f[i] - eta * (hi[i] - lo[i]) * math.log(1 + math.exp(-f[i] / eta)) for i in range(3)]
+    room = [hi[i] - lo[i] for i in range(3)]
+    phi = [lo[i] * f[i] - eta * room[i] * math.log(1 + math.exp(-(f[i] + price[i]) / eta)) for i in range(3)]
     assert result.swept.value == pytest.approx(sum(phi), rel=1e-6)
+    h = [0.5 - 0.2, 0.5 - 0.2, 1.0 + 0.3]
+    bound = [min(lo[i] * h[i], hi[i] * h[i] + room[i] * price[i]) for i in range(3)]
+    assert result.swept.hard == pytest.approx(sum(bound), rel=1e-6)
     w = [r[i] - EPS / eta * (hi[i] - lo[i]) * share[i] * (1 - share[i]) for i in range(3)]
     gram = [[sum(w[i] * p[i][j] * p[i][h] for i in range(3)) for h in range(2)] for j in range(2)]
     assert result.swept.gram is not None
     np.testing.assert_allclose(result.swept.gram, np.array(gram), rtol=1e-6 + result.gram_error)
+
+
+def linear_program(p: Problem) -> tuple[float, NDArray[np.float64]]:
+    """The least <C, P> + <r - lo, price> of plans P with row sums lo <= r <= hi and column sums b, and its prices g."""
+    n, m = len(p.x), len(p.g)
+    lo, hi, price = (np.broadcast_to(one, n) for one in (p.box.lo, p.box.hi, p.box.price))
+    rows, columns = np.kron(np.eye(n), np.ones(m)), np.kron(np.ones(n), np.eye(m))
+    found = linprog(
+        (cost_matrix(p.x, p.target.y, p.cost) + price[:, None]).ravel(),
+        A_ub=np.r_[rows, -rows], b_ub=np.r_[hi, -lo], A_eq=columns, b_eq=p.target.b,
+    )  # fmt: skip
+    assert found.success
+    return found.fun - lo @ price, found.eqlin.marginals
+
+
+@pytest.mark.parametrize("price", ["none", "one", "float32"])
+def test_the_hard_bound_is_below_the_least_cost_and_reaches_it(backend: Backend, price: str) -> None:
+    p = problem(25, 8, 4, price=price)
+    least, g = linear_program(p)
+    for other in (p.g, p.g - 0.3, p.g + 0.3, np.zeros(8)):
+        p.g = other
+        assert float(p.target.b @ p.g) + p.sweep(backend).swept.hard <= least + 1e-5
+    p.g = g
+    assert float(p.target.b @ p.g) + p.sweep(backend).swept.hard == pytest.approx(least, abs=1e-5)
+
+
+def test_one_price_for_all_is_a_constant_of_g(backend: Backend) -> None:
+    """A price on all mass above lo = 0 is paid by whoever is chosen: a higher threshold, and the same choice."""
+    p = problem(lam=1.0, price="one")
+    priced = p.sweep(backend)
+    t = float(np.max(p.box.price))
+    p.g, p.box = p.g - t, Box(p.box.lo, p.box.hi, p.box.eta)
+    plain = p.sweep(backend)
+    np.testing.assert_allclose(priced.f + t, plain.f, atol=1e-4 * t)
+    np.testing.assert_allclose(priced.swept.q, plain.swept.q, rtol=1e-3, atol=1e-8)
+    assert priced.swept.value == pytest.approx(plain.swept.value, rel=1e-4)
 
 
 # The reference
@@ -287,6 +336,7 @@ def test_costs_and_types(fast: Backend, kind: CostKind, normalize: bool, dtype: 
     dtype=st.sampled_from([np.float16, np.float32]),
     rel=st.sampled_from([1.0, 0.1, 0.01, 0.001]),
     lam=st.sampled_from([0.0, 0.5, 1.0]),
+    price=st.sampled_from(["none", "one", "float32", "float64"]),
     seed=st.integers(0, 1000),
     name=st.sampled_from(FAST),
 )
@@ -455,7 +505,7 @@ def test_shards_change_no_bit(cuts: list[int], isa: str, dtype: type[np.floating
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("gram", "rough"), [(True, False), (True, True), (False, False)])
 def test_spans_swept_one_by_one_add_up_to_the_whole(isa: str, gram: bool, rough: bool) -> None:  # noqa: FBT001
-    p, backend = problem(37_000 if gram else 10_000, 60, 23), CpuBackend(2, isa)
+    p, backend = problem(37_000 if gram else 10_000, 60, 23, price="float32"), CpuBackend(2, isa)
     whole = p.sweep(backend, k=5000, gram=gram, rough=rough)
     rows = backend.span_rows(p.target, len(p.x), gram=gram, rough=rough)
     assert 2 * rows < len(p.x) < 3 * rows
@@ -463,9 +513,8 @@ def test_spans_swept_one_by_one_add_up_to_the_whole(isa: str, gram: bool, rough:
 
     def part(first: int) -> Part:
         at = slice(first, first + rows)
-        box = Box(np.asarray(p.box.lo)[at], np.asarray(p.box.hi)[at], p.box.eta)
         return backend.part(
-            np.split(p.x[at], [77]), p.target, p.g, box, eps=p.eps, cost=p.cost, first=first, n=len(p.x),
+            np.split(p.x[at], [77]), p.target, p.g, p.box.at(at), eps=p.eps, cost=p.cost, first=first, n=len(p.x),
             gram=gram, k=5000, rough=rough, f=f[at], hard=hard[at], nearest=nearest[at],
         )  # fmt: skip
 
@@ -588,6 +637,9 @@ REFUSALS: list[tuple[str, Callable[[Problem], None], type[GapselError], str]] = 
     ("lo negative", with_box(-1.0, 0.0, 1.0), DataError, r"lo\[0\] is -1"),
     ("hi infinite", with_box(0.0, np.inf, 1.0), DataError, r"hi\[0\] is inf"),
     ("lo above hi", with_box(np.r_[np.zeros(N - 1), 2.0], 1.0, 1.0), DataError, r"lo\[299\] is 2"),
+    ("prices", with_box(0.0, 1.0, 1.0, np.ones(N + 1)), DataError, r"price has 301 entries, expected 300"),
+    ("price nan", with_box(0.0, 1.0, 1.0, np.r_[np.ones(N - 1), np.nan]), DataError, r"price\[299\] is NaN"),
+    ("price large", with_box(0.0, 1.0, 1.0, -1e19), DataError, r"price\[0\] is -1e\+19|-10000000000000000000"),
     ("eta", with_box(1.0, 1.0, 0.0), UsageError, r"eta is 0"),
     ("eps", with_eps(0.0), UsageError, r"eps is 0"),
     ("eps nan", with_eps(math.nan), UsageError, r"eps is NaN"),

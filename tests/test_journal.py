@@ -87,6 +87,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "box": {"box": Box(0.0, 2 / N, 0.1)},
     "box of rows": {"box": Box.fixed(np.full(N, 1 / N))},
     "eta": {"box": Box(1 / N, 1 / N, 2.0)},
+    "price": {"box": Box(1 / N, 1 / N, 1.0, 0.5)},
     "eps": {"eps": 0.4},
     "cost": {"cost": Cost("euclidean")},
     "rough": {"rough": True},

@@ -68,7 +68,7 @@ class Problem:
         target = Target(rng.standard_normal((M, d), np.float32), np.full(M, 1 / M))
         lo = rng.random(n) / n
         x = rng.standard_normal((n, d), np.float32).astype(np.float16)
-        return cls(x, target, 0.1 * rng.standard_normal(M), Box(lo, lo + 3 / n, 0.1))
+        return cls(x, target, 0.1 * rng.standard_normal(M), Box(lo, lo + 3 / n, 0.1, rng.random(n, np.float32)))
 
     def bits(self, backend: CpuBackend | RayBackend, shards: Sequence[NDArray[Any]], **options: Any) -> list[bytes]:  # noqa: ANN401
         """Everything that a sweep gives, as bytes."""

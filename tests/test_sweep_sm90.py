@@ -84,6 +84,7 @@ class Problem:
         self.hi = self.lo + rng.random(n) / n
         self.squares = rng.random(n).astype(np.float32)
         self.lo[: n // 10] = self.hi[: n // 10] = 0
+        self.price = 0.3 * rng.standard_normal(n)
         self.scale, self.constant, self.shift, self.unit, self.eta = peaky, 1.3, 0.7, 5.0, 0.2
 
     def exact(self, pairs: Sequence[tuple[int, int]]) -> Result:
@@ -95,7 +96,7 @@ class Problem:
         e = 2.0 ** (z - top[:, None])
         total, moment = e.sum(axis=1), (e * (z - top[:, None])).sum(axis=1)
         f = self.constant + 0.3 * self.squares - (top + np.log2(total) + self.shift) / self.unit
-        r = self.lo + (self.hi - self.lo) * np.exp(-np.logaddexp(0.0, f / self.eta))
+        r = self.lo + (self.hi - self.lo) * np.exp(-np.logaddexp(0.0, (f + self.price) / self.eta))
         q = self.n * (r / total) @ e
         return Result(top, total, moment, hard.max(axis=1), hard.argmax(axis=1), q)
 
@@ -131,6 +132,7 @@ class Problem:
             hard=on_device(self.hard, width, np.float32, ABSENT),
             lo=on_device(self.lo[part], n, np.float64),
             hi=on_device(self.hi[part], n, np.float64),
+            price=on_device(self.price[part], n, np.float64),
             q=sums.ctypes.data,
             strips=on_device(255, shape.strip_bytes(self.m), np.uint8),
             scale=self.scale, constant=self.constant, shift=self.shift, unit=self.unit, eta=self.eta,

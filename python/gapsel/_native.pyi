@@ -22,8 +22,9 @@ def sweep(
     y: NDArray[np.float32],
     b: NDArray[np.float64],
     g: NDArray[np.float64],
-    lo: float | NDArray[np.float64],
-    hi: float | NDArray[np.float64],
+    lo: float | NDArray[np.floating],  # float64 or float32
+    hi: float | NDArray[np.floating],
+    price: float | NDArray[np.floating],
     *,
     eps: float,
     eta: float,

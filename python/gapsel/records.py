@@ -65,16 +65,18 @@ class Target:
 class Box:
     """The row rule: what mass r_i a pool row carries, given its potential f_i.
 
-        r_i = lo_i + (hi_i - lo_i) / (1 + exp(f_i / eta))
+        r_i = lo_i + (hi_i - lo_i) / (1 + exp((f_i + price_i) / eta))
 
     ``lo`` and ``hi`` are each one number for all rows or an (n,) float64 array with 0 <= lo_i <= hi_i. With lo = hi
-    this is plain optimal transport. The threshold, at which a row is half full, is f = 0: it lives in the constant
-    of g.
+    this is plain optimal transport. ``price``, one number or an (n,) float32 or float64 array in units of the cost, is
+    what mass above lo costs: a term <r - lo, price> of what is minimised. The threshold, at which a row is half full,
+    is f + price = 0: it lives in the constant of g.
     """
 
     lo: float | NDArray[np.float64]
     hi: float | NDArray[np.float64]
     eta: float
+    price: float | NDArray[np.floating] = 0.0
 
     @classmethod
     def fixed(cls, a: float | NDArray[np.float64]) -> Box:
@@ -86,26 +88,35 @@ class Box:
         """Whether every row carries its weight whatever f is, so that the constant of g is without effect."""
         return self.lo is self.hi or (isinstance(self.lo, float) and self.lo == self.hi)
 
+    @property
+    def of_all(self) -> dict[str, float]:
+        """What is one number for all rows, by its name; 0 where there is an array."""
+        given = {"lo": self.lo, "hi": self.hi, "price": self.price}
+        return {name: float(one) if np.ndim(one) == 0 else 0.0 for name, one in given.items()}
+
     def at(self, rows: slice) -> Box:
         """Return the box of some of the rows."""
-        lo, hi = (bound if np.ndim(bound) == 0 else np.asarray(bound)[rows] for bound in (self.lo, self.hi))
-        return Box(lo, hi, self.eta)
+        return Box(_some(self.lo, rows), _some(self.hi, rows), self.eta, _some(self.price, rows))
 
     def taken(self, f: NDArray[np.float32], tau: float = 0.0) -> NDArray[np.float64]:
         """Return what rows carry above lo, r - lo (n,), at potentials f - tau (n,)."""
         room = np.asarray(self.hi) - self.lo
-        return np.asarray(room * np.exp(-np.logaddexp(0.0, (f.astype(np.float64) - tau) / self.eta)))
+        return np.asarray(room * np.exp(-np.logaddexp(0.0, (f.astype(np.float64) - tau + self.price) / self.eta)))
+
+
+def _some(values: float | NDArray[_Any], rows: slice) -> float | NDArray[_Any]:
+    return values[rows] if isinstance(values, np.ndarray) else values
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """What one read of the pool gives, at one g.
 
-    ``q`` (m,) float64 is the column marginal sum_i r_i p_ij. ``value`` is sum_i phi_i(f_i) with
-    phi_i(f) = lo_i f - eta (hi_i - lo_i) log(1 + exp(-f / eta)), so that the dual is D(g) = <b, g> + value (for
-    lo = hi = a: sum_i a_i f_i). ``hard`` is sum_i min(lo_i h_i, hi_i h_i) with h_i = min_j (c_ij - g_j);
-    <b, g> + hard bounds the unregularised optimum from below. ``entropy`` is sum_i r_i (-sum_j p_ij log p_ij), in
-    nats. ``gram`` (m, m) float64 and ``gram_q`` (m,), if asked for, are sum_i v_i w_i p_i p_i' and sum_i v_i r_i p_i
+    ``q`` (m,) float64 is the column marginal sum_i r_i p_ij. ``value`` is sum_i phi_i(f_i) with phi_i(f) = lo_i f - eta
+    (hi_i - lo_i) log(1 + exp(-(f + price_i) / eta)), so that the dual is D(g) = <b, g> + value (for lo = hi = a: sum_i
+    a_i f_i). ``hard`` is sum_i min(lo_i h_i, hi_i h_i + (hi_i - lo_i) price_i) with h_i = min_j (c_ij - g_j); <b, g> +
+    hard bounds the unregularised optimum, prices included, from below. ``entropy`` is sum_i r_i (-sum_j p_ij log p_ij),
+    in nats. ``gram`` (m, m) float64 and ``gram_q`` (m,), if asked for, are sum_i v_i w_i p_i p_i' and sum_i v_i r_i p_i
     with w_i = r_i + eps dr_i / df_i, so that diag(gram_q) - gram is eps times minus the Hessian of D, from a part of
     the rows: one stays with probability s_i = min(1, r_i n / max(t, 0.25)), t = min(n / 32 m, 2 m / (d + 32)), by a
     number that depends on i alone, and then stands for v_i = 1 / s_i of its kind. ``top``, if asked for, holds the k

@@ -76,4 +76,4 @@ class EmulatedDriver(Driver):
 
     def layout(self) -> list[int]:
         """Return the offsets of the argument's fields in C++, and its size."""
-        return list((ctypes.c_size_t * 32).in_dll(self._library, "emulator_layout"))
+        return list((ctypes.c_size_t * 34).in_dll(self._library, "emulator_layout"))

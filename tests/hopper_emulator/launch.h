@@ -66,10 +66,10 @@ const char* emulator_message() { return emulated::message.c_str(); }
 
 #define FIELD(name) offsetof(Sweep, name)
 extern const size_t emulator_layout[] = {
-    FIELD(x), FIELD(y), FIELD(factor), FIELD(square_of_row), FIELD(bias), FIELD(hard), FIELD(lo), FIELD(hi), FIELD(top),
-    FIELD(total), FIELD(moment), FIELD(peak), FIELD(nearest), FIELD(q), FIELD(strips), FIELD(scale), FIELD(constant),
-    FIELD(of_square), FIELD(shift), FIELD(unit), FIELD(lo_of_all), FIELD(hi_of_all), FIELD(eta), FIELD(mass_unit),
-    FIELD(q_unit), FIELD(n), FIELD(m), FIELD(steps), FIELD(products), FIELD(plane_of_x), FIELD(plane_of_y), sizeof(Sweep)};
+    FIELD(x), FIELD(y), FIELD(factor), FIELD(square_of_row), FIELD(bias), FIELD(hard), FIELD(lo), FIELD(hi), FIELD(price),
+    FIELD(top), FIELD(total), FIELD(moment), FIELD(peak), FIELD(nearest), FIELD(q), FIELD(strips), FIELD(scale), FIELD(constant),
+    FIELD(of_square), FIELD(shift), FIELD(unit), FIELD(lo_of_all), FIELD(hi_of_all), FIELD(price_of_all), FIELD(eta),
+    FIELD(mass_unit), FIELD(q_unit), FIELD(n), FIELD(m), FIELD(steps), FIELD(products), FIELD(plane_of_x), FIELD(plane_of_y), sizeof(Sweep)};
 #undef FIELD
 
 // libcuda

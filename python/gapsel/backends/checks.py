@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Beyond this a mass times a row count may leave float32.
 LARGEST_MASS = 1e20
+# Beyond this a price times a mass may leave float32.
+LARGEST_PRICE = 1e18
 
 
 def refuse_row(side: str, row: int, values: NDArray[np.float32]) -> NoReturn:
@@ -74,13 +76,16 @@ def check_target(target: Target, g: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def check_box(box: Box, n: int) -> None:
-    """Raise DataError unless 0 <= lo <= hi for numbers or arrays (n,)."""
-    for name, given in (("lo", box.lo), ("hi", box.hi)):
-        values = np.atleast_1d(np.asarray(given, np.float64))
+    """Raise DataError unless 0 <= lo <= hi and prices are not too large, for numbers or arrays (n,)."""
+    for name, given in (("lo", box.lo), ("hi", box.hi), ("price", box.price)):
+        values = np.atleast_1d(np.asarray(given))
         if np.ndim(given) and len(values) != n:
             msg = f"{name} has {len(values)} entries, expected {n}"
             raise DataError(msg)
-        _each(name, values, (values >= 0) & (values <= LARGEST_MASS), "a mass lies in 0..1e20")
+        if name == "price":
+            _each(name, values, np.abs(values) <= LARGEST_PRICE, "a price lies in -1e18..1e18")
+        else:
+            _each(name, values, (values >= 0) & (values <= LARGEST_MASS), "a mass lies in 0..1e20")
     lo, hi = np.atleast_1d(np.asarray(box.lo, np.float64)), np.asarray(box.hi, np.float64)
     if box.lo is not box.hi:
         lo = np.broadcast_to(lo, np.broadcast_shapes(lo.shape, np.atleast_1d(hi).shape))
@@ -110,7 +115,7 @@ def shown(value: float) -> str:
     return "NaN" if math.isnan(value) else f"{value:g}"
 
 
-def _each(name: str, values: NDArray[np.float64], good: NDArray[np.bool_], expected: str) -> None:
+def _each(name: str, values: NDArray[np.floating], good: NDArray[np.bool_], expected: str) -> None:
     if not good.all():
         row = int(np.argmin(good))
         msg = f"{name}[{row}] is {shown(values[row])}: {expected}"

@@ -109,8 +109,9 @@ class CpuBackend:
             np.ascontiguousarray(target.y, np.float32),
             np.ascontiguousarray(target.b, np.float64),
             np.ascontiguousarray(g, np.float64),
-            _masses(box.lo),
-            _masses(box.hi),
+            _per_row(box.lo),
+            _per_row(box.hi),
+            _per_row(box.price),
             eps=eps,
             eta=box.eta,
             cost=cost.kind,
@@ -138,5 +139,8 @@ class CpuBackend:
         return _native.topk(np.ascontiguousarray(values, np.float32), k)
 
 
-def _masses(value: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
-    return float(value) if np.ndim(value) == 0 else np.ascontiguousarray(value, np.float64)
+def _per_row(value: float | NDArray[np.floating]) -> float | NDArray[np.floating]:
+    if np.ndim(value) == 0:
+        return float(value)
+    single = isinstance(value, np.ndarray) and value.dtype == np.float32
+    return np.ascontiguousarray(value, np.float32 if single else np.float64)

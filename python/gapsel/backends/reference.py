@@ -69,7 +69,7 @@ class ReferenceBackend:
         return Sweep(
             q=_spread(r @ p, keep, len(g)),
             value=value,
-            hard=float(np.minimum(box.lo * h, box.hi * h).sum()),
+            hard=float(np.minimum(box.lo * h, box.hi * h + (np.asarray(box.hi) - box.lo) * box.price).sum()),
             entropy=float(-(r @ np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0.0).sum(axis=1))),
             gram=_gram(p, v * (r + eps * slope), keep, len(g)) if gram else None,
             gram_q=_spread((v * r) @ p, keep, len(g)) if gram else None,
@@ -96,9 +96,10 @@ def row_masses(f: NDArray[np.float64], box: Box) -> tuple[NDArray[np.float64], N
     """Return the row masses r (n,), their slopes dr/df (n,), and the value sum_i phi_i(f_i)."""
     lo, hi = (np.broadcast_to(np.asarray(v, np.float64), f.shape) for v in (box.lo, box.hi))
     room = hi - lo
-    share = np.exp(-np.logaddexp(0.0, f / box.eta))  # 1 / (1 + exp(f / eta)), whatever the size of f
-    empty = np.exp(-np.logaddexp(0.0, -f / box.eta))  # 1 - share
-    value = lo * f - box.eta * room * np.logaddexp(0.0, -f / box.eta)
+    x = (f + box.price) / box.eta
+    share = np.exp(-np.logaddexp(0.0, x))  # 1 / (1 + exp(x)), whatever its size
+    empty = np.exp(-np.logaddexp(0.0, -x))  # 1 - share
+    value = lo * f - box.eta * room * np.logaddexp(0.0, -x)
     return lo + room * share, -room * share * empty / box.eta, float(value.sum())
 
 

@@ -130,7 +130,7 @@ class _Problem:
 
     @classmethod
     def of(cls, case: Case) -> _Problem:
-        """Return clustered vectors, some weightless targets, a g that is not 0 and a box that binds."""
+        """Return clustered vectors, some weightless targets, a g that is not 0, a box that binds and prices."""
         rng, n, d = np.random.default_rng(case.m), case.rows, case.d
         centres = 2 * rng.standard_normal((5, d))
         x = (centres[rng.integers(5, size=n)] + rng.standard_normal((n, d))).astype(case.dtype)
@@ -143,7 +143,8 @@ class _Problem:
         f = np.empty(n)
         ReferenceBackend().sweep([x], target, g, Box.fixed(1.0), eps=eps, cost=case.cost, f=f)
         lo = rng.random(n) / (2 * n)
-        return cls(case, x, target, g - np.median(f), Box(lo, lo + 1.0 / n, 2 * eps), eps)
+        box = Box(lo, lo + 1.0 / n, 2 * eps, eps * rng.standard_normal(n, np.float32))
+        return cls(case, x, target, g - np.median(f), box, eps)
 
     def look(self, backend: Backend, kind: type[np.floating]) -> _Look:
         """Sweep it in two shards, with everything that can be asked for."""

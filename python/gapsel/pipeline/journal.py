@@ -62,7 +62,7 @@ class Question:
         """Return a hash of the question, ``content`` being one of the rows and of who is to answer."""
         wanted = sorted(name for name, out in self.outputs.items() if out is not None)
         digest = hashlib.blake2b(json.dumps([content, self.options, wanted], sort_keys=True).encode(), digest_size=16)
-        for numbers in (self.target.y, self.target.b, self.g, self.box.lo, self.box.hi, self.box.eta):
+        for numbers in (self.target.y, self.target.b, self.g, self.box.lo, self.box.hi, self.box.price, self.box.eta):
             array = np.ascontiguousarray(numbers)
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(array.data)

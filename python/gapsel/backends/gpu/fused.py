@@ -79,7 +79,8 @@ class Fused:
         arguments.x = self._map(x, planes, rows, hopper.ROWS_OF_BLOCK)
         arguments.n, arguments.factor = rows, address(piece.factor)
         arguments.square_of_row = None if piece.squared is None else address(piece.squared)
-        arguments.lo, arguments.hi = (None if bound is None else address(bound) for bound in bounds)
+        for name, bound in zip(("lo", "hi", "price"), bounds, strict=True):
+            setattr(arguments, name, None if bound is None else address(bound))
         for name in ("top", "total", "moment", "peak"):
             setattr(arguments, name, address(getattr(stats, name)))
         arguments.nearest = None if stats.column is None else address(stats.column)
@@ -93,13 +94,13 @@ class Fused:
         """Return what is the same for all rows."""
         n, address, settings = job.n, self._device.address, columns.settings
         mass = float(np.sum(box.hi)) * (n if np.ndim(box.hi) == 0 else 1)
-        lo, hi = (float(bound) if np.ndim(bound) == 0 else 0.0 for bound in (box.lo, box.hi))
         arguments = hopper.Arguments(
             y=self._map(self._y.y, 3, len(job.keep), self._shape.columns_of_box),
             bias=address(self._bias), hard=address(self._hard), q=address(self._q), strips=address(self._strips),
             scale=settings["scale"] / self._y.fixed, constant=settings["constant"], of_square=settings["of_square"],
-            shift=settings["shift"], unit=settings["unit"], lo_of_all=lo, hi_of_all=hi, eta=box.eta,
-            mass_unit=float(n), q_unit=hopper.q_unit(n * mass), m=len(job.keep),
+            shift=settings["shift"], unit=settings["unit"], eta=box.eta, mass_unit=float(n),
+            q_unit=hopper.q_unit(n * mass), m=len(job.keep),
+            **{f"{name}_of_all": number for name, number in box.of_all.items()},
         )  # fmt: skip
         hopper.multiply(arguments, self._form.depth, self._pairs(rough=job.rough))
         return arguments

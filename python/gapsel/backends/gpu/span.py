@@ -35,8 +35,8 @@ SPAN_ROWS, SPANS = 1 << 20, 256
 WINDOW_ROWS = 1 << 22
 _ROW_BLOCK = 256
 _SETTINGS = (
-    "scale", "constant", "of_square", "shift", "hard_shift", "unit", "eps", "lo", "hi", "eta", "n", "least", "root",
-    "limit",
+    "scale", "constant", "of_square", "shift", "hard_shift", "unit", "eps", "lo", "hi", "price", "eta", "n", "least",
+    "root", "limit",
 )  # fmt: skip
 
 
@@ -112,8 +112,7 @@ class Span:
 
     def _settings_of(self, settings: Mapping[str, float]) -> NDArray[np.float64]:
         box = self._box
-        bounds = {name: float(v) if np.ndim(v) == 0 else 0.0 for name, v in (("lo", box.lo), ("hi", box.hi))}
-        values = {**settings, **self._thinning, **bounds, "eta": box.eta, "n": float(self._job.n)}
+        values = {**settings, **self._thinning, **box.of_all, "eta": box.eta, "n": float(self._job.n)}
         return np.array([values[name] for name in _SETTINGS], np.float64)
 
     def _stage_for(self, added: Columns) -> Strip | fused.Fused:
@@ -180,16 +179,16 @@ class Window:
 
     def __init__(self, job: Job, device: Device, rows: range) -> None:
         self.rows, self._job, self._device = rows, job, device
-        self._bounds = [self._uploaded(bound) for bound in (job.box.lo, job.box.hi)]
+        self._bounds = [self._uploaded(bound) for bound in (job.box.lo, job.box.hi, job.box.price)]
         kinds = {"f": np.float32, "hard": np.float32, "nearest": np.int32}
         self._outputs = {
             name: device.empty(len(rows), kind) if job.wants(name) else None for name, kind in kinds.items()
         }
 
     def bounds(self, row: int, rows: int) -> Bounds:
-        """Return lo and hi of these rows, None where one number does for all."""
-        lo, hi = (None if bound is None else bound[self._at(row, rows)] for bound in self._bounds)
-        return lo, hi
+        """Return lo, hi and price of these rows, None where one number does for all."""
+        lo, hi, price = (None if bound is None else bound[self._at(row, rows)] for bound in self._bounds)
+        return lo, hi, price
 
     def outputs(self, row: int, rows: int) -> list[Array | None]:
         """Return where f, hard and nearest of these rows go."""
@@ -206,7 +205,7 @@ class Window:
     def _at(self, row: int, rows: int) -> slice:
         return slice(row - self.rows.start, row - self.rows.start + rows)
 
-    def _uploaded(self, bound: float | NDArray[np.float64]) -> Array | None:
+    def _uploaded(self, bound: float | NDArray[np.floating]) -> Array | None:
         if np.ndim(bound) == 0:
             return None
         return self._device.upload(np.ascontiguousarray(np.asarray(bound)[self._job.at(self.rows)], np.float64))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gapsel.backends.gpu.operands import Piece, Preparation
     from gapsel.backends.gpu.target import Columns
 
-    Bounds = tuple[Array | None, Array | None]
+    Bounds = tuple[Array | None, Array | None, Array | None]
 
 STRIP_BYTES = 384 << 20
 # What sums over columns are cut by: chunks are whole numbers of these rows, so that they change no sum.

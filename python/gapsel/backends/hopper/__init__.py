@@ -33,14 +33,14 @@ class Arguments(ctypes.Structure):
     _fields_: ClassVar = [
         ("x", TensorMap),
         ("y", TensorMap),
-        *((name, ctypes.c_void_p) for name in ("factor", "square_of_row", "bias", "hard", "lo", "hi")),
+        *((name, ctypes.c_void_p) for name in ("factor", "square_of_row", "bias", "hard", "lo", "hi", "price")),
         *((name, ctypes.c_void_p) for name in ("top", "total", "moment", "peak", "nearest", "q", "strips")),
         *((name, ctypes.c_double) for name in ("scale", "constant", "of_square", "shift", "unit")),
-        *((name, ctypes.c_double) for name in ("lo_of_all", "hi_of_all", "eta", "mass_unit", "q_unit")),
+        *((name, ctypes.c_double) for name in ("lo_of_all", "hi_of_all", "price_of_all", "eta", "mass_unit", "q_unit")),
         *((name, ctypes.c_int) for name in ("n", "m", "steps", "products")),
         ("plane_of_x", ctypes.c_int * 3),
         ("plane_of_y", ctypes.c_int * 3),
-        ("padding", ctypes.c_char * 32),
+        ("padding", ctypes.c_char * 16),
     ]
 
 

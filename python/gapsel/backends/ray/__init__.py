@@ -91,7 +91,7 @@ class RayBackend:
         checks.check_box(box, pool.n)
         checks.check_outputs({name: (out, _OUTPUTS[name]) for name, out in outputs.items()}, pool.n)
         wanted = tuple(name for name, out in outputs.items() if out is not None)
-        job = Job(target, g, box.eta, eps, cost, pool.n, gram, k, rough, wanted)
+        job = Job(target, g, eps, cost, pool.n, gram, k, rough, wanted)
         spans = _cut(pool.n, self._here.span_rows(target, pool.n, gram=gram, rough=rough))
         return swept(added(self._parts(pool, job, box, spans, outputs), k))
 
@@ -114,9 +114,8 @@ class RayBackend:
         told = cluster.Shared(job)
 
         def item(rows: range) -> Callable[[], Span]:
-            at = slice(rows.start, rows.stop)
-            lo, hi = (bound if np.ndim(bound) == 0 else np.asarray(bound)[at] for bound in (box.lo, box.hi))
-            return lambda: Span(told.reference(), rows.start, pool.message(rows), lo, hi)
+            part = box.at(slice(rows.start, rows.stop))
+            return lambda: Span(told.reference(), rows.start, pool.message(rows), part)
 
         def again(error: Exception) -> bool:
             if isinstance(error, UnseenError):

@@ -10,14 +10,13 @@ import numpy as np
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.ray.cluster import fetched
 from gapsel.backends.ray.rows import opened
-from gapsel.records import Box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends.parts import Part
     from gapsel.backends.ray.rows import Message
-    from gapsel.records import Cost, Target
+    from gapsel.records import Box, Cost, Target
 
 _KINDS = {"f": np.float32, "hard": np.float32, "nearest": np.int32}
 
@@ -28,7 +27,6 @@ class Job:
 
     target: Target
     g: NDArray[np.float64]
-    eta: float
     eps: float
     cost: Cost
     n: int
@@ -45,8 +43,7 @@ class Span:
     job: list[Any]
     first: int
     rows: Message
-    lo: float | NDArray[np.float64]
-    hi: float | NDArray[np.float64]
+    box: Box
 
 
 class Sweeper:
@@ -61,7 +58,7 @@ class Sweeper:
         job, shards = self._known(span.job), opened(span.rows)
         outputs = {name: np.empty(sum(map(len, shards)), _KINDS[name]) for name in job.wanted}
         part = self._backend.part(
-            shards, job.target, job.g, Box(span.lo, span.hi, job.eta),
+            shards, job.target, job.g, span.box,
             eps=job.eps, cost=job.cost, first=span.first, n=job.n, gram=job.gram, k=job.k, rough=job.rough, **outputs,
         )  # fmt: skip
         return part, tuple(outputs.values())
