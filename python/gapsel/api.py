@@ -17,9 +17,10 @@ from gapsel.errors import DataError, UsageError
 from gapsel.pipeline import sampled
 from gapsel.pipeline.errorbars import error_bars
 from gapsel.pipeline.masses import MASSES
+from gapsel.pipeline.targets import Tasks
 from gapsel.pipeline.weights import check_weights
 from gapsel.pipeline.work import MODEL, SCALE_ROWS
-from gapsel.potentials import Rows, Start, Task, mass_path
+from gapsel.potentials import Balance, Rows, Start, Task, mass_path
 from gapsel.records import Cost, Target
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Selector:
         self._backend = backends.choose(self.settings.machine, self.settings.threads)
         self._model: model.Model | None = None
         self._pool: tuple[Task, NDArray[np.float32]] | None = None
+        self._balance: Balance | None = None
         self._texts: stream.Scorer | None = None
         self._load_encoder: Callable[[], Encoder] = lambda: stream.load_encoder(self._fitted())
 
@@ -64,14 +66,16 @@ class Selector:
         target: ArrayLike,
         pool: ArrayLike | Sequence[ArrayLike],
         *,
+        tasks: ArrayLike | None = None,
         target_weights: ArrayLike | None = None,
         pool_weights: ArrayLike | None = None,
     ) -> Selector:
         """Solve for the potentials of target (m, d) and pool (n, d), or a list of pool shards; return self.
 
         Floating vectors of any width; float16 and float32 pools are read where they lie. Weights (m,) and (n,) are
-        scaled to sum 1. Not converging is said in ``evidence``. Raises DataError for arrays that cannot be used,
-        UsageError for a k larger than the pool.
+        scaled to sum 1. ``tasks`` (m,) are labels, numbers or texts, of several tasks, which are weighted as the
+        setting ``balance`` says. Not converging is said in ``evidence``. Raises DataError for arrays that cannot be
+        used, UsageError for a k larger than the pool.
         """
         y = _matrix(target, "target")
         shards = [_matrix(shard, "pool") for shard in _shards(pool)]
@@ -83,16 +87,24 @@ class Selector:
             else check_weights(_array(pool_weights, "pool_weights"), _n(shards), "pool_weights")
         )
         rows = Rows.whole(shards, rows_for(self.settings.k, _n(shards)), a)
-        task = self._task(rows, Target(np.ascontiguousarray(y, np.float32), weights))
-        self._model, f = self._solved(task)
+        target, task_of = _tasks(tasks, weights).posed(
+            Target(np.ascontiguousarray(y, np.float32), weights), self.settings.balance
+        )
+        task = dataclasses.replace(self._task(rows, target), task_of=task_of)
+        self._model, f, self._balance = self._solved(task)
         self._texts = None
-        self._pool = (task, f)
+        self._pool = (dataclasses.replace(task, target=self._model.potentials.target), f)
         return self
 
     @property
     def evidence(self) -> Evidence:
         """How the solver ended."""
         return self._fitted().potentials.evidence
+
+    @property
+    def balance(self) -> Balance | None:
+        """The weights of several tasks, in the order of their sorted labels, where the solver was to find them."""
+        return self._balance
 
     @property
     def potentials_(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -135,9 +147,9 @@ class Selector:
         if self.settings.mass > 0 and count != rows_for(self.settings.k, len(f)):
             a = None if isinstance(task.rows.a, float) else task.rows.a
             p = fitted.potentials
-            start = Start(task.k, p.g, f, p.evidence.plain_value)
+            start = Start(task.k, p.g, f, p.evidence.plain_value) if task.task_of is None else None
             anew = self._task(Rows.whole(task.rows.shards, count, a), task.target)
-            fitted, f = self._solved(anew, start)
+            fitted, f, _ = self._solved(dataclasses.replace(anew, task_of=task.task_of), start)
         mean = fitted.calibration.mean
         return selection.select(f, count, task.rows, fitted.potentials, self._backend, mean=mean)
 
@@ -193,11 +205,14 @@ class Selector:
             self._fitted(), path, encoder=encoder, device=device, threads=self.settings.threads
         )
 
-    def _solved(self, task: Task, start: Start | None = None) -> tuple[model.Model, NDArray[np.float32]]:
-        """Return the fitted model, and f (n,) of all rows."""
+    def _solved(
+        self, task: Task, start: Start | None = None
+    ) -> tuple[model.Model, NDArray[np.float32], Balance | None]:
+        """Return the fitted model, f (n,) of all rows, and the balance of several tasks."""
         found = sampled.fit(task, self.settings.fit_rows, self._backend, start=start)
         fitted = model.Model(found.potentials, found.calibration)
-        return fitted, fitted.f(task.rows.shards, self._backend) if found.f is None else found.f
+        f = fitted.f(task.rows.shards, self._backend) if found.f is None else found.f
+        return fitted, f, found.balance
 
     def _task(self, rows: Rows, target: Target) -> Task:
         s, cost = self.settings, Cost(self.settings.cost, self.settings.normalize)
@@ -272,6 +287,17 @@ def _array(values: ArrayLike, name: str) -> NDArray[Any]:
 
 def _n(shards: Sequence[NDArray[np.floating]]) -> int:
     return sum(len(shard) for shard in shards)
+
+
+def _tasks(labels: ArrayLike | None, b: NDArray[np.float64]) -> Tasks:
+    """Return the tasks of examples with weights b (m,); one without labels."""
+    array = np.zeros(len(b), np.int64) if labels is None else _array(labels, "tasks")
+    if array.shape != b.shape or array.dtype.kind not in "iuUSb":
+        msg = f"tasks are {array.dtype} of shape {array.shape}: give {len(b)} labels, whole numbers or texts"
+        raise DataError(msg)
+    tasks = Tasks.by_label(array)
+    tasks.check(b)
+    return tasks
 
 
 def _target_weights(weights: ArrayLike | None, m: int) -> NDArray[np.float64]:

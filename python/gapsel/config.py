@@ -26,6 +26,7 @@ STUDIES = ("mass_path", "error_bars")
 METHODS = ("random", "nearest", "roundrobin", "centroid", "kde", "dsir", "curated")
 _PATHS = ("pool", "target", "pool_vectors", "target_vectors")
 _WEIGHTS = ("pool_weights", "target_weights")
+_OF_TASKS = ("target", "target_vectors")
 _WORDS = {bool: "true or false", int: "a whole number", str: "text"}
 # What cannot change a result: a run may be taken up again with another value of it.
 WITHOUT_EFFECT = ("threads", "device", "memory", "ray", *STUDIES)
@@ -46,12 +47,26 @@ class Settings:
     """All that a run depends on. Raises UsageError, naming the setting, the value and what it may be."""
 
     pool: tuple[str, ...] = _field((), "candidate documents: files, folders or globs", _EMBED, metavar="PATH")
-    target: tuple[str, ...] = _field((), "examples of the task: files, folders or globs", _EMBED, metavar="PATH")
+    target: tuple[str, ...] = _field(
+        (), "examples of the task: files, folders or globs; given again, of another task", _EMBED, metavar="PATH",
+        repeats=True,
+    )  # fmt: skip
     pool_vectors: tuple[str, ...] = _field(
         (), "ready-made vectors of the pool (.npy, .parquet) instead of embedding it", _EMBED, metavar="PATH"
     )
     target_vectors: tuple[str, ...] = _field(
-        (), "ready-made vectors of the target (.npy, .parquet) instead of embedding it", _EMBED, metavar="PATH"
+        (), "ready-made vectors of the target (.npy, .parquet) instead of embedding it", _EMBED, metavar="PATH",
+        repeats=True,
+    )  # fmt: skip
+    paths_per_task: tuple[int, ...] = _field(
+        (), "how many of the target's paths each of several tasks has, as --target given again says it",
+        ("run", "embed", "fit"), metavar="N",
+    )  # fmt: skip
+    balance: Literal["gap", "tasks", "examples"] = _field(
+        "gap",
+        "what several tasks share alike: gap, each closes as much of what it could close by itself; tasks, the same "
+        "weight; examples, none of it, each weighs as many examples as it has",
+        _FIT,
     )
     text_field: str = _field("text", "field that holds the text", _EMBED)
     id_field: str = _field("id", "field that holds the id", _EMBED)
@@ -132,6 +147,8 @@ class Settings:
         sweeps = self.backend in {"auto", "cpu", "ray"} or not self.ray
         _check(sweeps, "backend", self.backend, "auto, cpu or ray: a cluster sweeps on its processors")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
+        several = min(self.paths_per_task, default=1) >= 1 and len(self.paths_per_task) != 1
+        _check(several, "paths_per_task", self.paths_per_task, "how many paths each of two or more tasks has")
         for method in self.methods:
             _check(method in METHODS, "methods", method, f"names among {', '.join(METHODS)}")
         parse_k(self.k)
@@ -172,6 +189,7 @@ class Settings:
         if not isinstance(values, dict):
             msg = f"{place}the settings are {values!r}: give names with values, {{...}} in JSON"
             raise UsageError(msg)
+        values = grouped(values)
         names = [field.name for field in dataclasses.fields(cls)]
         unknown = next((str(name) for name in values if name not in names), None)
         if unknown is not None:
@@ -199,6 +217,26 @@ class Settings:
         wanted = [field.name for field in dataclasses.fields(self) if set(doors) & set(field.metadata["doors"])]
         values["backend"] = "cpu" if self.backend == "ray" else self.backend  # The same bits.
         return {name: values[name] for name in wanted if name not in WITHOUT_EFFECT}
+
+
+def grouped(values: dict[str, Any]) -> dict[str, Any]:
+    """Return loose values with the target's paths in one list, and how many of them each task has.
+
+    [["a", "b"], ["c"]] are the paths of two tasks, ["a", "b", "c"] and [["a", "b", "c"]] those of one. Raises
+    UsageError where texts and vectors are not of as many tasks.
+    """
+    found, counts = dict(values), []
+    for name in filter(values.__contains__, _OF_TASKS):
+        paths = values[name]
+        if isinstance(paths, list | tuple) and any(isinstance(one, list | tuple) for one in paths):
+            tasks = [one if isinstance(one, list | tuple) else [one] for one in paths]
+            found[name] = [path for task in tasks for path in task]
+            counts.append([len(task) for task in tasks])
+        found.setdefault("paths_per_task", ())
+    if counts and "paths_per_task" not in values:
+        _check(len({len(one) for one in counts}) == 1, "target_vectors", values[_OF_TASKS[1]], "as many tasks as target")
+        found["paths_per_task"] = counts[0] if len(counts[0]) > 1 else ()
+    return found
 
 
 def parse_k(k: str) -> tuple[float, bool]:
@@ -235,6 +273,8 @@ def _loose(name: str, value: Any) -> Any:  # noqa: ANN401 - a setting as people 
             return (os.fspath(value),)
         if isinstance(value, list | tuple):
             return tuple(os.fspath(one) if isinstance(one, os.PathLike) else one for one in value)
+    if name == "paths_per_task" and isinstance(value, list | tuple):
+        return tuple(value)
     if name == "k" and not isinstance(value, bool) and isinstance(value, numbers.Real):
         return str(value)
     if name in (*_WEIGHTS, "model") and isinstance(value, os.PathLike):
@@ -271,9 +311,8 @@ def _check_type(name: str, value: object, kind: Any) -> None:  # noqa: ANN401 - 
     if origin is Literal:
         _check(value in options, name, value, "one of " + ", ".join(map(str, options)))
     elif origin is tuple:
-        _check(
-            isinstance(value, tuple) and all(isinstance(v, str) and v for v in value), name, value, "a list of texts"
-        )
+        fits = isinstance(value, tuple) and all(type(v) is options[0] and v != "" for v in value)  # noqa: PLC1901
+        _check(fits, name, value, f"a list of {'texts' if options[0] is str else 'whole numbers'}")
     elif isinstance(kind, types.UnionType):
         if value is not None:
             _check_type(name, value, options[0])

@@ -31,7 +31,7 @@ def add_settings(command: argparse.ArgumentParser, door: str) -> None:
         flags = [*([field.metadata["short"]] if "short" in field.metadata else []), f"--{field.name.replace('_', '-')}"]
         command.add_argument(
             *flags, dest=field.name, default=argparse.SUPPRESS, help=_help_of(field, door).replace("%", "%%"),
-            **_form(hints[field.name], field.metadata.get("metavar")),
+            **_form(hints[field.name], field.metadata.get("metavar"), repeats="repeats" in field.metadata),
         )  # fmt: skip
 
 
@@ -48,12 +48,13 @@ def _help_of(field: dataclasses.Field[Any], door: str) -> str:
     return f"{text} (default: {shown})"
 
 
-def _form(kind: Any, metavar: str | None) -> dict[str, Any]:  # noqa: ANN401 - a type hint
+def _form(kind: Any, metavar: str | None, *, repeats: bool) -> dict[str, Any]:  # noqa: ANN401 - a type hint
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(kind) is Literal:
         return {"choices": typing.get_args(kind)}
     if typing.get_origin(kind) is tuple:
-        return {"nargs": "+", "metavar": metavar}
+        several = {"nargs": "+", "metavar": metavar, "type": typing.get_args(kind)[0]}
+        return {**several, "action": "append"} if repeats else several
     plain = next((one for one in (int, float) if one in (kind, *typing.get_args(kind))), str)
     return {"type": plain, "metavar": metavar or {int: "N", float: "X", str: "NAME"}[plain]}

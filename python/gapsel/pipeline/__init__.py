@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapsel import memory
-from gapsel.config import STEPS, Settings, parse_size
+from gapsel.config import STEPS, Settings, grouped, parse_size
 from gapsel.errors import UsageError
 from gapsel.files import sweep_leftovers
 from gapsel.pipeline.compare import possible_methods
@@ -79,7 +79,8 @@ class Result:
 def run(out: str | os.PathLike[str], *, quiet: bool = True, **settings: Any) -> Result:  # noqa: ANN401 - see Settings
     """Do everything that `gapsel run` does, and return the selection.
 
-    ``settings`` are the fields of `Settings`; ``pool``, ``target`` and their ``_vectors`` are one path or several.
+    ``settings`` are the fields of `Settings`; ``pool``, ``target`` and their ``_vectors`` are one path or several, and
+    ``target=[["a.jsonl"], ["b.jsonl"]]`` are those of two tasks.
     The same call again on the same folder does no finished work twice. Raises the errors of gapsel.errors.
     """
     with begin(Path(out), make_settings(settings), quiet=quiet) as begun:
@@ -89,7 +90,7 @@ def run(out: str | os.PathLike[str], *, quiet: bool = True, **settings: Any) -> 
 
 def make_settings(values: dict[str, Any], base: Settings | None = None) -> Settings:
     """Return settings from loose values over a base, with absolute paths."""
-    return Settings.from_json({**({} if base is None else base.to_json()), **values}).absolute()
+    return Settings.from_json({**({} if base is None else base.to_json()), **grouped(values)}).absolute()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from gapsel import memory
 from gapsel.config import rows_for
 from gapsel.pipeline.compare import check_compared
 from gapsel.pipeline.fit import check_d
+from gapsel.pipeline.targets import read_tasks
 from gapsel.pipeline.vectors import SIDES, load_encoder, look_at, write_side
 from gapsel.pipeline.weights import read_weights
 
@@ -22,7 +23,8 @@ def embed_step(run: Run) -> dict[str, Any]:
     rows_for(run.settings.k, pool.rows)
     memory.check(pool.rows, target.rows, max(pool.d, target.d))
     read_weights(run.settings.pool_weights, pool.rows, "pool")
-    read_weights(run.settings.target_weights, target.rows, "target")
+    weights = read_weights(run.settings.target_weights, target.rows, "target")
+    read_tasks(run.settings, target.sources).check(weights)
     check_compared(run.settings)
     encoder = load_encoder(run.settings, sides)
     check_d(pool.d, target.d)
@@ -30,6 +32,6 @@ def embed_step(run: Run) -> dict[str, Any]:
     found = {side.name: write_side(run.settings, run.path, side, encoder, quiet=run.quiet) for side in sides}
     if encoder is not None:
         encoder.close()
-    run.forget("pool", "pool_content", "target_store", "rows", "parts")
+    run.forget("pool", "pool_content", "target_store", "tasks", "rows", "parts")
     files = [file for _, written in found.values() for file in written]
     return {**{name: facts for name, (facts, _) in found.items()}, "files": files}

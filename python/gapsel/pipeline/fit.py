@@ -5,7 +5,7 @@ Where the folder has a fit that differs in k alone, and the scores by it, the so
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,14 +21,16 @@ from gapsel.records import Cost, Target
 
 if TYPE_CHECKING:
     from gapsel.pipeline.work import Run
+    from gapsel.potentials import Balance
 
 
 def fit_step(run: Run) -> dict[str, Any]:
     """Vectors to potentials, saved as the model."""
-    target = _target(run)
+    target, task_of = run.tasks.posed(_target(run), run.settings.balance)
     check_d(run.pool.d, run.target_store.d)
     _same_embedder(run)
-    task = run.task(target, Cost(run.settings.cost, run.settings.normalize))
+    cost = Cost(run.settings.cost, run.settings.normalize)
+    task = replace(run.task(target, cost), task_of=task_of)
     start = known_start(run)
     with track("fit", None, "sweeps", enabled=not run.quiet) as advance:
         found = sampled.fit(
@@ -41,6 +43,7 @@ def fit_step(run: Run) -> dict[str, Any]:
     run.forget("model", "parts", "f")
     evidence = asdict(found.potentials.evidence) | {"pool_rows": found.calibration.pool_rows}
     facts = {"eps": task.eps, "scale": asdict(task.scale), **evidence, "files": [MODEL]}
+    facts |= _of_tasks(run, found.potentials.target, found.balance)
     return {**facts, ANY_K: run.signatures[ANY_K], "rows_chosen": run.k}
 
 
@@ -49,6 +52,22 @@ def _target(run: Run) -> Target:
     y = np.ascontiguousarray(np.concatenate([np.asarray(shard, np.float32) for shard in shards]))
     b = read_weights(run.settings.target_weights, len(y), "target")
     return Target(y, np.full(len(y), 1.0 / len(y)) if b is None else b / b.sum())
+
+
+def _of_tasks(run: Run, target: Target, balance: Balance | None) -> dict[str, Any]:
+    """Return what there is to say of several tasks: names, examples, weights, and how level their shares are."""
+    tasks = run.tasks
+    if not tasks.several:
+        return {}
+    found: dict[str, Any] = {
+        "names": list(tasks.names),
+        "examples": tasks.counts.tolist(),
+        "weights": tasks.shares(target.b).tolist(),
+    }
+    if balance is not None:
+        found |= {"closed": balance.shares.tolist(), "level": balance.level}
+        found |= {"rounds": balance.rounds, "reads": balance.reads}
+    return {"tasks": found}
 
 
 def _same_embedder(run: Run) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import partial
 from glob import has_magic
 from pathlib import Path
@@ -111,7 +112,7 @@ class Side:
     """What was given for one side, looked at before anything is written: ``rows`` usable rows of ``d`` dimensions.
 
     ``rejects`` are the texts that cannot be used, None where there are no texts; ``given`` are the files of ready-made
-    vectors. d is 0 until an encoder is there to say it.
+    vectors. d is 0 until an encoder is there to say it. ``sources`` says how many rows come from each file, in order.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Side:
     d: int
     rejects: corpus.Rejects | None = None
     given: tuple[store.Given, ...] = ()
+    sources: dict[str, int] = field(default_factory=dict)
 
 
 def look_at(settings: Settings, name: str) -> Side:
@@ -128,16 +130,18 @@ def look_at(settings: Settings, name: str) -> Side:
     vectors = sum(one.rows for one in given)
     check(given, normalize=_normalizes(settings))
     if not has_texts(settings, name):
-        return Side(name, vectors, given[0].d, given=given)
-    rejects = corpus.Rejects()
-    rows = sum(len(batch.ids) for batch in _batches(settings, name, rejects))
+        return Side(name, vectors, given[0].d, given=given, sources={one.source: one.rows for one in given})
+    rejects, sources = corpus.Rejects(), Counter[str]()
+    for batch in _batches(settings, name, rejects):
+        sources[batch.source] += len(batch.ids)
+    rows = sources.total()
     if given and vectors != rows:
         msg = (
             f"{name}: {rows} usable documents and {vectors} vectors do not lie row for row beside each other: give "
             f"one vector for each document{', and repair or remove the rejected rows' if rejects.count else ''}"
         )
         raise DataError(msg)
-    return Side(name, rows, given[0].d if given else 0, rejects, given)
+    return Side(name, rows, given[0].d if given else 0, rejects, given, sources)
 
 
 def load_encoder(settings: Settings, sides: Sequence[Side]) -> Embedder | None:

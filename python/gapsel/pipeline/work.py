@@ -15,6 +15,7 @@ from gapsel.cost import measure_scale
 from gapsel.pipeline import journal, parts
 from gapsel.pipeline.folder import sign
 from gapsel.pipeline.parts import Part
+from gapsel.pipeline.targets import Tasks, read_tasks
 from gapsel.pipeline.vectors import open_side
 from gapsel.pipeline.weights import content_hash, read_weights
 from gapsel.potentials import Rows, Task
@@ -69,6 +70,11 @@ class Run:
     def target_store(self) -> Store:
         """The target's vectors, checked."""
         return open_side(self.settings, self.path, "target")
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        """The tasks that the target's examples are of."""
+        return read_tasks(self.settings, self.target_store.source_counts())
 
     @cached_property
     def model(self) -> model.Model:

@@ -1,6 +1,7 @@
 """The solver: a pool and a target in, potentials out. Written once, over a backend that knows two verbs."""
 
 from gapsel.potentials.ascent import ascend, promised_rise
+from gapsel.potentials.balancing import Balance, balance, weighted
 from gapsel.potentials.dual import Dual, Point
 from gapsel.potentials.recipe import annealed, solve
 from gapsel.potentials.rows import Rows, gather
@@ -9,6 +10,7 @@ from gapsel.potentials.task import Solution, Start, Task
 from gapsel.potentials.variations import halves, mass_path
 
 __all__ = [
+    "Balance",
     "Dual",
     "Point",
     "Rows",
@@ -17,10 +19,12 @@ __all__ = [
     "Task",
     "annealed",
     "ascend",
+    "balance",
     "gather",
     "halves",
     "mass_path",
     "promised_rise",
     "shortlist_sizes",
     "solve",
+    "weighted",
 ]
