@@ -31,6 +31,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "target": PATHS,
     "pool_vectors": PATHS,
     "target_vectors": PATHS,
+    "paths_per_task": ([(2, 1), (1, 1, 3), ()], [(1,), (0, 2), (1.5, 2), ("1", "2"), [1, 2], None, 5]),
+    "balance": (["gap", "tasks", "examples"], ["none", None]),
     "text_field": TEXT,
     "id_field": TEXT,
     "label_field": TEXT_OR_NONE,
@@ -113,6 +115,9 @@ def test_numbers_of_numpy_become_plain_ones() -> None:
         ({"pool": "a.jsonl"}, {"pool": ("a.jsonl",)}),
         ({"pool": Path("a.jsonl")}, {"pool": ("a.jsonl",)}),
         ({"pool_vectors": [Path("a.npy"), "b.npy"]}, {"pool_vectors": ("a.npy", "b.npy")}),
+        ({"target": [["a", "b"], ["c"]]}, {"target": ("a", "b", "c"), "paths_per_task": (2, 1)}),
+        ({"target": [["a", "b"]]}, {"target": ("a", "b")}),
+        ({"target_vectors": (["a"], Path("b"))}, {"target_vectors": ("a", "b"), "paths_per_task": (1, 1)}),
         ({"k": 20}, {"k": "20"}),
         ({"k": np.int64(20)}, {"k": "20"}),
         ({"pool_weights": Path("w.npy")}, {"pool_weights": "w.npy"}),
@@ -129,6 +134,8 @@ def test_loose_values_are_taken_as_they_are_meant(loose: dict[str, Any], exact: 
         ({"tolerence": 1}, "run.json: 'tolerence' .* did you mean 'tolerance'"),
         ({"flavour": 1}, "run.json: 'flavour' .* the settings are pool, target"),
         ({"mass": "half"}, "run.json: mass is 'half': give a number"),
+        ({"target": [["a"], ["b"]], "target_vectors": [["c", "d"]]}, "target_vectors is .* as many tasks as target"),
+        ({"target": [["a"], []]}, r"paths_per_task is \(1, 0\)"),
         ([1], r"run.json: the settings are \[1\]"),
         (None, "run.json: the settings are None"),
     ],
@@ -241,7 +248,7 @@ def test_a_flag_gives_the_setting_its_type(name: str) -> None:
     else:
         given = [
             action.option_strings[-1],
-            *(good if isinstance(good, tuple) else [str(0.5 if good is None else good)]),
+            *map(str, good if isinstance(good, tuple) else [0.5 if good is None else good]),
         ]
     parsed = build_parser().parse_args(["run", "-o", "out", *given])
     settings = Settings.from_json({name: getattr(parsed, name)})

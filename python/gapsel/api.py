@@ -87,10 +87,9 @@ class Selector:
             else check_weights(_array(pool_weights, "pool_weights"), _n(shards), "pool_weights")
         )
         rows = Rows.whole(shards, rows_for(self.settings.k, _n(shards)), a)
-        target, task_of = _tasks(tasks, weights).posed(
-            Target(np.ascontiguousarray(y, np.float32), weights), self.settings.balance
-        )
-        task = dataclasses.replace(self._task(rows, target), task_of=task_of)
+        given = Target(np.ascontiguousarray(y, np.float32), weights)
+        posed, task_of = _tasks(tasks, weights).posed(given, self.settings.balance)
+        task = dataclasses.replace(self._task(rows, posed), task_of=task_of)
         self._model, f, self._balance = self._solved(task)
         self._texts = None
         self._pool = (dataclasses.replace(task, target=self._model.potentials.target), f)

@@ -234,7 +234,8 @@ def grouped(values: dict[str, Any]) -> dict[str, Any]:
             counts.append([len(task) for task in tasks])
         found.setdefault("paths_per_task", ())
     if counts and "paths_per_task" not in values:
-        _check(len({len(one) for one in counts}) == 1, "target_vectors", values[_OF_TASKS[1]], "as many tasks as target")
+        alike = len({len(one) for one in counts}) == 1
+        _check(alike, "target_vectors", values.get("target_vectors"), "as many tasks as target has")
         found["paths_per_task"] = counts[0] if len(counts[0]) > 1 else ()
     return found
 
@@ -311,7 +312,7 @@ def _check_type(name: str, value: object, kind: Any) -> None:  # noqa: ANN401 - 
     if origin is Literal:
         _check(value in options, name, value, "one of " + ", ".join(map(str, options)))
     elif origin is tuple:
-        fits = isinstance(value, tuple) and all(type(v) is options[0] and v != "" for v in value)  # noqa: PLC1901
+        fits = isinstance(value, tuple) and all(type(v) is options[0] and v != "" for v in value)
         _check(fits, name, value, f"a list of {'texts' if options[0] is str else 'whole numbers'}")
     elif isinstance(kind, types.UnionType):
         if value is not None:

@@ -50,6 +50,16 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What a way of choosing is to one task of several: distances to it alone, and the rest, as in MethodResult."""
+
+    mixture: Interval
+    alone: Interval
+    precision: float | None
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
 class MethodResult:
     """One way of choosing k rows, measured like all the others.
 
@@ -58,7 +68,7 @@ class MethodResult:
     ``overlap`` is the share of the rows that gapsel chose too; ``precision`` the share of rows whose label is one of
     the target's labels, None without labels, and ``mix`` the share of each label that occurs; ``coverage`` the share of
     targets with a chosen row among their ten nearest of the pool; ``tokens`` those of all rows, None where they were
-    not counted; ``seconds`` what it took to choose, vectors given.
+    not counted; ``seconds`` what it took to choose, vectors given; ``tasks`` what it is to each task of several.
     """
 
     name: str
@@ -70,6 +80,22 @@ class MethodResult:
     tokens: int | None
     seconds: float
     mix: dict[str, float]
+    tasks: tuple[TaskResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskShare:
+    """One task of several: its examples, its weight in the target, and the distance of the pool to it alone.
+
+    ``closed`` is the share of what it could close by itself, with all k documents, that the choice closes of its
+    distance; None where the weights were not found by that.
+    """
+
+    name: str
+    examples: int
+    weight: float
+    closed: float | None
+    pool_distance: Interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +187,7 @@ class Findings:
     """Everything the report says. ``cut`` is the score of the last document chosen; costs are in units of the cost.
 
     Where ``fitted_rows`` is below n, the solver read that many random rows, and the whole pool's marginals miss the
-    target's by about ``sampling_error``.
+    target's by about ``sampling_error``. ``tasks`` are those of a target of several.
     """
 
     version: str
@@ -185,6 +211,7 @@ class Findings:
     fitted_rows: int
     sampling_error: float
     pool_distance: Interval
+    tasks: tuple[TaskShare, ...]
     methods: tuple[MethodResult, ...]
     certificate: Certificate
     mass_path: tuple[MassPoint, ...]

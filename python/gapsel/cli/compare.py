@@ -20,6 +20,7 @@ compared that can be: dsir reads texts, curated goes by labels.
   gapsel compare -o OUT --methods random dsir kde
 """
 _LABELS_SHOWN = 4
+_IN_JSON = ("k", "mass", "pool_distance", "tasks", "methods")
 
 
 def add(commands: Commands) -> None:
@@ -42,7 +43,7 @@ def _compare(out: str, *, json: bool, quiet: bool, **given: Any) -> int:  # noqa
             run.change(methods=pipeline.possible_methods(run.settings))
         summary = pipeline.summarize(run, pipeline.advance(run, "report"))
     found = summary["findings"]
-    print(in_json({name: found[name] for name in ("k", "mass", "pool_distance", "methods")}) if json else _table(found))
+    print(in_json({name: found[name] for name in _IN_JSON}) if json else _table(found))
     return 0
 
 
@@ -53,6 +54,10 @@ def _table(found: dict[str, Any]) -> str:
     lines = [f"{found['k']:,} documents each, at mass {found['mass']:g}; OT distance to the target", "", head]
     lines.append(f"  {'the pool itself':24}{interval(found['pool_distance']):>16}")
     lines += [_row(one) for one in found["methods"]]
+    for at, task in enumerate(found["tasks"]):
+        lines += ["", f"  Of the task {task['name']} alone"]
+        lines.append(f"  {'the pool itself':24}{interval(task['pool_distance']):>16}")
+        lines += [_of_task(one["name"], one["tasks"][at]) for one in found["methods"]]
     if any(one["mix"] for one in found["methods"]):
         lines += ["", "  Where the chosen come from:", *(_mix(one) for one in found["methods"])]
     return "\n".join(lines)
@@ -65,6 +70,12 @@ def _row(one: dict[str, Any]) -> str:
         f"  {one['name']:24}{interval(one['mixture']):>16}{interval(one['alone']):>16}{one['overlap']:>9.0%}"
         f"{one['coverage']:>10.0%}{precision:>11}{tokens:>13}{one['seconds']:>7.1f} s"
     )
+
+
+def _of_task(name: str, one: dict[str, Any]) -> str:
+    precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
+    distances = f"{interval(one['mixture']):>16}{interval(one['alone']):>16}"
+    return f"  {name:24}{distances}{'':9}{one['coverage']:>10.0%}{precision:>11}".rstrip()
 
 
 def _mix(one: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,9 @@ import numpy as np
 from gapsel import baselines, corpus
 from gapsel.baselines import Curated, Dsir, Problem
 from gapsel.config import METHODS
-from gapsel.distance import distance
 from gapsel.errors import UsageError
-from gapsel.findings import MethodResult
+from gapsel.findings import MethodResult, TaskResult, TaskShare
+from gapsel.pipeline.examples import Examples, task_shares
 from gapsel.pipeline.labels import check_labels
 from gapsel.pipeline.vectors import has_texts
 
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from gapsel.pipeline.labels import Labels
     from gapsel.pipeline.select import Made
     from gapsel.pipeline.work import Run
-    from gapsel.potentials import Rows
-
-# A target is covered by one of so many of its nearest rows; of many targets so many are looked at, by their weights.
-_NEIGHBOURS, _LOOKED_AT = 10, 256
 
 
 def check_compared(settings: Settings) -> None:
@@ -61,12 +57,6 @@ def compare(run: Run, stick: Yardstick) -> tuple[MethodResult, ...]:
     return (*found, stick.measure_own(own))
 
 
-def distance_of(run: Run, rows: Rows, heavy: int = 0) -> Interval:
-    """Return the distance of rows to the run's target."""
-    p = run.model.potentials
-    return distance(run.backend, rows, p.target, p.cost, p.scale, heavy=heavy, seed=run.settings.seed)
-
-
 @dataclass(frozen=True)
 class Yardstick:
     """What choices of k rows are measured by: the run's own, its labels, and its pool and target."""
@@ -82,42 +72,54 @@ class Yardstick:
 
     def measure_own(self, seconds: float) -> MethodResult:
         """Measure the run's own choice, whose mixture is known."""
-        return self._measured("gapsel", self.made.selection.rows, self.made.distances.after, seconds)
+        rows, mass = self.made.selection.rows, self.run.model.potentials.mass
+        found = self._measured("gapsel", rows, self.made.distances.after, seconds)
+        return replace(found, tasks=self._to_each(rows, mass))
 
-    def measure(self, name: str, rows: NDArray[np.int64], mass: float, seconds: float) -> MethodResult:
-        """Measure a choice (k,) that took so many seconds, as it would be mixed in at this mass."""
-        return self._measured(name, rows, self._mixture(rows, mass), seconds)
+    def measure(
+        self, name: str, rows: NDArray[np.int64], mass: float, seconds: float, *, by_task: bool = True
+    ) -> MethodResult:
+        """Measure a choice (k,) that took so many seconds, as it would be mixed in at this mass; also for each task."""
+        found = self._measured(name, rows, self._mixture(rows, mass), seconds)
+        return replace(found, tasks=self._to_each(rows, mass)) if by_task else found
+
+    def tasks(self) -> tuple[TaskShare, ...]:
+        """Return what there is to say of each task of several."""
+        return task_shares(self.run, self._each)
 
     def _measured(self, name: str, rows: NDArray[np.int64], mixture: Interval | None, seconds: float) -> MethodResult:
         """Measure a choice, whose ``mixture`` is that distance or, None, the choice alone."""
-        pool, target = self.labels["pool"], self.labels["target"]
-        alone = distance_of(self.run, self.run.rows.only(rows))
+        pool = self.labels["pool"]
+        alone = self._whole.distance(self.run.rows.only(rows))
         return MethodResult(
             name=name,
             mixture=mixture or alone,
             alone=alone,
             overlap=len(np.intersect1d(rows, self.made.selection.rows)) / len(rows),
-            precision=float(pool.akin(target)[rows].mean()) if any(target.names) else None,
-            coverage=float(np.isin(self._covering, rows).any(axis=1).mean()),
+            precision=self._whole.precision(rows),
+            coverage=self._whole.coverage(rows),
             tokens=self.run.pool.tokens_at(rows) or None,
             seconds=seconds,
             mix=pool.shares(rows) if pool else {},
+            tasks=(),
         )
 
     def _mixture(self, rows: NDArray[np.int64], mass: float) -> Interval | None:
         """Return the distance of the mixture with these rows, None where that is the rows alone."""
         if mass in (0, 1):
             return None if mass else self.of_pool
-        return distance_of(self.run, self.run.rows.mixed(rows, mass), len(rows))
+        return self._whole.distance(self.run.rows.mixed(rows, mass), len(rows))
+
+    def _to_each(self, rows: NDArray[np.int64], mass: float) -> tuple[TaskResult, ...]:
+        return tuple(one.measure(rows, mass) for one in self._each)
 
     @cached_property
-    def _covering(self) -> NDArray[np.int64]:
-        """The nearest rows of the pool (t, 10) of each target, or of some of them drawn by their weights."""
-        run, p = self.run, self.run.model.potentials
-        y, b = p.target.y, p.target.b
-        if len(b) > _LOOKED_AT:
-            y = y[np.sort(np.random.default_rng(run.settings.seed).choice(len(b), _LOOKED_AT, replace=False, p=b))]
-        return baselines.nearest_rows(run.pool.shards, y, p.cost, min(_NEIGHBOURS, run.pool.n))
+    def _whole(self) -> Examples:
+        return Examples(self.run, self.run.model.potentials.target, self.labels["pool"], self.labels["target"])
+
+    @cached_property
+    def _each(self) -> list[Examples]:
+        return self._whole.by_task()
 
 
 def _choices(run: Run, labels: Mapping[str, Labels]) -> Iterator[tuple[str, NDArray[np.int64], float]]:

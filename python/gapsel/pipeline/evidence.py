@@ -65,6 +65,7 @@ def gather_findings(run: Run, made: Made) -> Findings:
         fitted_rows=p.evidence.rows,
         sampling_error=p.evidence.sampling_error,
         pool_distance=stick.of_pool,
+        tasks=stick.tasks(),
         methods=compare(run, stick),
         certificate=made.certificate,
         mass_path=read_mass_path(run) if run.settings.mass_path else (),

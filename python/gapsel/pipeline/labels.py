@@ -39,6 +39,13 @@ class Labels:
         """Return the label of one row, None where there is none."""
         return self.names[self.codes[row]] if self else None
 
+    def part(self, rows: NDArray[np.intp]) -> Labels:
+        """Return the labels of some rows, and only the names that occur there."""
+        if not self:
+            return self
+        there, codes = np.unique(self.codes[rows], return_inverse=True)
+        return Labels(codes.reshape(-1).astype(np.int32), tuple(self.names[code] for code in there))
+
     def akin(self, target: Labels) -> NDArray[np.bool_]:
         """Return whether each row's label (n,) is one of the target's."""
         wanted = {name for name in target.names if name is not None}

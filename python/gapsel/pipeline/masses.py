@@ -37,7 +37,7 @@ def mass_path_step(run: Run) -> dict[str, Any]:
         began = time.perf_counter()
         for mass, rows in zip(MASSES, mass_path(_tasks(run), run.backend, lambda _: advance(1)), strict=True):
             seconds = time.perf_counter() - began
-            found.append({"mass": mass, **asdict(stick.measure(f"mass {mass:g}", rows, mass, seconds))})
+            found.append({"mass": mass, **asdict(stick.measure(f"mass {mass:g}", rows, mass, seconds, by_task=False))})
             began = time.perf_counter()
     path = {"k": run.k, "mass": run.settings.mass, "pool_distance": asdict(stick.of_pool), "path": found}
     run.folder.writes("mass_path")
@@ -57,7 +57,7 @@ def read_mass_path(run: Run) -> tuple[MassPoint, ...]:
 
 def _point(saved: dict[str, Any]) -> MassPoint:
     mixture, alone = (Interval(**saved.pop(name)) for name in ("mixture", "alone"))
-    return MassPoint(mixture=mixture, alone=alone, **saved)
+    return MassPoint(**saved | {"mixture": mixture, "alone": alone, "tasks": ()})
 
 
 def _tasks(run: Run) -> list[Task]:

@@ -73,9 +73,7 @@ def fit(
     return replace(fitted, balance=balanced)
 
 
-def _balanced(
-    task: Task, backend: Backend, watch: Callable[[Stage], None] | None
-) -> tuple[Task, Balance | None]:
+def _balanced(task: Task, backend: Backend, watch: Callable[[Stage], None] | None) -> tuple[Task, Balance | None]:
     """Return the problem with the weights at which its tasks are level, where there are several."""
     if task.task_of is None:
         return task, None

@@ -12,7 +12,6 @@ import numpy as np
 from gapsel import corpus, store
 from gapsel.errors import DataError, UsageError
 from gapsel.potentials import weighted
-from gapsel.records import Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.config import Settings
+    from gapsel.records import Target
 
 # One example has no spread: what its share is worth nobody can tell.
 _FEWEST = 2
@@ -50,7 +50,7 @@ class Tasks:
 
     def shares(self, b: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the weight (t,) of each task."""
-        return np.bincount(self.of, b, len(self.names))
+        return np.asarray(np.bincount(self.of, b, len(self.names)), np.float64)
 
     def check(self, b: NDArray[np.float64] | None) -> None:
         """Raise DataError for a task, of several, with one example or, by the weights b (m,), with none."""

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from gapsel.potentials.task import Task
     from gapsel.records import Stage
 
-# Shares are level when none is off their mean by more than this part of it; after so many rounds that is given up.
-LEVEL = 0.05
+# Shares are level when none is off their mean by more than this part of it and what a few documents are worth, where
+# one of k is worth 1/k; after so many rounds that is given up.
+_LEVEL, _DOCUMENTS = 0.05, 2.0
 _ROUNDS = 16
 # log w moves by a step times what the share is off the mean, in parts of it. A task's step is halved where it went too
 # far, and grows where it did not go far enough.
@@ -51,8 +52,8 @@ class Balance:
     """The weights (t,) that were found, sum 1, and the share (t,) of what it could close that each task then closes.
 
     A share is nan where the pool has nothing for a task, which then keeps its part of equal weights. ``level`` says
-    that no share is off their mean by more than 5 % of it; else these are the levellest of the ``rounds``. ``reads``
-    are all rows looked at by all columns, in pools.
+    that no share is off their mean by more than 5 % of it and what two documents are worth; else these are the
+    levellest of the ``rounds``. ``reads`` are all rows looked at by all columns, in pools.
     """
 
     weights: NDArray[np.float64]
@@ -104,7 +105,7 @@ class _Scales:
         for rounds in range(1, _ROUNDS + 1):
             shares = self._shares(self._density(self._together(weights).f))
             off = _off(shares)
-            found.append(Balance(weights, shares, bool(np.abs(off).max() <= LEVEL), rounds, self._read))
+            found.append(Balance(weights, shares, self._is_level(shares), rounds, self._read))
             if found[-1].level:
                 break
             step *= np.select([off * before < 0, off * before > 0], [_HALVED, _GROWN], 1.0)
@@ -112,6 +113,11 @@ class _Scales:
             weights, before = moved / moved.sum(), off
         best = min(found, key=lambda one: float(np.abs(_off(one.shares)).max()))
         return replace(best, rounds=len(found), reads=self._read)
+
+    def _is_level(self, shares: NDArray[np.float64]) -> bool:
+        known = shares[np.isfinite(shares)]
+        mean = float(known.mean()) if len(known) else 0.0
+        return bool(np.all(np.abs(known - mean) <= _LEVEL * abs(mean) + _DOCUMENTS / self._task.k))
 
     def _listed(self, rng: np.random.Generator) -> tuple[Rows, list[tuple[Task, NDArray[np.float64]]]]:
         """Read the pool for each task; return the lowest f of each with some that stand for the rest, and each g."""
@@ -176,7 +182,7 @@ class _Scales:
         room = np.broadcast_to(np.asarray(self._rows.capacity), (self._rows.n,))[order]
         taken = np.empty(self._rows.n)
         taken[order] = np.clip(1.0 - (np.cumsum(room) - room), 0.0, room)
-        return taken / taken.sum()
+        return np.asarray(taken / taken.sum())
 
     def _shares(self, density: NDArray[np.float64]) -> NDArray[np.float64]:
         least = _NOTHING * self._task.scale.eps(1.0) * (self._task.mass or 1.0)
