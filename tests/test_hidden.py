@@ -111,23 +111,14 @@ def test_a_tokenizer_of_another_model_is_refused(models: dict[str, Path], tmp_pa
         encoder.encode(TEXTS[:2])
 
 
-def write_texts(folder: Path) -> dict[str, str]:
-    """A pool of 60 documents and a target of 5."""
-    rng, words = np.random.default_rng(0), tiny_models.WORDS[len(tiny_models.SPECIAL) :]
-    for side, count in (("pool", 60), ("target", 5)):
-        rows = [{"id": str(row), "text": " ".join(rng.choice(words, rng.integers(2, 12)))} for row in range(count)]
-        (folder / f"{side}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return {side: str(folder / f"{side}.jsonl") for side in ("pool", "target")}
-
-
 def test_a_run_selects_and_resumes_with_hidden_features(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vectors, "_SHARD_ROWS", 16)
     monkeypatch.setattr(vectors, "_BATCH_ROWS", 8)
     settings: dict[str, Any] = {
-        **write_texts(tmp_path), "model": str(models["llama"]), "features": "hidden", "max_tokens": 16, "k": 5,
-        "dtype": "float32", "tolerance": 0.01, "methods": [],
+        **tiny_models.write_texts(tmp_path), "model": str(models["llama"]), "features": "hidden", "max_tokens": 16,
+        "k": 5, "dtype": "float32", "tolerance": 0.01, "methods": [],
     }  # fmt: skip
     whole = gapsel.run(tmp_path / "whole", **settings)
     forward, calls = embed.Encoder.forward, 0
@@ -160,7 +151,12 @@ def test_a_run_selects_and_resumes_with_hidden_features(
 
 
 def test_other_features_are_another_run(models: dict[str, Path], tmp_path: Path) -> None:
-    settings: dict[str, Any] = {**write_texts(tmp_path), "model": str(models["gpt2"]), "max_tokens": 16, "k": 5}
+    settings: dict[str, Any] = {
+        **tiny_models.write_texts(tmp_path),
+        "model": str(models["gpt2"]),
+        "max_tokens": 16,
+        "k": 5,
+    }
     with pipeline.begin(
         tmp_path / "out", pipeline.make_settings({**settings, "features": "hidden"}), quiet=True
     ) as run:

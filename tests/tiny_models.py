@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +43,15 @@ def save_masked(folder: Path, seed: int = 0) -> Path:
     config = transformers.BertConfig(vocab_size=len(WORDS), max_position_embeddings=_LONGEST, **_SIZES)
     names = {f"{name[1:-1].lower()}_token": name for name in SPECIAL}
     return _saved(folder, transformers.BertForMaskedLM(config), _tokenizer(transformers, enclosed=True, **names))
+
+
+def write_texts(folder: Path) -> dict[str, str]:
+    """Write a pool of 60 documents and a target of 5, and return where they are."""
+    rng, words = np.random.default_rng(0), WORDS[len(SPECIAL) :]
+    for side, count in (("pool", 60), ("target", 5)):
+        rows = [{"id": str(row), "text": " ".join(rng.choice(words, rng.integers(2, 12)))} for row in range(count)]
+        (folder / f"{side}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {side: str(folder / f"{side}.jsonl") for side in ("pool", "target")}
 
 
 _NONE = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}

@@ -78,9 +78,11 @@ class Settings:
         ("run", "report"), metavar="METHOD",
     )  # fmt: skip
     model: str = _field("default", "encoder: a local folder or a hub name (default: all-MiniLM-L6-v2)", _EMBED)
-    features: Literal["text", "hidden"] = _field(
-        "text", "vectors of a sentence encoder (text), or of your own language model: its hidden states", _EMBED
-    )
+    features: Literal["text", "hidden", "gradient"] = _field(
+        "text", "vectors of a sentence encoder (text), or of your own language model: its hidden states or gradients",
+        _EMBED,
+    )  # fmt: skip
+    gradient_dims: int = _field(1024, "dimensions that gradients are projected to", _EMBED)
     pooling: Literal["mean", "cls", "last"] = _field("mean", "how token vectors become one", _EMBED)
     max_tokens: int = _field(256, "documents are cut after so many tokens", _EMBED)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _field("auto", "precision of the encoder", _EMBED)
@@ -143,6 +145,7 @@ class Settings:
         _check(self.fit_rows > 0, "fit_rows", self.fit_rows, "1 or more")
         _check(self.max_sweeps > 0, "max_sweeps", self.max_sweeps, "1 or more")
         _check(self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more")
+        _check(self.gradient_dims > 0, "gradient_dims", self.gradient_dims, "1 or more")
         _check(0 <= self.threads <= _MOST_THREADS, "threads", self.threads, f"0 to {_MOST_THREADS}")
         sweeps = self.backend in {"auto", "cpu", "ray"} or not self.ray
         _check(sweeps, "backend", self.backend, "auto, cpu or ray: a cluster sweeps on its processors")

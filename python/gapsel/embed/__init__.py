@@ -3,14 +3,30 @@
     texts -> token ids (once, unpadded) -> batches of like length -> features -> unit norm -> given order
 
 ``loading`` makes an ``Encoder`` of a model that ``pretrained`` found, ``packing`` lays its weights out for the CPU,
-``pooling`` reduces its hidden states, ``identity`` says which model it was. torch and transformers are imported when a
-model is loaded, and nowhere else in gapsel.
+``pooling`` reduces its hidden states, ``identity`` says which model it was. ``language`` is a model's loss on a
+document, ``lora`` its gradients, which ``moments`` scale and ``projection`` folds for ``gradients``. torch and
+transformers are imported when a model is loaded, and nowhere else in gapsel.
 """
 
 from gapsel.embed.device import DType
 from gapsel.embed.encoder import Encoded, Encoder, Tokenized
+from gapsel.embed.gradients import preconditioned, second_moments
 from gapsel.embed.loading import Kind, load
+from gapsel.embed.moments import MOMENTS, Moments
 from gapsel.embed.pooling import Pooling
 from gapsel.embed.pretrained import DEFAULT_MODEL
 
-__all__ = ["DEFAULT_MODEL", "DType", "Encoded", "Encoder", "Kind", "Pooling", "Tokenized", "load"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "MOMENTS",
+    "DType",
+    "Encoded",
+    "Encoder",
+    "Kind",
+    "Moments",
+    "Pooling",
+    "Tokenized",
+    "load",
+    "preconditioned",
+    "second_moments",
+]

@@ -39,7 +39,7 @@ class Tokenized:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Documents as vectors: ``vectors`` (n, d) float32 of unit norm, ``tokens`` (n,) int32, the tokens used."""
+    """Documents as vectors: ``vectors`` (n, d) float32, of unit norm; ``tokens`` (n,) int32, the tokens used."""
 
     vectors: NDArray[np.float32]
     tokens: NDArray[np.int32]
@@ -75,7 +75,7 @@ class Encoder:
 
     ``dim`` is d; ``vocabulary`` is how many tokens the model has embeddings of. ``fingerprint`` can be written as JSON;
     its ``hash`` is the identity: it covers the contents of the model and tokenizer files, which features, max_tokens
-    and dtype, never where the files lie.
+    and dtype, never where the files lie. Without ``unit`` the vectors are left as long as they are.
     """
 
     model: PreTrainedModel
@@ -87,6 +87,7 @@ class Encoder:
     pad_id: int
     dim: int
     fingerprint: dict[str, object]
+    unit: bool = True
 
     def encode(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Encoded:
         """Embed ``texts`` (n strings), in the order given; see ``tokenize`` and ``forward``, which it joins."""
@@ -111,16 +112,17 @@ class Encoder:
         Raises DataError naming the text whose vector is zero or not finite.
         """
         vectors = np.empty((len(texts.ids), self.dim), dtype=np.float32)
-        for rows, pooled in _lagging(self._batches(texts), _AHEAD if self.model.device.type == "cuda" else 0):
-            vectors[rows] = pooled.cpu().numpy()
+        made = ((rows, self.features(batch)) for rows, batch in self.batches(texts))
+        for rows, found in _lagging(made, _AHEAD if self.model.device.type == "cuda" else 0):
+            vectors[rows] = found.cpu().numpy()
             if progress is not None:
                 progress(len(rows))
-        return Encoded(_unit(vectors), texts.tokens)
+        return Encoded(_unit(vectors) if self.unit else _finite(vectors), texts.tokens)
 
-    def _batches(self, texts: Tokenized) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
-        """Run batch after batch: its rows, and their vectors on the model's device, perhaps still to be computed."""
+    def batches(self, texts: Tokenized) -> Iterator[tuple[NDArray[np.int64], Padded]]:
+        """Yield the batches that texts are run in, each with its rows."""
         for rows in _batches(texts.tokens, self.batch_tokens):
-            yield rows, self.features(self._padded(texts, rows))
+            yield rows, self._padded(texts, rows)
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
@@ -198,4 +200,12 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         msg = f"the vector of text {int(np.argmax(bad))} is zero or not finite: try dtype float32, or leave it out"
         raise DataError(msg)
     vectors /= norms
+    return vectors
+
+
+def _finite(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    bad = ~np.isfinite(vectors).all(axis=1)
+    if bad.any():
+        msg = f"what the model says of text {int(np.argmax(bad))} is not finite: try dtype float32, or leave it out"
+        raise DataError(msg)
     return vectors

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from transformers import PreTrainedTokenizerBase
@@ -23,10 +24,17 @@ def identity_files(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[Pat
 
 def fingerprint(name: str, files: list[Path], settings: dict[str, object]) -> dict[str, object]:
     """Return what can be written as JSON about a model: its name, files, settings, and a hash of the last two."""
-    hashes: dict[str, object] = {path.name: _file_hash(path) for path in files}
-    identity = json.dumps({"files": hashes, **settings}, sort_keys=True)
-    digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
-    return {"model": name, **settings, "files": hashes, "hash": digest}
+    return _hashed({"model": name, **settings, "files": {path.name: _file_hash(path) for path in files}})
+
+
+def rehashed(made: Mapping[str, object], **more: object) -> dict[str, object]:
+    """Return a fingerprint with more in it, and its hash over that too."""
+    return _hashed({**{name: value for name, value in made.items() if name != "hash"}, **more})
+
+
+def _hashed(made: dict[str, object]) -> dict[str, object]:
+    identity = json.dumps({name: value for name, value in made.items() if name != "model"}, sort_keys=True)
+    return {**made, "hash": hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()}
 
 
 def _file_hash(path: Path) -> str:

@@ -52,11 +52,11 @@ def find(model: str | Path) -> tuple[str, str]:
 
 
 def load_pretrained(
-    source: str, device: torch.device, dtype: torch.dtype
+    source: str, device: torch.device, dtype: torch.dtype, *, head: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Path]:
-    """Load model and tokenizer; return them with the folder in which their files lie."""
+    """Load model, with its ``head`` of a language model or without, and tokenizer; and say where their files lie."""
+    import transformers
     from safetensors import SafetensorError
-    from transformers import AutoModel, AutoTokenizer
     from transformers.utils.hub import cached_file
 
     if not Path(source).is_dir():
@@ -64,17 +64,34 @@ def load_pretrained(
     try:
         with _quiet():
             config = str(cached_file(source, "config.json"))
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            network, report = AutoModel.from_pretrained(
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            auto = getattr(transformers, _head(source) if head else "AutoModel")
+            network, report = auto.from_pretrained(
                 source, dtype=dtype, trust_remote_code=False, use_safetensors=True, output_loading_info=True
             )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         msg = f"{source} cannot be loaded as a model with tokenizer and model.safetensors: {_reason(error)}"
         raise DataError(msg) from error
-    _check_complete(source, report["missing_keys"])
-    if network.config.is_encoder_decoder:
+    _check_complete(source, report["missing_keys"], head=head)
+    if head:
+        network.config.use_cache = False
+    elif network.config.is_encoder_decoder:
         network = network.get_encoder()
     return network.to(device).eval(), tokenizer, Path(config).parent
+
+
+def _head(source: str) -> str:
+    """Return what of transformers loads a language model; one that could be both is what it was saved as."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, AutoConfig
+
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    saved = " ".join(config.architectures or ())
+    causal, masked = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING, type(config) in MODEL_FOR_MASKED_LM_MAPPING
+    if config.is_encoder_decoder or not (causal or masked):
+        msg = f"{source} ({saved or config.model_type}) is neither a causal nor a masked language model: give one"
+        raise DataError(msg)
+    decodes = getattr(config, "is_decoder", False) or "CausalLM" in saved or "LMHead" in saved
+    return "AutoModelForCausalLM" if causal and (decodes or not masked) else "AutoModelForMaskedLM"
 
 
 def _check_reachable(source: str) -> None:
@@ -111,17 +128,22 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_complete(source: str, missing: Sequence[str]) -> None:
+def _check_complete(source: str, missing: Sequence[str], *, head: bool) -> None:
     """Refuse weights that transformers filled with random numbers; the pooler's are not used."""
     needed = sorted(key for key in missing if not key.startswith("pooler."))
     if needed:
-        msg = f"the weights of {source} lack {len(needed)} tensors, {needed[0]} first: the files do not fit config.json"
+        why = "the model was saved without its language head, or the files" if head else "the files"
+        msg = f"the weights of {source} lack {len(needed)} tensors, {needed[0]} first: {why} do not fit config.json"
         raise DataError(msg)
 
 
-def check_length(max_tokens: int, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_length(
+    max_tokens: int, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, *, before: int = 0
+) -> None:
     """Raise UsageError where documents would be longer than the model reads, or have special tokens alone."""
-    positions = min(getattr(config, "max_position_embeddings", None) or max_tokens, tokenizer.model_max_length)
+    limit = getattr(config, "max_position_embeddings", None) or max_tokens + before
+    # ``before`` counts the tokens that are put before a document.
+    positions = min(limit, tokenizer.model_max_length) - before
     if max_tokens > positions:
         msg = f"max_tokens {max_tokens} is more than the {positions} positions of the model: use at most {positions}"
         raise UsageError(msg)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from gapsel import memory
 from gapsel.config import rows_for
+from gapsel.embed import MOMENTS
 from gapsel.pipeline.compare import check_compared
 from gapsel.pipeline.fit import check_d
 from gapsel.pipeline.targets import read_tasks
-from gapsel.pipeline.vectors import SIDES, load_encoder, look_at, write_side
+from gapsel.pipeline.vectors import SIDES, at_work, load_encoder, look_at, write_side
 from gapsel.pipeline.weights import read_weights
 
 if TYPE_CHECKING:
@@ -29,9 +30,11 @@ def embed_step(run: Run) -> dict[str, Any]:
     encoder = load_encoder(run.settings, sides)
     check_d(pool.d, target.d)
     run.folder.writes("embed")
-    found = {side.name: write_side(run.settings, run.path, side, encoder, quiet=run.quiet) for side in sides}
-    if encoder is not None:
-        encoder.close()
+    embedder = at_work(run.settings, run.path, sides, encoder)
+    found = {side.name: write_side(run.settings, run.path, side, embedder, quiet=run.quiet) for side in sides}
+    if embedder is not None:
+        embedder.close()
     run.forget("pool", "pool_content", "target_store", "tasks", "rows", "parts")
     files = [file for _, written in found.values() for file in written]
+    files += [MOMENTS] if run.settings.features == "gradient" and embedder is not None else []
     return {**{name: facts for name, (facts, _) in found.items()}, "files": files}

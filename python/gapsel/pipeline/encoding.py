@@ -89,11 +89,14 @@ class Here:
 
 
 class There:
-    """The workers of the Ray cluster, on its GPUs if it has any; ``encoder`` says what they are to load."""
+    """The workers of the Ray cluster, on its GPUs if it has any; ``encoder`` says what they are to load.
+
+    ``moments`` are those of its gradients, where its features are gradients.
+    """
 
     stored_dtype = np.float16
 
-    def __init__(self, encoder: embed.Encoder, settings: Settings) -> None:
+    def __init__(self, encoder: embed.Encoder, settings: Settings, moments: embed.Moments | None = None) -> None:
         from gapsel.backends.ray import cluster
         from gapsel.backends.ray.crew import Crew
 
@@ -101,7 +104,7 @@ class There:
         self.dim, self.fingerprint = encoder.dim, encoder.fingerprint
         gpus = _GPU_SHARE if settings.device != "cpu" and cluster.has_gpus() else 0.0
         options = which(settings) | {"device": "cuda" if gpus else "cpu", "dtype": encoder.fingerprint["dtype"]}
-        make = partial(worker, options, str(encoder.fingerprint["hash"]))
+        make = partial(worker, options, moments, str(encoder.fingerprint["hash"]))
         self._crew: Crew[list[str], embed.Encoded] = Crew(make, settings.threads, gpus)
 
     def encoded(self, pieces: Iterator[Piece], advance: Callable[[int], None]) -> Iterator[tuple[Piece, embed.Encoded]]:
@@ -147,12 +150,17 @@ class Given:
 
 def which(settings: Settings) -> dict[str, Any]:
     """Return what decides the encoder, as `embed.load` takes it; where it runs is said beside it."""
-    return {name: getattr(settings, name) for name in ("model", "features", "pooling", "max_tokens", "dtype")}
+    names = ("model", "features", "gradient_dims", "pooling", "max_tokens", "dtype")
+    return {name: getattr(settings, name) for name in names}
 
 
-def worker(options: dict[str, Any], identity: str, threads: int) -> Callable[[list[str]], embed.Encoded]:
+def worker(
+    options: dict[str, Any], moments: embed.Moments | None, identity: str, threads: int
+) -> Callable[[list[str]], embed.Encoded]:
     """Return what a worker does with texts. Raises DataError where its model is another one than the caller's."""
     encoder = embed.load(threads=threads, **options)
+    if moments is not None:
+        encoder = embed.preconditioned(encoder, moments)
     if encoder.fingerprint["hash"] != identity:
         msg = f"{options['model']}: holds other files on a machine of the cluster than on this one: copy the same there"
         raise DataError(msg)

@@ -14,7 +14,7 @@ from gapsel.errors import UsageError
 from gapsel.pipeline import parts
 from gapsel.pipeline.score import write_parts
 from gapsel.pipeline.steps import checked_inputs, signatures
-from gapsel.pipeline.vectors import load_encoder, look_at, maker
+from gapsel.pipeline.vectors import at_work, load_encoder, look_at, maker
 from gapsel.progress import track
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def _embed(run: Run, task: Task) -> tuple[int, list[int]]:
         msg = "the pool is given with its vectors: there is nothing to embed, and so nothing for a task to do"
         raise UsageError(msg)
     side = look_at(run.settings, "pool")
-    made = maker(run.settings, run.path, side, load_encoder(run.settings, [side]))
+    embedder = at_work(run.settings, run.path, [side], load_encoder(run.settings, [side]))
+    made = maker(run.settings, run.path, side, embedder)
     todo = made.missing(made.shards[task.index :: task.count])
     with track("embed pool", made.rows_of(todo), "documents", enabled=not run.quiet) as advance:
         made.write_parts(todo, advance)

@@ -18,6 +18,7 @@ from gapsel.pipeline.encoding import Given, Here, There, which
 from gapsel.pipeline.given import bring, check, lie_ready
 from gapsel.pipeline.given import look as look_at_heads
 from gapsel.pipeline.making import Maker
+from gapsel.pipeline.moments import moments_of, sample
 from gapsel.progress import track
 
 if TYPE_CHECKING:
@@ -144,15 +145,30 @@ def look_at(settings: Settings, name: str) -> Side:
     return Side(name, rows, given[0].d if given else 0, rejects, given, sources)
 
 
-def load_encoder(settings: Settings, sides: Sequence[Side]) -> Embedder | None:
-    """Load the encoder, where a side needs one, and say its d in the sides that do."""
+def load_encoder(settings: Settings, sides: Sequence[Side]) -> embed.Encoder | None:
+    """Load the encoder, where a side needs one, and say its d in the sides that do. Nothing is written yet."""
     needing = [side for side in sides if not side.given]
     if not needing:
         return None
+    if settings.features == "gradient" and settings.pool_vectors:
+        msg = "gradient features are scaled by the pool's own gradients: give the pool as texts (--pool) alone"
+        raise UsageError(msg)
     encoder = embed.load(**which(settings), device=settings.device, threads=settings.threads)
     for side in needing:
         side.d = encoder.dim
-    return There(encoder, settings) if settings.on_cluster else Here(encoder)
+    return encoder
+
+
+def at_work(settings: Settings, folder: Path, sides: Sequence[Side], encoder: embed.Encoder | None) -> Embedder | None:
+    """Return who embeds with an encoder; gradients are scaled as the run folder has it, or will have it from now on."""
+    if encoder is None:
+        return None
+    found = None
+    if settings.features == "gradient":
+        rows = next(side.rows for side in sides if side.name == "pool")
+        found = moments_of(folder, encoder, lambda: sample(_batches(settings, "pool"), rows))
+        encoder = embed.preconditioned(encoder, found)
+    return There(encoder, settings, found) if settings.on_cluster else Here(encoder)
 
 
 def maker(settings: Settings, folder: Path, side: Side, encoder: Embedder | None) -> Maker:

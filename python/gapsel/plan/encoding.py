@@ -89,7 +89,8 @@ def _embed(encoder: Encoder, texts: list[str], vectors: list[NDArray[np.float32]
 def _flop(encoder: Encoder, width: float) -> float:
     config = encoder.model.config
     hidden, layers = int(config.hidden_size), int(getattr(config, "num_hidden_layers", 12))
-    return token_flop(layers, hidden, int(getattr(config, "intermediate_size", 4 * hidden)), width)
+    passes = 2 if encoder.fingerprint.get("features") == "gradient" else 1
+    return passes * token_flop(layers, hidden, int(getattr(config, "intermediate_size", None) or 4 * hidden), width)
 
 
 def _name(encoder: Encoder) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gapsel.model import Model
 
 # What was said of the use of a model, as far as its features have it.
-_SETTINGS = ("features", "pooling", "max_tokens", "dtype")
+_SETTINGS = ("features", "gradient_dims", "pooling", "max_tokens", "dtype")
 
 
 def load_encoder(
@@ -55,13 +55,31 @@ def _loaded(
 ) -> embed.Encoder:
     settings = cast("Any", {name: made[name] for name in _SETTINGS if name in made})
     name = _known_folder(file) or str(made["model"])
+    moments = _moments(made, file)
     try:
-        return embed.load(_source(str(encoder or name)), device=device, threads=threads, **settings)
+        loaded = embed.load(_source(str(encoder or name)), device=device, threads=threads, **settings)
     except UsageError as error:
         if encoder is not None:
             raise
         msg = f"{error}. The model was fitted with the encoder {made['model']!r}: name its folder (--encoder)"
         raise UsageError(msg) from error
+    fits = moments is not None and moments.made_for == loaded.fingerprint["hash"]
+    return embed.preconditioned(loaded, moments) if moments is not None and fits else loaded
+
+
+def _moments(made: Mapping[str, object], file: str | os.PathLike[str]) -> embed.Moments | None:
+    """Return the second moments that a model's gradient features were scaled by, None for other features."""
+    if made.get("features") != "gradient":
+        return None
+    path = Path(file)
+    beside = (path if path.is_dir() else path.parent) / embed.MOMENTS
+    if not beside.exists():
+        msg = (
+            f"{beside}: is missing, and the model was fitted with gradients scaled by what it holds: copy "
+            f"{beside.name} of the run folder to where the model file lies"
+        )
+        raise DataError(msg)
+    return embed.Moments.load(beside)
 
 
 def _source(name: str) -> str:
@@ -82,7 +100,7 @@ def _known_folder(file: str | os.PathLike[str]) -> str | None:
 
 def _another(found: Mapping[str, object], made: Mapping[str, object]) -> DataError:
     """Return the error for an encoder that is not the model's, with what tells them apart."""
-    differ = [name for name in _SETTINGS if found.get(name) != made.get(name)]
+    differ = [name for name in (*_SETTINGS, "moments") if found.get(name) != made.get(name)]
     here, there = (cast("dict[str, str]", one.get("files") or {}) for one in (found, made))
     differ += sorted(name for name in {*here, *there} if here.get(name) != there.get(name))
     return DataError(
