@@ -34,7 +34,8 @@ HOME = {
     "rich": {"cli", "progress"},
     "scipy": set[str](),
     "sentence_transformers": set[str](),
-    "sklearn": set[str](),
+    "sklearn": {"mixture/clusters"},
+    "threadpoolctl": {"mixture/clusters"},
     "torch": {"embed", "bench/engines"},
     "transformers": {"embed"},
 }
@@ -67,6 +68,7 @@ NEVER = {
     "store": {"potentials", "model", "selection", "report", "pipeline", "api"},
     "corpus": {"embed", "potentials", "model", "selection", "report", "pipeline", "api"},
     "potentials": {"corpus", "embed", "distance", "selection", "report", "pipeline", "api"},
+    "mixture": {"corpus", "embed", "distance", "model", "selection", "report", "pipeline", "api"},
     "distance": {"corpus", "embed", "selection", "report", "pipeline", "api"},
     "model": {"corpus", "selection", "report", "pipeline", "api"},
     "selection": {"corpus", "embed", "report", "pipeline", "api"},

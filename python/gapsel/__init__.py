@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
     raise ImportError(_msg, name=error.name) from error
 
 if TYPE_CHECKING:
-    from gapsel.api import Selector, load
+    from gapsel.api import Selector, domain_weights, load
     from gapsel.config import Settings
     from gapsel.errors import (
         DataError,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         ResourceError,
         UsageError,
     )
-    from gapsel.pipeline import run
+    from gapsel.pipeline import mix, run
     from gapsel.records import Cost
 
 __all__ = [
@@ -42,7 +42,9 @@ __all__ = [
     "Settings",
     "UsageError",
     "__version__",
+    "domain_weights",
     "load",
+    "mix",
     "run",
 ]
 
@@ -56,7 +58,9 @@ _HOME = {
     "Selector": "gapsel.api",
     "Settings": "gapsel.config",
     "UsageError": "gapsel.errors",
+    "domain_weights": "gapsel.api",
     "load": "gapsel.api",
+    "mix": "gapsel.pipeline",
     "run": "gapsel.pipeline",
 }
 

@@ -14,9 +14,11 @@ from gapsel.config import STUDIES, Settings, rows_for
 from gapsel.cost import measure_scale
 from gapsel.distance import distances
 from gapsel.errors import DataError, UsageError
+from gapsel.mixture import Domains, Problem, capacities, mix
 from gapsel.pipeline import sampled
 from gapsel.pipeline.errorbars import error_bars
 from gapsel.pipeline.masses import MASSES
+from gapsel.pipeline.mixing import described, named_domains
 from gapsel.pipeline.targets import Tasks
 from gapsel.pipeline.weights import check_weights
 from gapsel.pipeline.work import MODEL, SCALE_ROWS
@@ -30,11 +32,12 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from gapsel.embed import Encoder
-    from gapsel.findings import Certificate, Distances, ErrorBars
+    from gapsel.findings import Certificate, Distances, ErrorBars, Mixture
     from gapsel.records import Evidence
 
 
 _OF_FILES = {*Settings().of("embed", "report"), "pool_weights", "target_weights", "device", *STUDIES}
+_OF_FILES |= {"clusters", "choose"}
 
 MATRIX = 2
 
@@ -77,19 +80,7 @@ class Selector:
         setting ``balance`` says. Not converging is said in ``evidence``. Raises DataError for arrays that cannot be
         used, UsageError for a k larger than the pool.
         """
-        y = _matrix(target, "target")
-        shards = [_matrix(shard, "pool") for shard in _shards(pool)]
-        self._check(y, shards)
-        weights = _target_weights(target_weights, len(y))
-        a = (
-            None
-            if pool_weights is None
-            else check_weights(_array(pool_weights, "pool_weights"), _n(shards), "pool_weights")
-        )
-        rows = Rows.whole(shards, rows_for(self.settings.k, _n(shards)), a)
-        given = Target(np.ascontiguousarray(y, np.float32), weights)
-        posed, task_of = _tasks(tasks, weights).posed(given, self.settings.balance)
-        task = dataclasses.replace(self._task(rows, posed), task_of=task_of)
+        task = self._posed(target, pool, target_weights, pool_weights, tasks)
         self._model, f, self._balance = self._solved(task)
         self._texts = None
         self._pool = (dataclasses.replace(task, target=self._model.potentials.target), f)
@@ -213,6 +204,29 @@ class Selector:
         f = fitted.f(task.rows.shards, self._backend) if found.f is None else found.f
         return fitted, f, found.balance
 
+    def _posed(
+        self,
+        target: ArrayLike,
+        pool: ArrayLike | Sequence[ArrayLike],
+        target_weights: ArrayLike | None,
+        pool_weights: ArrayLike | None,
+        tasks: ArrayLike | None = None,
+    ) -> Task:
+        """Return the problem that these arrays pose."""
+        y = _matrix(target, "target")
+        shards = [_matrix(shard, "pool") for shard in _shards(pool)]
+        self._check(y, shards)
+        weights = _target_weights(target_weights, len(y))
+        a = (
+            None
+            if pool_weights is None
+            else check_weights(_array(pool_weights, "pool_weights"), _n(shards), "pool_weights")
+        )
+        rows = Rows.whole(shards, rows_for(self.settings.k, _n(shards)), a)
+        given = Target(np.ascontiguousarray(y, np.float32), weights)
+        posed, task_of = _tasks(tasks, weights).posed(given, self.settings.balance)
+        return dataclasses.replace(self._task(rows, posed), task_of=task_of)
+
     def _task(self, rows: Rows, target: Target) -> Task:
         s, cost = self.settings, Cost(self.settings.cost, self.settings.normalize)
         sample = rows.sample(min(SCALE_ROWS, rows.n), np.random.default_rng(s.seed)).shards[0]
@@ -257,6 +271,36 @@ def load(
     selector._model = model.load(path)  # noqa: SLF001 - made here
     selector._use_encoder(path, encoder, device)  # noqa: SLF001 - as above
     return selector
+
+
+def domain_weights(
+    target: ArrayLike,
+    pool: ArrayLike | Sequence[ArrayLike],
+    domains: ArrayLike,
+    *,
+    target_weights: ArrayLike | None = None,
+    pool_weights: ArrayLike | None = None,
+    k: int | None = None,
+    **settings: Any,  # noqa: ANN401 - see Settings
+) -> Mixture:
+    """Return how much of each domain makes the mixture that is nearest to the target (m, d), certified.
+
+    ``domains`` (n,) are the labels, texts or numbers, of the rows of pool (n, d) or of its shards together; weights and
+    ``settings`` are as for `Selector`. With a ``k`` no domain gets more weight than it has rows for, of k in all.
+    Raises DataError for arrays that cannot be used, UsageError where there are less than two domains or too many.
+    """
+    selector = Selector(**settings, mass=1.0)
+    task = selector._posed(target, pool, target_weights, pool_weights)  # noqa: SLF001 - made here
+    named = named_domains(domains, task.rows.n)
+    divided = Domains.of(task.rows, named.codes)
+    if k is not None:
+        rows_for(str(k), divided.n)
+    problem = Problem(
+        divided, task.target, task.cost, task.scale, task.eps, capacities(divided, k), task.tolerance, task.max_sweeps,
+        task.seed,
+    )  # fmt: skip
+    backend = selector._backend  # noqa: SLF001 - as above
+    return described(problem, mix(problem, backend), named, backend)
 
 
 def _matrix(vectors: Any, name: str) -> NDArray[np.floating]:  # noqa: ANN401 - whatever NumPy makes an array of

@@ -33,8 +33,9 @@ WITHOUT_EFFECT = ("threads", "device", "memory", "ray", *STUDIES)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 # More would be a slip of the hand that takes the machine down with it.
 _MOST_THREADS = 1024
-_EMBED = ("run", "embed")
+_EMBED = ("run", "embed", "mix")
 _FIT = ("run", "fit")
+_SOLVE = (*_FIT, "mix")
 _SELECT = ("run", "fit", "select")
 
 
@@ -71,7 +72,10 @@ class Settings:
     text_field: str = _field("text", "field that holds the text", _EMBED)
     id_field: str = _field("id", "field that holds the id", _EMBED)
     label_field: str | None = _field(
-        None, "field with a label (a domain, say), used for the report alone, never for the choice", ("run", "report")
+        None,
+        "field with a label (a domain, say): the report judges by it, `gapsel mix` mixes its values; the choice "
+        "never reads it",
+        ("run", "report", "mix"),
     )
     methods: tuple[str, ...] = _field(
         METHODS[:3], f"simple ways to choose that the report shows beside gapsel's: {', '.join(METHODS)}",
@@ -87,16 +91,20 @@ class Settings:
     max_tokens: int = _field(256, "documents are cut after so many tokens", _EMBED)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _field("auto", "precision of the encoder", _EMBED)
     device: str = _field("auto", "where the encoder runs: auto, cpu, cuda, cuda:1 ...", _EMBED)
-    cost: CostKind = _field("sqeuclidean", "ground cost", _FIT)  # noqa: RUF009 - as all the others
-    normalize: bool = _field(True, "scale vectors to unit norm", _FIT)  # noqa: FBT003 - a field's default
+    cost: CostKind = _field("sqeuclidean", "ground cost", _SOLVE)  # noqa: RUF009 - as all the others
+    normalize: bool = _field(True, "scale vectors to unit norm", _SOLVE)  # noqa: FBT003 - a field's default
     pool_weights: str | None = _field(
-        None, "weights of the pool's rows (.npy), default all equal", _FIT, metavar="PATH"
+        None, "weights of the pool's rows (.npy), default all equal", _SOLVE, metavar="PATH"
     )
     target_weights: str | None = _field(
-        None, "weights of the target's rows (.npy), default all equal", _FIT, metavar="PATH"
+        None, "weights of the target's rows (.npy), default all equal", _SOLVE, metavar="PATH"
     )
     k: str = _field(
-        "1%", "how many documents to choose: a number, or per cent of the pool", _SELECT, short="-k", metavar="K"
+        "1%",
+        "how many documents to choose: a number, or per cent of the pool",
+        (*_SELECT, "mix"),
+        short="-k",
+        metavar="K",
     )
     mass: float = _field(
         0.5, "share of the training distribution that the selection will make up; 0 is GOT-D's single step", _FIT
@@ -105,32 +113,41 @@ class Settings:
         None,
         "entropic regularisation, in standard deviations of a document's costs (default: 0.5, falling to 0.1 from "
         "mass 0.5 to 1)",
-        _FIT,
+        _SOLVE,
     )
-    tolerance: float = _field(1e-3, "marginal error at which the solver stops", _FIT)
+    tolerance: float = _field(1e-3, "marginal error at which the solver stops", _SOLVE)
     fit_rows: int = _field(
         2_000_000, "rows that the solver reads; of a larger pool it takes a random part, and scores all", _FIT
     )
-    max_sweeps: int = _field(60, "sweeps of the whole pool after which the solver gives up", _FIT)
-    seed: int = _field(0, "seed of all sampling", _FIT)
+    max_sweeps: int = _field(60, "sweeps of the whole pool after which the solver gives up", _SOLVE)
+    seed: int = _field(0, "seed of all sampling", _SOLVE)
     mass_path: bool = _field(
         False, "also tell how the choice moves with the mass, from 0 to 1", ("run", "select")  # noqa: FBT003 - a default
     )  # fmt: skip
     error_bars: bool = _field(
         False, "also tell what halves of the target and of the pool would choose", ("run", "select")  # noqa: FBT003
     )  # fmt: skip
+    clusters: int | None = _field(
+        None,
+        "take so many k-means clusters of the vectors for domains, not the values of --label-field (default: 64, where "
+        "there is no such field)",
+        ("mix",),
+    )
+    choose: bool = _field(
+        False, "also choose k documents, of each domain its share", ("mix",)  # noqa: FBT003 - a default
+    )  # fmt: skip
     backend: Literal["auto", "cpu", "gpu", "ray", "reference"] = _field(
-        "auto", "what sweeps the pool", (*_FIT, "score", "select")
+        "auto", "what sweeps the pool", (*_FIT, "score", "select", "mix")
     )
     ray: bool = _field(
         False,  # noqa: FBT003 - a field's default
         "work on the Ray cluster at RAY_ADDRESS, or on a Ray started on this machine; the results are the same",
-        ("run", *STEPS),
+        ("run", *STEPS, "mix"),
     )
-    threads: int = _field(0, "processor threads; 0: all that the process may use", ("run", *STEPS))
+    threads: int = _field(0, "processor threads; 0: all that the process may use", ("run", *STEPS, "mix"))
 
     memory: str | None = _field(
-        None, "memory that the run may hold, like 2GB (default: half of what the machine has)", ("run", *STEPS),
+        None, "memory that the run may hold, like 2GB (default: half of what the machine has)", ("run", *STEPS, "mix"),
         metavar="SIZE",
     )  # fmt: skip
 
@@ -144,6 +161,7 @@ class Settings:
         _check(0 < self.tolerance < 1, "tolerance", self.tolerance, "a number between 0 and 1")
         _check(self.fit_rows > 0, "fit_rows", self.fit_rows, "1 or more")
         _check(self.max_sweeps > 0, "max_sweeps", self.max_sweeps, "1 or more")
+        _check(self.clusters is None or self.clusters > 1, "clusters", self.clusters, "2 or more")
         _check(self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more")
         _check(self.gradient_dims > 0, "gradient_dims", self.gradient_dims, "1 or more")
         _check(0 <= self.threads <= _MOST_THREADS, "threads", self.threads, f"0 to {_MOST_THREADS}")

@@ -82,7 +82,7 @@ def _run(door: str, *, json: bool, **given: Any) -> int:  # noqa: ANN401 - setti
     return 0
 
 
-def _quiet_stdout() -> redirect_stdout[TextIO]:
+def quiet_stdout() -> redirect_stdout[TextIO]:
     """Leave stdout to the results: what Ray has to say of a lost worker it says there."""
     return redirect_stdout(sys.stderr)
 
@@ -95,9 +95,9 @@ def _do_task(door: str, index: int | None, count: int | None, *, json: bool, **g
         msg = "a task has both a --task-index and a --task-count: give the other one too"
         raise UsageError(msg)
     out, config, quiet = Path(given.pop("out")), given.pop("config", None), given.pop("quiet")
-    settings = {} if config is None else _read_config(Path(config)).to_json()
+    settings = {} if config is None else read_config(Path(config)).to_json()
     task = pipeline.Task(index, count)
-    with _quiet_stdout(), pipeline.share(out, {**settings, **given}, door, task, quiet=quiet) as run:
+    with quiet_stdout(), pipeline.share(out, {**settings, **given}, door, task, quiet=quiet) as run:
         facts = pipeline.do_task(run, door, task)
     print(in_json(facts) if json else task_in_words(facts), flush=True)
     return 0
@@ -109,15 +109,16 @@ def _do(door: str, given: dict[str, Any]) -> dict[str, Any]:
 
     out, config, quiet = Path(given.pop("out")), given.pop("config", None), given.pop("quiet")
     if door in BEGIN:
-        settings = pipeline.make_settings(given, None if config is None else _read_config(Path(config)))
+        settings = pipeline.make_settings(given, None if config is None else read_config(Path(config)))
         opened = pipeline.begin(out, settings, quiet=quiet, door=door)
     else:
         opened = pipeline.reopen(out, given, quiet=quiet)
-    with _quiet_stdout(), opened as run:
+    with quiet_stdout(), opened as run:
         return pipeline.summarize(run, pipeline.advance(run, "report" if door == "run" else door))
 
 
-def _read_config(path: Path) -> Settings:
+def read_config(path: Path) -> Settings:
+    """Return the settings in a file. Raises DataError where there are none."""
     try:
         record = loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

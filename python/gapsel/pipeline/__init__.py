@@ -5,6 +5,7 @@ fit     vectors -> potentials       fit.py
 score   potentials -> scores        score.py
 select  scores -> selection         select.py, masses.py, errorbars.py
 report  selection -> one HTML file  report.py, evidence.py, compare.py, labels.py
+mix     vectors -> domain weights   mixing.py, beside the others
 
 steps.py leads through them; folder.py keeps the record of what is done, lock.py other commands out, journal.py what
 long sweeps answered until their step is done, start.py what a fit for another k goes on from; encoding.py and making.py
@@ -28,6 +29,7 @@ from gapsel.pipeline.errorbars import ERROR_BARS
 from gapsel.pipeline.folder import RunFolder, check_begun, check_free, check_writable, plain, read_json
 from gapsel.pipeline.lock import Lock
 from gapsel.pipeline.masses import MASS_PATH
+from gapsel.pipeline.mixing import mix_run
 from gapsel.pipeline.report import FINDINGS
 from gapsel.pipeline.select import read_selection
 from gapsel.pipeline.steps import advance_to, steps_to
@@ -41,14 +43,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gapsel.findings import Certificate, Distances
+    from gapsel.findings import Certificate, Distances, Mixture
 
 __all__ = [
     "Result",
     "Task",
     "advance",
     "begin",
+    "begin_or_reopen",
     "do_task",
+    "mix",
+    "mix_run",
     "possible_methods",
     "reopen",
     "run",
@@ -56,6 +61,7 @@ __all__ = [
     "summarize",
 ]
 
+_INPUTS = ("pool", "target", "pool_vectors", "target_vectors")
 _STUDIED = {"mass_path": MASS_PATH, "error_bars": ERROR_BARS}
 
 
@@ -86,6 +92,31 @@ def run(out: str | os.PathLike[str], *, quiet: bool = True, **settings: Any) -> 
     with begin(Path(out), make_settings(settings), quiet=quiet) as begun:
         advance(begun, "report")
         return result(begun)
+
+
+def mix(out: str | os.PathLike[str], *, quiet: bool = True, **settings: Any) -> Mixture:  # noqa: ANN401 - see Settings
+    """Do what `gapsel mix` does, and return how much of each domain is best.
+
+    In a run folder, whose settings are changed by those given; or in a new one, with pool and target among
+    ``settings``. Raises the errors of gapsel.errors.
+    """
+    with begin_or_reopen(Path(out), settings, quiet=quiet) as begun:
+        return mix_run(begun)
+
+
+@contextmanager
+def begin_or_reopen(folder: Path, given: dict[str, Any], *, quiet: bool, base: Settings | None = None) -> Iterator[Run]:
+    """Begin a run that may end at its vectors, where its inputs are given or a base; else open the one that is there.
+
+    Later settings, where a run is there, are changed as given.
+    """
+    if base is None and not any(given.get(name) for name in _INPUTS):
+        with reopen(folder, given, quiet=quiet) as run:
+            yield run
+        return
+    with begin(folder, make_settings(given, base), quiet=quiet, door="embed") as run:
+        run.folder.settings = make_settings(given, run.settings)
+        yield run
 
 
 def make_settings(values: dict[str, Any], base: Settings | None = None) -> Settings:

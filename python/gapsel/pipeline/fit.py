@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def fit_step(run: Run) -> dict[str, Any]:
     """Vectors to potentials, saved as the model."""
-    target, task_of = run.tasks.posed(_target(run), run.settings.balance)
+    target, task_of = run.tasks.posed(read_target(run), run.settings.balance)
     check_d(run.pool.d, run.target_store.d)
     _same_embedder(run)
     cost = Cost(run.settings.cost, run.settings.normalize)
@@ -47,7 +47,8 @@ def fit_step(run: Run) -> dict[str, Any]:
     return {**facts, ANY_K: run.signatures[ANY_K], "rows_chosen": run.k}
 
 
-def _target(run: Run) -> Target:
+def read_target(run: Run) -> Target:
+    """Return the examples of the task with their weights."""
     shards = run.target_store.shards
     y = np.ascontiguousarray(np.concatenate([np.asarray(shard, np.float32) for shard in shards]))
     b = read_weights(run.settings.target_weights, len(y), "target")

@@ -124,6 +124,11 @@ class RunFolder:
         self.record["peak_memory_bytes"] = peak_memory()
         self._save()
 
+    def remember(self, name: str, facts: dict[str, Any]) -> None:
+        """Record what is no step: it follows from the vectors, and nothing follows from it."""
+        self.record[name] = facts
+        self._save()
+
     def _forget(self, step: str) -> None:
         for later in _from(step):
             self.record["steps"].pop(later, None)

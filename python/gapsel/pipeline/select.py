@@ -43,7 +43,7 @@ def select_step(run: Run) -> dict[str, Any]:
     p = run.model.potentials
     closed = distances(run.task(p.target, p.cost), chosen.rows, run.backend)
     run.folder.writes("select")
-    written = _write_selected(run, chosen)
+    written = write_selected(run, run.path, chosen)
     for old in set(run.path.glob("selected.*")) - {written}:
         old.unlink()
     about = {
@@ -90,16 +90,17 @@ def read_selection(run: Run) -> Made:
         raise DataError(msg) from error
 
 
-def _write_selected(run: Run, chosen: Selection) -> Path:
+def write_selected(run: Run, folder: Path, chosen: Selection) -> Path:
+    """Write chosen rows of the pool into a folder, in the user's own format, and return the file."""
     nearest = run.target_store.ids(chosen.nearest)
     rank = np.arange(1, len(chosen.rows) + 1)
     settings = run.settings
     if not has_texts(settings, "pool"):
         picked = corpus.Chosen(chosen.rows, chosen.scores, rank, nearest)
-        return corpus.write_selected_vectors(run.path, run.pool.ids(chosen.rows), picked)
+        return corpus.write_selected_vectors(folder, run.pool.ids(chosen.rows), picked)
     within = run.pool.row_numbers(chosen.rows)
     picked = corpus.Chosen(within, chosen.scores, rank, nearest, run.pool.text_hashes(chosen.rows))
     by_source = corpus.by_source(run.pool.sources(chosen.rows), picked)
     return corpus.write_selected(
-        settings.pool, run.path, by_source, text_field=settings.text_field, id_field=settings.id_field
+        settings.pool, folder, by_source, text_field=settings.text_field, id_field=settings.id_field
     )

@@ -1,0 +1,268 @@
+"""From nothing to certified weights of the domains, in few sweeps of the whole pool.
+
+    1. the pool as it is: plain transport on a sample, one sweep of all rows: what there is to gain from
+    2. a sample of each domain, first of all alike, then by the weights found: the best mixture of each
+    3. all rows at its g and weights: the certificate; then the sample again, given the gradient that they have
+
+F being the regularised distance to the target, every g bounds it by the means F_d(g) of f in the domains:
+
+    F(any mixture) >= <b, g> + min_w <w, F(g)>          F(w) >= <b, g> + <w, F(g)>
+
+The right side of the latter, with what Newton's step promises beyond it, is F(w) as selection.py has it; the gap is
+what it lies above the former.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from gapsel.findings import Certificate
+from gapsel.mixture.dual import MixedSweep, MixtureDual, WholeSteps
+from gapsel.mixture.simplex import Rule, lowest
+from gapsel.potentials import Dual, annealed, ascend, promised_rise
+from gapsel.potentials.ascent import gram_pays
+from gapsel.potentials.curvature import Curvature
+from gapsel.records import Box
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from gapsel.backends import Backend
+    from gapsel.mixture.domains import Domains
+    from gapsel.potentials import Point, Rows
+    from gapsel.records import Cost, CostScale, Target
+
+# Rows of a sample in units of m, and the fewest of a domain: F_d is a mean over them.
+_EVEN, _BY_WEIGHT, _FEWEST = 16, 64, 256
+_SMALLEST = 1024
+# A gap of so many per cent of what is attainable is small enough, and so is one of so little of the distance itself.
+PERCENT, OF_DISTANCE = 0.5, 1e-5
+# The samples are solved to this part of that; the first, which only says how to draw the second, to so many times more.
+_ON_THE_WAY, _ROUGHLY = 0.02, 100.0
+_MOST_LOOKS = 8
+# eta, in units of eps, is halved from one proximal step to the next.
+_FIRST_ETA, _LAST_ETA, _STEPS, _SWEEPS_OF_A_STEP = 1.0, 0.03, 12, 30
+# What is left of a domain that takes no part, after a few proximal steps.
+_NOTHING = 1e-5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Problem:
+    """What is asked: the pool by domains, the target, cost and scale, eps (absolute), largest weights ``hi`` (u,)."""
+
+    domains: Domains
+    target: Target
+    cost: Cost
+    scale: CostScale
+    eps: float
+    hi: NDArray[np.float64]
+    tolerance: float = 1e-3
+    max_sweeps: int = 60
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mixed:
+    """The best mixture: weights (u,), and what is known of it.
+
+    ``slopes`` (u,) is F_d less that of the mixture: how the distance changes with a little more of a domain; about 0
+    where a weight lies between its bounds, above where it is 0, below where it is at its largest. ``certificate`` is as
+    a selection's, with all mixtures in the place of all choices. ``f`` (n,) are the potentials at ``g`` (m,);
+    ``sweeps`` those of the whole pool. ``converged``: the gap is small enough.
+    """
+
+    weights: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+    certificate: Certificate
+    marginal_error: float
+    converged: bool
+    sweeps: int
+    eps: float
+    g: NDArray[np.float64]
+    f: NDArray[np.float32]
+
+
+def capacities(domains: Domains, k: int | None) -> NDArray[np.float64]:
+    """Return the largest weights (u,) at which k documents can be had without one twice; 1 without a k."""
+    return np.ones(domains.u) if k is None else np.minimum(1.0, domains.counts / k)
+
+
+def mix(problem: Problem, backend: Backend, watch: Callable[[], None] | None = None) -> Mixed:
+    """Find the weights; not converging is said in the result. ``watch`` is told of every sweep of the pool."""
+    return _Mixer(problem, backend, watch).run()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """All rows at one g and w (u,): the point, F (u,), w's own distance, and the part of it that is only promised."""
+
+    w: NDArray[np.float64]
+    point: Point
+    means: NDArray[np.float64]
+    after: float
+    rest: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Solved:
+    """Where a sample's dual has been raised to."""
+
+    dual: MixtureDual
+    point: Point
+
+    @property
+    def _sweep(self) -> MixedSweep:
+        return cast("MixedSweep", self.point.sweep)
+
+    @property
+    def w(self) -> NDArray[np.float64]:
+        """The weights (u,)."""
+        return self._sweep.weights
+
+    @property
+    def gap(self) -> float:
+        """What other weights could still gain on the sample."""
+        slopes = self._sweep.means + self.dual.offset
+        return float(self.w @ slopes) - lowest(slopes, self.dual.rule.hi)
+
+    def tilted(self, whole: _Look) -> MixtureDual:
+        """Return the sample's dual with the gradient of all rows, in g and in w, which were looked at here."""
+        plain = self.dual.at_weights(self.w)
+        tilt = plain.tilted(self._sweep.q, whole.point.sweep.q).tilt
+        rule = replace(self.dual.rule, ref=self.w)
+        return replace(self.dual, rule=rule, tilt=tilt, offset=whole.means - self._sweep.means)
+
+
+@dataclass(slots=True, eq=False)
+class _Mixer:
+    """One problem on its way; ``bound`` is the highest that is known."""
+
+    problem: Problem
+    backend: Backend
+    watch: Callable[[], None] | None
+    sweeps: int = 0
+    bound: float = -np.inf
+
+    def run(self) -> Mixed:
+        """Go through all stages; see mix."""
+        p, rng = self.problem, np.random.default_rng(self.problem.seed)
+        before = self._pool_itself(rng)
+        enough = _ON_THE_WAY * self._small(before, self.bound)
+        w, fine = Rule(p.domains.natural, p.hi, p.eps).weights(np.zeros(p.domains.u)), 0.3 * p.tolerance
+        sample = self._sampled(_EVEN, np.full(p.domains.u, 1.0 / p.domains.u), w, rng)
+        solved = self._settled(sample, before.point.g, _ROUGHLY * enough, self._noise(sample.rows.n))
+        sample = self._sampled(_BY_WEIGHT, solved.w, solved.w, rng)
+        solved = self._settled(sample, solved.point.g, enough, fine)
+        best = last = self._look(solved)
+        while not self._enough(best, before) and self.sweeps < min(p.max_sweeps, _MOST_LOOKS):
+            enough = _ON_THE_WAY * self._small(before, last.after)
+            solved = self._settled(solved.tilted(last), solved.point.g, enough, fine)
+            last = self._look(solved)
+            best = min(best, last, key=lambda look: look.after)
+        return self._told(best, before)
+
+    def _without_rests(self, w: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return w (u,) without the weights that mean nothing, unless the others have no room for them."""
+        kept = np.where(w > _NOTHING, w, 0.0)
+        kept /= kept.sum()
+        return kept if (kept <= self.problem.hi).all() else w
+
+    def _pool_itself(self, rng: np.random.Generator) -> _Look:
+        """Look at all rows as the pool weighs them, at a g that a sample of them gave."""
+        p = self.problem
+        rows = p.domains.rows(p.domains.natural)
+        size = max(_EVEN * len(p.target.b), _SMALLEST)
+        part = rows if size >= rows.n else rows.sample(size, rng)
+        g = annealed(
+            self.backend, part, p.target, cost=p.cost, scale=p.scale, eps=p.eps, tolerance=self._noise(part.n)
+        ).point.g  # fmt: skip
+        point, means = self._swept(p.domains.natural, g)
+        return _Look(p.domains.natural, point, means, point.value, 0.0)
+
+    def _sampled(
+        self, size: int, by: NDArray[np.float64], w: NDArray[np.float64], rng: np.random.Generator
+    ) -> MixtureDual:
+        """Return the dual around w (u,) on so many rows for each target, shared out among domains by weights (u,)."""
+        p = self.problem
+        total = max(size * len(p.target.b), _SMALLEST)
+        sizes = np.maximum(np.ceil(by * total), _FEWEST).astype(np.int64).tolist()
+        parts = p.domains.sample(sizes, rng)
+        rule = Rule(w, p.hi, _FIRST_ETA * p.eps)
+        return MixtureDual.on(parts, rule, p.target, eps=p.eps, cost=p.cost, backend=self.backend)
+
+    def _settled(self, dual: MixtureDual, g: NDArray[np.float64], enough: float, tolerance: float) -> _Solved:
+        """Take proximal steps from g (m,) and the rule's weights until no weights could gain more on this sample."""
+        p, eta = self.problem, _FIRST_ETA
+        solved = None
+        for _ in range(_STEPS):
+            dual = replace(dual, rule=replace(dual.rule, eta=eta * p.eps))
+            solved = _Solved(dual, self._raised(dual, g, tolerance))
+            g, dual = solved.point.g, replace(dual, rule=replace(dual.rule, ref=solved.w))
+            if solved.gap <= enough:
+                break
+            eta = max(0.5 * eta, _LAST_ETA)
+        return cast("_Solved", solved)
+
+    def _raised(self, dual: MixtureDual, g: NDArray[np.float64], tolerance: float) -> Point:
+        """Raise the dual from g (m,) to the tolerance."""
+        pays = gram_pays(len(g), dual.rows.d)
+        start = dual.at(g, gram=pays, rough=dual.bears_rounding)
+        return ascend(
+            dual, start, tolerance=tolerance, max_sweeps=_SWEEPS_OF_A_STEP,
+            curvature=WholeSteps.of(dual, start), rough="always", secants=not pays,
+        ).point  # fmt: skip
+
+    def _look(self, solved: _Solved) -> _Look:
+        """Read all rows at what a sample gave, and say by its Hessian what more sweeps at these weights would find."""
+        w = self._without_rests(solved.w)
+        point, means = self._swept(w, solved.point.g)
+        sample = solved.dual.at_weights(w)
+        near = sample.at(point.g, gram=gram_pays(len(point.g), sample.rows.d), rough=sample.bears_rounding)
+        rest = max(0.0, promised_rise(sample, point, Curvature.of(sample, near)))
+        return _Look(w, point, means, point.value + rest, rest)
+
+    def _swept(self, w: NDArray[np.float64], g: NDArray[np.float64]) -> tuple[Point, NDArray[np.float64]]:
+        """Read all rows once, in the mixture w (u,) at g (m,); return the point and F (u,)."""
+        p = self.problem
+        point = self._dual(p.domains.rows(w)).at(g, want_f=True)
+        means = p.domains.means(point.f)
+        self.bound = max(self.bound, float(p.target.b @ g) + lowest(means, p.hi))
+        self.sweeps += 1
+        if self.watch is not None:
+            self.watch()
+        return point, means
+
+    def _dual(self, rows: Rows) -> Dual:
+        p = self.problem
+        return Dual(self.backend, rows, p.target, Box.fixed(rows.a), p.eps, p.cost)
+
+    def _noise(self, rows: int) -> float:
+        """Return the marginal error that a sample of so many rows has of its own."""
+        return max(0.05 * float(np.sqrt(len(self.problem.target.b) / rows)), self.problem.tolerance)
+
+    def _small(self, before: _Look, now: float) -> float:
+        """Return the gap that is small enough, where the distance is ``before`` and about ``now``."""
+        return max(0.01 * PERCENT * (before.after - now), OF_DISTANCE * abs(before.after))
+
+    def _enough(self, look: _Look, before: _Look) -> bool:
+        return look.after - self.bound <= self._small(before, look.after)
+
+    def _told(self, best: _Look, before: _Look) -> Mixed:
+        gap, attainable = max(0.0, best.after - self.bound), before.after - self.bound
+        percent = 100.0 * min(1.0, gap / attainable) if attainable > 0 else 100.0 * (gap > 0)
+        return Mixed(
+            weights=best.w,
+            slopes=best.means - float(best.w @ best.means),
+            certificate=Certificate(before.after, best.after, gap, percent, best.rest),
+            marginal_error=best.point.error,
+            converged=self._enough(best, before),
+            sweeps=self.sweeps,
+            eps=self.problem.eps,
+            g=best.point.g,
+            f=best.point.f,
+        )
