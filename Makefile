@@ -88,8 +88,8 @@ wheel: setup ## build the wheel (one for all Pythons from 3.10) into dist/
 lock: $(VENV)/.tools ## renew the lock files
 	$(BIN)/uv pip compile requirements/tools.in --universal --python-version 3.10 --generate-hashes \
 		--no-emit-index-url --custom-compile-command "make lock" --quiet --upgrade -o requirements/tools.txt
-	$(LOCK) --extra embed --extra ray --extra dev --upgrade -o requirements/dev.txt
-	$(LOCK) --extra embed --extra ray --extra dev --extra bench --constraint requirements/dev.txt --upgrade -o requirements/bench.txt
+	$(LOCK) --extra embed --extra ray --extra clusters --extra dev --upgrade -o requirements/dev.txt
+	$(LOCK) --extra embed --extra ray --extra clusters --extra dev --extra bench --constraint requirements/dev.txt --upgrade -o requirements/bench.txt
 	cargo update
 
 clean: ## remove everything that these targets made

@@ -60,6 +60,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "seed": ([0, 2**40, np.int32(3)], [-1, 0.5, None, "0"]),
     "mass_path": ([True, False], [1, "yes", None]),
     "error_bars": ([True, False], [1, "yes", None]),
+    "clusters": ([2, None, np.int64(64)], [1, 0, 2.5, True, "3"]),
+    "choose": ([True, False], [1, "yes", None]),
     "backend": (["auto", "cpu", "ray", "reference"], ["tpu", None]),
     "ray": ([True, False], [1, "yes", None]),
     "threads": ([0, 1, 1024], [-1, 1025, 1.5, True]),
@@ -212,11 +214,11 @@ NO_SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("door", ["run", *STEPS])
+@pytest.mark.parametrize("door", ["run", "mix", *STEPS])
 def test_a_door_takes_the_flags_of_its_settings_and_no_others(door: str) -> None:
     flags = {action.dest for action in commands()[door]._actions}
     wanted = {field.name for field in FIELDS if door in field.metadata["doors"]}
-    of_all = {"help", "out", "json", "quiet"} | ({"config"} if door in ("run", "embed") else set[str]())
+    of_all = {"help", "out", "json", "quiet"} | ({"config"} if door in ("run", "embed", "mix") else set[str]())
     assert flags == wanted | of_all | NO_SETTINGS.get(door, set())
 
 
@@ -224,10 +226,16 @@ def test_run_takes_every_setting_but_those_of_mixtures() -> None:
     assert {field.name for field in FIELDS if "run" not in field.metadata["doors"]} == {"clusters", "choose"}
 
 
+def door_of(name: str) -> str:
+    """Return a door that begins a run with this setting."""
+    doors: tuple[str, ...] = Settings.__dataclass_fields__[name].metadata["doors"]
+    return "run" if "run" in doors else "mix"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_help_says_the_default(name: str) -> None:
     default = Settings.__dataclass_fields__[name].default
-    action = next(action for action in commands()["run"]._actions if action.dest == name)
+    action = next(action for action in commands()[door_of(name)]._actions if action.dest == name)
     text = (action.help or "").replace("%%", "%")
     assert len(text) > 8
     if isinstance(default, bool):
@@ -241,7 +249,7 @@ def test_help_says_the_default(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_flag_gives_the_setting_its_type(name: str) -> None:
     good = VALUES[name][0][0]
-    action = next(action for action in commands()["run"]._actions if action.dest == name)
+    action = next(action for action in commands()[door_of(name)]._actions if action.dest == name)
     if typing.get_origin(HINTS[name]) is Literal:
         assert tuple(action.choices or ()) == typing.get_args(HINTS[name])
     if isinstance(good, bool):
@@ -251,6 +259,6 @@ def test_a_flag_gives_the_setting_its_type(name: str) -> None:
             action.option_strings[-1],
             *map(str, good if isinstance(good, tuple) else [0.5 if good is None else good]),
         ]
-    parsed = build_parser().parse_args(["run", "-o", "out", *given])
+    parsed = build_parser().parse_args([door_of(name), "-o", "out", *given])
     settings = Settings.from_json({name: getattr(parsed, name)})
     assert getattr(settings, name) == (0.5 if good is None else good)

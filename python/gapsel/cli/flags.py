@@ -11,8 +11,8 @@ from gapsel.config import Settings
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
 
-# The doors that begin a run folder; the others go on in one.
-BEGIN = ("run", "embed")
+# The doors that can begin a run folder; the others go on in one.
+BEGIN = ("run", "embed", "mix")
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
