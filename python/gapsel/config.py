@@ -61,13 +61,13 @@ class Settings:
     )  # fmt: skip
     paths_per_task: tuple[int, ...] = _field(
         (), "how many of the target's paths each of several tasks has, as --target given again says it",
-        ("run", "embed", "fit"), metavar="N",
+        ("run", "embed", "fit", "mix"), metavar="N",
     )  # fmt: skip
     balance: Literal["gap", "tasks", "examples"] = _field(
         "gap",
         "what several tasks share alike: gap, each closes as much of what it could close by itself; tasks, the same "
         "weight; examples, none of it, each weighs as many examples as it has",
-        _FIT,
+        _SOLVE,
     )
     text_field: str = _field("text", "field that holds the text", _EMBED)
     id_field: str = _field("id", "field that holds the id", _EMBED)
