@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from faults import DATA, POOL, RESOURCE, TARGET, assert_says, command, snapshot
@@ -132,5 +134,22 @@ def test_a_shard_of_vectors_that_is_not_what_was_written(harm: str, capsys: pyte
         assert code == DATA
         assert_says(said, (str(shard), "damaged", "delete it"))
         shard.unlink()
+    assert main([*RUN, "out"]) == 0
+    assert results("out") == expected
+
+
+def test_a_table_of_a_shard_that_is_not_what_was_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows and columns as they were, and one document named otherwise."""
+    assert main([*RUN, "out"]) == 0
+    expected, file = results("out"), Path("out/vectors/pool/00001.parquet")
+    table = pq.read_table(file)
+    ids = ["another", *table["id"].to_pylist()[1:]]
+    pq.write_table(table.set_column(0, "id", pa.array(ids)), file)
+    shutil.rmtree("out/scores")
+    capsys.readouterr()
+    code, said = command(["score", "--quiet", "-o", "out"], capsys)
+    assert code == DATA
+    assert_says(said, (str(file), "do not match their hash", "delete it"))
+    file.unlink()
     assert main([*RUN, "out"]) == 0
     assert results("out") == expected

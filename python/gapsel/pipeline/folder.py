@@ -72,7 +72,7 @@ class RunFolder:
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             settings = Settings.from_json(record["settings"])
-            sound = all(isinstance(facts, dict) for facts in record["steps"].values())
+            sound = all(isinstance(facts, dict) for facts in (*record["steps"].values(), record.get("stamps", {})))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             msg = f"{file}: is no record of a run ({error}): repair it, or start in a new folder"
             raise DataError(msg) from error

@@ -16,7 +16,8 @@ from gapsel.pipeline.masses import mass_path_step
 from gapsel.pipeline.report import report_step
 from gapsel.pipeline.score import score_step
 from gapsel.pipeline.select import select_step
-from gapsel.pipeline.vectors import check_inputs, input_fingerprints
+from gapsel.pipeline.stamps import stamp
+from gapsel.pipeline.vectors import check_inputs, input_files, input_fingerprints
 from gapsel.pipeline.weights import content_hash
 from gapsel.pipeline.work import ANY_K
 
@@ -73,7 +74,9 @@ def checked_inputs(run: Run) -> dict[str, str]:
     """Return the inputs' fingerprints; refuse what is missing or no longer what the run began with."""
     check_inputs(run.settings, run.path)
     try:
-        inputs = input_fingerprints(run.settings)
+        now = stamp(input_files(run.settings))
+        run.by_stamps = _may_go_by_stamps(run, now)
+        inputs = run.folder.record["inputs"] if run.by_stamps else input_fingerprints(run.settings)
     except DataError as error:
         if "inputs" not in run.folder.record:
             raise
@@ -81,4 +84,14 @@ def checked_inputs(run: Run) -> dict[str, str]:
         raise DataError(msg) from error
     run.folder.check_inputs(inputs)
     run.folder.record["inputs"] = inputs
+    run.folder.record.setdefault("stamps", {})["inputs"] = now
     return inputs
+
+
+def _may_go_by_stamps(run: Run, now: str | None) -> bool:
+    """Tell whether the inputs are as they were when they were read last, and all sweeps that fit and score are done."""
+    record = run.folder.record
+    if now is None or "inputs" not in record or record.get("stamps", {}).get("inputs") != now:
+        return False
+    signature = signatures(run.settings, record["inputs"])
+    return all(run.folder.is_done(name, signature[name]) for name in ("embed", "fit", "score"))

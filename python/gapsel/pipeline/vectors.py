@@ -63,6 +63,15 @@ def _holds(path: str, folder: Path, find: Callable[[Sequence[str]], list[str]]) 
     return has_magic(path) and any(Path(file).is_relative_to(where) for file in find([path]))
 
 
+def input_files(settings: Settings) -> list[str]:
+    """Return the files of all inputs."""
+    found = []
+    for side in SIDES:
+        texts, vectors = getattr(settings, side), getattr(settings, f"{side}_vectors")
+        found += [*(corpus.sources(texts) if texts else ()), *store.files(vectors)]
+    return found
+
+
 def input_fingerprints(settings: Settings) -> dict[str, str]:
     """Return a hash of the contents of each side's input files."""
     found = {}
@@ -75,18 +84,26 @@ def input_fingerprints(settings: Settings) -> dict[str, str]:
     return found
 
 
-def open_side(settings: Settings, folder: Path, side: str) -> Store:
-    """Open the vectors of one side: the store in the run folder, or the ready-made files; all of them are checked."""
+def open_side(settings: Settings, folder: Path, side: str, *, check: bool = True) -> Store:
+    """Open the vectors of one side: the store in the run folder, or the ready-made files; ``check`` reads all."""
     if uses_store(settings, side):
         opened = store.open(folder / "vectors" / side)
-        for at, file in enumerate(opened.files):
+        for at, file in enumerate(opened.files if check else ()):
             # One after the other, so that what the second reads is still in memory.
             store.verify(opened, at)
             store.check(opened.shards[at : at + 1], name=side, normalize=_normalizes(settings), files=[file])
         return opened
     opened = _mapped(store.files(getattr(settings, f"{side}_vectors")))
-    _check_vectors(settings, opened, side)
+    if check:
+        _check_vectors(settings, opened, side)
     return opened
+
+
+def side_files(settings: Settings, folder: Path, side: str) -> list[str]:
+    """Return the files that `open_side` reads."""
+    if uses_store(settings, side):
+        return [str(file) for file in sorted((folder / "vectors" / side).iterdir()) if not is_leftover(file)]
+    return store.files(getattr(settings, f"{side}_vectors"))
 
 
 def uses_store(settings: Settings, side: str) -> bool:

@@ -15,8 +15,9 @@ from gapsel.cost import measure_scale
 from gapsel.pipeline import journal, parts
 from gapsel.pipeline.folder import sign
 from gapsel.pipeline.parts import Part
+from gapsel.pipeline.stamps import stamp
 from gapsel.pipeline.targets import Tasks, read_tasks
-from gapsel.pipeline.vectors import open_side
+from gapsel.pipeline.vectors import open_side, side_files
 from gapsel.pipeline.weights import content_hash, read_weights
 from gapsel.potentials import Rows, Task
 
@@ -39,11 +40,15 @@ ANY_K = "fit for any k"
 
 @dataclass
 class Run:
-    """One run at work: its folder, its settings, and what its steps share."""
+    """One run at work: its folder, its settings, and what its steps share.
+
+    ``by_stamps`` says that files may be taken for what they were, see stamps.py.
+    """
 
     folder: RunFolder
     quiet: bool = False
     signatures: dict[str, str] = field(default_factory=dict)
+    by_stamps: bool = False
 
     @property
     def settings(self) -> Settings:
@@ -58,18 +63,27 @@ class Run:
     @cached_property
     def backend(self) -> Backend:
         """What sweeps the pool, and keeps what long sweeps answer until the step is done."""
-        machine = backends.choose(self.settings.machine, self.settings.threads)
+        machine = backends.choose(**self.settings.sweeper)
         return journal.Journal(machine, self.path / journal.FOLDER, lambda: (self.pool.shards, self.pool_content))
 
     @cached_property
     def pool(self) -> Store:
         """The pool's vectors, checked."""
-        return open_side(self.settings, self.path, "pool")
+        return self._side("pool")
 
     @cached_property
     def target_store(self) -> Store:
         """The target's vectors, checked."""
-        return open_side(self.settings, self.path, "target")
+        return self._side("target")
+
+    def _side(self, name: str) -> Store:
+        """Open a side, and read all of it unless files that a stamp tells of will do."""
+        stamps = self.folder.record.setdefault("stamps", {})
+        now = stamp(side_files(self.settings, self.path, name))
+        known = self.by_stamps and now is not None and stamps.get(name) == now
+        opened = open_side(self.settings, self.path, name, check=not known)
+        stamps[name] = now
+        return opened
 
     @cached_property
     def tasks(self) -> Tasks:

@@ -52,7 +52,8 @@ class Store:
     """Vectors (n, d) in shards, each a read-only (rows, d) array of float16 or float32, rows numbered across shards.
 
     ``files`` is what messages call each shard; ``fingerprint`` what made the vectors (embedder, pooling, length,
-    input); ``folder`` is None for vectors that gapsel did not write. Lookups read one shard's provenance at a time.
+    input); ``content`` and ``tables`` are the hashes of each shard's vectors and table as they were written; ``folder``
+    is None for vectors that gapsel did not write. Lookups read one shard's provenance at a time.
     """
 
     shards: tuple[NDArray[np.floating], ...]
@@ -60,6 +61,7 @@ class Store:
     provenance: tuple[Provenance, ...]
     fingerprint: Mapping[str, object]
     content: tuple[str, ...]
+    tables: tuple[str, ...] = ()
     folder: Path | None = None
 
     @property
@@ -156,19 +158,27 @@ def open(folder: Path | str, *, verify: bool = False) -> Store:  # noqa: A001 - 
         msg = f"{folder}: the store is not finished: run the command that was interrupted again, and it goes on"
         raise DataError(msg)
     shards = tuple(open_shard(folder, at, index) for at in range(len(index.shards)))
-    if verify:
-        for at, (entry, shard) in enumerate(zip(index.shards, shards, strict=True)):
-            _verify(folder, at, entry, shard)
-    tables = tuple(TableFile(table_path(folder, at)) for at in range(len(shards)))
-    content = tuple(entry.vectors for entry in index.shards)
+    provenance = tuple(TableFile(table_path(folder, at)) for at in range(len(shards)))
+    content, tables = (tuple(getattr(entry, name) for entry in index.shards) for name in ("vectors", "table"))
     files = tuple(str(vectors_path(folder, at)) for at in range(len(shards)))
-    return Store(shards, files, tables, index.fingerprint, content, folder)
+    found = Store(shards, files, provenance, index.fingerprint, content, tables, folder)
+    if verify:
+        _verify_all(found)
+    return found
 
 
 def verify(store: Store, at: int) -> None:
-    """Read a shard of a store and raise DataError unless its vectors are those that were written."""
+    """Read a shard of a store, and raise DataError unless its vectors and its table are those that were written."""
+    table = table_path(Path(store.files[at]).parent, at)
     if vectors_hash(store.shards[at]) != store.content[at]:
         raise _damaged(Path(store.files[at]), "its contents do not match their hash")
+    if file_hash(table) != store.tables[at]:
+        raise _damaged(table, "its contents do not match their hash")
+
+
+def _verify_all(store: Store) -> None:
+    for at in range(len(store.shards)):
+        verify(store, at)
 
 
 def vectors_path(folder: Path, shard: int) -> Path:
@@ -230,14 +240,6 @@ def _check_table(path: Path, rows: int) -> None:
         raise _damaged(path, str(error)) from error
     if metadata.num_rows != rows or metadata.schema.names != SCHEMA.names:
         raise _damaged(path, f"{metadata.num_rows} rows of {', '.join(metadata.schema.names)}, not {rows}")
-
-
-def _verify(folder: Path, at: int, entry: Entry, vectors: NDArray[np.floating]) -> None:
-    """Raise DataError if the contents of a shard are not those that were written."""
-    if vectors_hash(vectors) != entry.vectors:
-        raise _damaged(vectors_path(folder, at), "its contents do not match their hash")
-    if file_hash(table_path(folder, at)) != entry.table:
-        raise _damaged(table_path(folder, at), "its contents do not match their hash")
 
 
 def _damaged(path: Path, problem: str) -> DataError:
