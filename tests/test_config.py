@@ -62,8 +62,9 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "error_bars": ([True, False], [1, "yes", None]),
     "clusters": ([2, None, np.int64(64)], [1, 0, 2.5, True, "3"]),
     "choose": ([True, False], [1, "yes", None]),
-    "backend": (["auto", "cpu", "ray", "reference"], ["tpu", None]),
+    "backend": (["auto", "cpu", "gpu", "ray", "reference"], ["tpu", None]),
     "ray": ([True, False], [1, "yes", None]),
+    "gpu_share": ([None, 1, 0.25], [0, 1.5, -1, "half", True]),
     "threads": ([0, 1, 1024], [-1, 1025, 1.5, True]),
     "memory": (["2GB", None, "1.5 GiB", "800M", "2g"], ["", "lots", "-1GB", "0", "2XB", 5, True]),
 }
@@ -187,7 +188,7 @@ def test_eps_falls_with_the_mass_unless_it_is_given() -> None:
 
 
 def test_what_cannot_change_a_result_signs_nothing() -> None:
-    assert not {"threads", "device", "ray"} & Settings().of("run", *STEPS).keys()
+    assert not {"threads", "device", "ray", "gpu_share"} & Settings().of("run", *STEPS).keys()
 
 
 def test_cost_kinds_are_those_of_the_type() -> None:

@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 
 from gapsel import model
+from gapsel.backends import choose
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.ray import RayBackend
 from gapsel.backends.ray.crew import Crew, Worker
 from gapsel.backends.ray.rows import MappedRows, UnseenError
 from gapsel.cli import main
-from gapsel.errors import DataError, UsageError
+from gapsel.errors import DataError, DeviceError, UsageError
 from gapsel.pipeline import steps, vectors
 from gapsel.records import Box, Cost, Target
 from ray_cluster import needs_ray, two_machines
@@ -133,7 +134,7 @@ def test_numbers_are_handed_out_where_a_machine_does_not_see_the_file(
     assert np.array_equal(there.open(), p.x[5:])
     os.utime(tmp_path / "x.npy", (0, 0))
     with pytest.raises(UnseenError):
-        there.open()
+        there.check()
     monkeypatch.setattr(MappedRows, "of", lambda _rows: there)
     assert p.bits(cluster, [x]) == p.bits(CpuBackend(), [p.x])
 
@@ -156,8 +157,7 @@ def test_lost_objects_are_put_there_again(cluster: RayBackend) -> None:
     p.x.flags.writeable = False
     expected = p.bits(CpuBackend(), [p.x])
     assert p.bits(cluster, [p.x]) == expected
-    pool = cluster._pool
-    assert pool is not None
+    pool = cluster._pools[-1]
     owner = ray.remote(num_cpus=0)(Worker).remote(lambda _threads: lambda value: [ray.put(value)], 1)
     for piece in pool._pieces.values():
         piece._reference = ray.get(owner.do.remote(piece._value))
@@ -299,6 +299,32 @@ def test_a_worker_is_killed_while_it_solves_and_while_it_scores(
     one, many = (model.load(tmp_path / run / "model.safetensors").potentials for run in ("one", "many"))
     assert one.g.tobytes() == many.g.tobytes()
     assert json.loads(capsys.readouterr().out)["findings"]
+
+
+class Odd:
+    """A tool that says another thing of its machine in every process."""
+
+    def __init__(self, _threads: int) -> None:
+        self.identity = f"process {os.getpid()}"
+
+    def __call__(self, seconds: float) -> str:
+        time.sleep(seconds)
+        return self.identity
+
+
+def test_a_machine_that_would_round_otherwise_is_left_out(cluster: RayBackend) -> None:
+    cluster._crew.dismiss()
+    crew: Crew[float, str] = Crew(Odd)
+    with pytest.warns(RuntimeWarning, match=r"left out: it sweeps by process \d+, the first one by process"):
+        found = set(crew.map(iter([lambda: 0.3] * 30)))
+    assert found == {crew.identity()}
+    crew.dismiss()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_gpus_that_are_not_there() -> None:
+    with pytest.raises(DeviceError, match="no machine of the Ray cluster has a GPU"):
+        choose("gpu", ray=True)
 
 
 def test_a_machine_is_lost(

@@ -57,7 +57,7 @@ class Selector:
             msg = f"{foreign} is a setting of runs over files: give arrays to fit(), or call gapsel.run"
             raise UsageError(msg)
         self.settings = Settings.from_json(settings)
-        self._backend = backends.choose(self.settings.machine, self.settings.threads)
+        self._backend = backends.choose(**self.settings.sweeper)
         self._model: model.Model | None = None
         self._pool: tuple[Task, NDArray[np.float32]] | None = None
         self._balance: Balance | None = None

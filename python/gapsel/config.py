@@ -29,7 +29,7 @@ _WEIGHTS = ("pool_weights", "target_weights")
 _OF_TASKS = ("target", "target_vectors")
 _WORDS = {bool: "true or false", int: "a whole number", str: "text"}
 # What cannot change a result: a run may be taken up again with another value of it.
-WITHOUT_EFFECT = ("threads", "device", "memory", "ray", *STUDIES)
+WITHOUT_EFFECT = ("threads", "device", "memory", "ray", "gpu_share", *STUDIES)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 # More would be a slip of the hand that takes the machine down with it.
 _MOST_THREADS = 1024
@@ -144,6 +144,11 @@ class Settings:
         "work on the Ray cluster at RAY_ADDRESS, or on a Ray started on this machine; the results are the same",
         ("run", *STEPS, "mix"),
     )
+    gpu_share: float | None = _field(
+        None,
+        "share of a GPU that each worker of a cluster takes (default: 1 to sweep, 0.5 to embed)",
+        ("run", *STEPS, "mix"),
+    )
     threads: int = _field(0, "processor threads; 0: all that the process may use", ("run", *STEPS, "mix"))
 
     memory: str | None = _field(
@@ -165,8 +170,9 @@ class Settings:
         _check(self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more")
         _check(self.gradient_dims > 0, "gradient_dims", self.gradient_dims, "1 or more")
         _check(0 <= self.threads <= _MOST_THREADS, "threads", self.threads, f"0 to {_MOST_THREADS}")
-        sweeps = self.backend in {"auto", "cpu", "ray"} or not self.ray
-        _check(sweeps, "backend", self.backend, "auto, cpu or ray: a cluster sweeps on its processors")
+        sweeps = self.backend != "reference" or not self.ray
+        _check(sweeps, "backend", self.backend, "auto, cpu, gpu or ray: a cluster sweeps on its processors or its GPUs")
+        _check(self.gpu_share is None or 0 < self.gpu_share <= 1, "gpu_share", self.gpu_share, "above 0, up to 1")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         several = min(self.paths_per_task, default=1) >= 1 and len(self.paths_per_task) != 1
         _check(several, "paths_per_task", self.paths_per_task, "how many paths each of two or more tasks has")
@@ -192,9 +198,10 @@ class Settings:
         return self.ray or self.backend == "ray"
 
     @property
-    def machine(self) -> str:
-        """The name of the backend in use."""
-        return "ray" if self.on_cluster else self.backend
+    def sweeper(self) -> dict[str, Any]:
+        """What `backends.choose` is told."""
+        share = 1.0 if self.gpu_share is None else self.gpu_share
+        return {"name": self.backend, "threads": self.threads, "ray": self.on_cluster, "gpu_share": share}
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""

@@ -71,12 +71,17 @@ class Backend(Protocol):
         ...
 
 
-def choose(name: str = "auto", threads: int = 0) -> Backend:
+def choose(name: str = "auto", threads: int = 0, *, ray: bool = False, gpu_share: float = 1.0) -> Backend:
     """Return the backend of that name; ``threads`` 0 means all the cores the process may use.
 
-    "auto" is the GPU where there is one that agrees with the reference, else the CPU. Raises MissingDependencyError
-    or DeviceError where a GPU is asked for and cannot be had, ResourceError where a cluster cannot be reached.
+    "auto" is the GPU where there is one that agrees with the reference, else the CPU. With ``ray`` it is the cluster:
+    for "gpu" its GPUs, of which each worker takes ``gpu_share``, else its processors. Raises MissingDependencyError or
+    DeviceError where a GPU is asked for and cannot be had, ResourceError where a cluster cannot be reached.
     """
+    if ray or name == "ray":
+        from gapsel.backends.ray import RayBackend
+
+        return RayBackend(threads, gpu_share if name == "gpu" else 0.0)
     if name == "gpu":
         from gapsel.backends.gpu import GpuBackend
 
@@ -87,10 +92,6 @@ def choose(name: str = "auto", threads: int = 0) -> Backend:
         from gapsel.backends.cpu import CpuBackend
 
         return CpuBackend(threads)
-    if name == "ray":
-        from gapsel.backends.ray import RayBackend
-
-        return RayBackend(threads)
     if name == "reference":
         from gapsel.backends.reference import ReferenceBackend
 

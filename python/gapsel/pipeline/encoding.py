@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gapsel import corpus, store
     from gapsel.config import Settings
 
-# The share of a GPU that a worker takes: one tokenizes while the other's batches are at work.
+# The share of a GPU that a worker takes, unless said: one tokenizes while the other's batches are at work.
 _GPU_SHARE = 0.5
 
 
@@ -102,7 +102,7 @@ class There:
 
         cluster.join()
         self.dim, self.fingerprint = encoder.dim, encoder.fingerprint
-        gpus = _GPU_SHARE if settings.device != "cpu" and cluster.has_gpus() else 0.0
+        gpus = (settings.gpu_share or _GPU_SHARE) if settings.device != "cpu" and cluster.has_gpus() else 0.0
         options = which(settings) | {"device": "cuda" if gpus else "cpu", "dtype": encoder.fingerprint["dtype"]}
         make = partial(worker, options, moments, str(encoder.fingerprint["hash"]))
         self._crew: Crew[list[str], embed.Encoded] = Crew(make, settings.threads, gpus)

@@ -1,10 +1,10 @@
 """A cluster: the two verbs on many machines, by Ray, with the bits of one.
 
-The pool is swept span by span (`backends.parts`) by workers, one on each machine, and what they give is added up here
-in the order of the rows; so neither their number nor who swept what changes a bit. What crosses the network for a sweep
-is g and the target to the workers, and for each span an m-vector back, a Gram and a list of the lowest f if asked for,
-and four bytes for each row of an output. Vectors in files are read where they lie by every machine that sees the files;
-others are handed out once, through Ray's object store.
+The pool is swept span by span (`backends.parts`) by workers, one on each machine or one on each GPU, and what they give
+is added up here in the order of the rows; so neither their number nor who swept what changes a bit. What crosses the
+network for a sweep is g and the target to the workers, and for each span an m-vector back, a Gram and a list of the
+lowest f if asked for, and four bytes for each row of an output. Vectors in files are read where they lie by every
+machine that sees the files; others are handed out once, through Ray's object store.
 
     cluster.py  joining a cluster, or starting one here     crew.py, work.py    the workers, and what they are at
     rows.py     how rows of the pool travel                 spans.py            what a worker does with a span
@@ -19,13 +19,15 @@ import numpy as np
 
 from gapsel.backends import checks
 from gapsel.backends.cpu import CpuBackend
+from gapsel.backends.gpu import GpuBackend
+from gapsel.backends.gpu import span as gpu_span
 from gapsel.backends.parts import Part, added, swept
 from gapsel.backends.ray import cluster
 from gapsel.backends.ray.crew import Crew
 from gapsel.backends.ray.rows import Pool, UnseenError
-from gapsel.backends.ray.spans import Job, Span, Sweeper
+from gapsel.backends.ray.spans import Job, Span, on_gpu, on_processors
 from gapsel.backends.shards import readable
-from gapsel.errors import DataError
+from gapsel.errors import DataError, DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,34 +36,43 @@ if TYPE_CHECKING:
 
     from gapsel.records import Box, Cost, Sweep, Target
 
-# Fewer rows are swept here: they are not worth the way.
+# Fewer rows are swept here, by processors: they are not worth the way.
 FEW_ROWS = 16384
+# Pools that are known at a time: all of it, and the sample or shortlist that the solver is at.
+_POOLS = 2
 _OUTPUTS = {"f": np.float32, "hard": np.float32, "nearest": np.int32}
 
 
 class RayBackend:
     """The two verbs on a cluster: the one at RAY_ADDRESS, or a Ray started on this machine for as long as it is needed.
 
-    ``threads`` are those of each worker, 0 for all processors of its machine. Samples and shortlists are swept by this
+    ``threads`` are those of each worker, 0 for all processors of its machine; samples and shortlists are swept by this
     process. All machines multiply as this one does, by its instruction set; with one that lacks it a sweep raises
-    UsageError, and GAPSEL_ISA names one that all have. Raises ResourceError where the cluster cannot be reached,
-    MissingDependencyError without Ray.
+    UsageError, and GAPSEL_ISA names one that all have.
+
+    With ``gpus``, the share of a GPU that each worker takes, GPUs sweep whatever there is to sweep, each examined
+    first; those of another kind than the first to answer are left out. Raises ResourceError where the cluster cannot be
+    reached, MissingDependencyError without Ray, DeviceError where GPUs are asked for and there are none.
     """
 
     name = "ray"
-    resolution = CpuBackend.resolution
+    resolution = max(CpuBackend.resolution, GpuBackend.resolution)
 
-    def __init__(self, threads: int = 0) -> None:
+    def __init__(self, threads: int = 0, gpus: float = 0.0) -> None:
         """Join the cluster, or start one; its workers start with the first sweep of a pool."""
-        self._here = CpuBackend(threads)
+        self._here, self._gpus = CpuBackend(threads), gpus
         cluster.join()
-        self._crew: Crew[Span, Swept] = Crew(partial(Sweeper, self._here.instructions), threads)
-        self._pool: Pool | None = None
+        if gpus and not cluster.has_gpus():
+            msg = "no machine of the Ray cluster has a GPU: add one (ray start --num-gpus), or leave out --backend gpu"
+            raise DeviceError(msg)
+        make = partial(on_gpu, GpuBackend) if gpus else partial(on_processors, self._here.instructions)
+        self._crew: Crew[Span, Swept] = Crew(make, threads, gpus)
+        self._pools: list[Pool] = []
 
     @property
     def identity(self) -> str:
         """That of one machine: the bits are the same."""
-        return self._here.identity
+        return self._crew.identity() if self._gpus else self._here.identity
 
     def sweep(
         self,
@@ -80,7 +91,7 @@ class RayBackend:
         nearest: NDArray[np.int32] | None = None,
     ) -> Sweep:
         """Read the pool once; see Backend.sweep. Raises ResourceError where workers die again and again."""
-        if sum(len(shard) for shard in shards) < FEW_ROWS:
+        if not self._gpus and sum(len(shard) for shard in shards) < FEW_ROWS:
             return self._here.sweep(
                 shards, target, g, box,
                 eps=eps, cost=cost, gram=gram, k=k, rough=rough, f=f, hard=hard, nearest=nearest,
@@ -92,7 +103,7 @@ class RayBackend:
         checks.check_outputs({name: (out, _OUTPUTS[name]) for name, out in outputs.items()}, pool.n)
         wanted = tuple(name for name, out in outputs.items() if out is not None)
         job = Job(target, g, eps, cost, pool.n, gram, k, rough, wanted)
-        spans = _cut(pool.n, self._here.span_rows(target, pool.n, gram=gram, rough=rough))
+        spans = gpu_span.spans(range(pool.n), self._span_rows(target, pool.n, gram=gram, rough=rough))
         return swept(added(self._parts(pool, job, box, spans, outputs), k))
 
     def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -100,12 +111,18 @@ class RayBackend:
         return self._here.topk(values, k)
 
     def _known(self, shards: Sequence[NDArray[np.floating]], target: Target) -> Pool:
-        """Return the pool, the one before if it is still that."""
-        if self._pool is None or not self._pool.is_still(shards):
+        """Return the pool, one of those before if it is still that."""
+        self._pools = [pool for pool in self._pools if pool.is_still(pool.shards)]
+        known = next((pool for pool in self._pools if pool.is_still(shards)), None)
+        if known is None:
             arrays = [readable(shard, index) for index, shard in enumerate(shards)]
             _check_widths(arrays, target.y.shape[1])
-            self._pool = Pool(arrays, self._here.span_rows(target, sum(map(len, arrays))))
-        return self._pool
+            known = Pool(arrays, self._span_rows(target, sum(map(len, arrays))))
+        self._pools = [*(pool for pool in self._pools if pool is not known), known][-_POOLS:]
+        return known
+
+    def _span_rows(self, target: Target, n: int, *, gram: bool = False, rough: bool = False) -> int:
+        return gpu_span.span_rows(n) if self._gpus else self._here.span_rows(target, n, gram=gram, rough=rough)
 
     def _parts(
         self, pool: Pool, job: Job, box: Box, spans: Sequence[range], outputs: Mapping[str, NDArray[np.generic] | None]
@@ -136,10 +153,6 @@ class RayBackend:
 
 
 Swept = tuple[Part, tuple["NDArray[np.generic]", ...]]
-
-
-def _cut(n: int, rows: int) -> list[range]:
-    return [range(first, min(first + rows, n)) for first in range(0, n, rows)]
 
 
 def _check_widths(shards: Sequence[NDArray[np.floating]], d: int) -> None:

@@ -40,9 +40,9 @@ class Worker:
     def __init__(self, make: Callable[[int], Callable[[Any], Any]], threads: int) -> None:
         self._do = make(threads)
 
-    def hello(self) -> tuple[str, int]:
-        """Return gapsel's version, which has to be the same on all machines, and the process."""
-        return _native.__version__, os.getpid()
+    def hello(self) -> tuple[str, str, int]:
+        """Return gapsel's version and what the tool says of its machine, to be the same on all, and the process."""
+        return _native.__version__, getattr(self._do, "identity", ""), os.getpid()
 
     def do(self, item: Any) -> Any:  # noqa: ANN401 - the tool's business
         """Return what the tool makes of an item."""
@@ -53,7 +53,8 @@ class Crew(Generic[Item, Result]):
     """Workers with the tool that ``make(threads)`` gives, on every machine with a processor (``gpus``: a GPU) free.
 
     ``threads`` 0 means all processors of each machine; ``gpus`` is the share of a GPU that a worker takes, so that 0.5
-    puts two on each.
+    puts two on each. A tool's ``identity``, if it has one, says what of its machine may change a result's last bits: a
+    machine that differs in it from the first is left out.
     """
 
     def __init__(self, make: Callable[[int], Callable[[Item], Result]], threads: int = 0, gpus: float = 0.0) -> None:
@@ -62,7 +63,8 @@ class Crew(Generic[Item, Result]):
         self._seats = 0
         self._deaths: dict[str, int] = {}
         self._looked = float("-inf")
-        self._reason = "its processors are taken by others"
+        self._alike: str | None = None
+        self._reason = f"its {'GPUs' if gpus else 'processors'} are taken by others"
         weakref.finalize(self, _dismiss, self._members)
 
     def map(
@@ -83,13 +85,26 @@ class Crew(Generic[Item, Result]):
                 self._collect(work, again)
                 if any(member.joined for member in self._members):
                     idle_since = time.monotonic()
-                elif time.monotonic() - idle_since > _PATIENCE:
-                    msg = f"no worker of the cluster began within {_PATIENCE:.0f} s ({self._reason}): add machines"
-                    raise ResourceError(msg)
+                self._check_patience(idle_since)
                 yield from work.take()
         finally:
             for reference, (member, _, _) in work.running.items():
                 member.behind.add(reference)
+
+    def identity(self) -> str:
+        """Wait for a worker, and return what all of them are alike in. Raises ResourceError where there are none."""
+        nothing: Work[Item, Result] = Work(iter(()))
+        since = time.monotonic()
+        while self._alike is None:
+            self._look_around()
+            self._collect(nothing, is_loss)
+            self._check_patience(since)
+        return self._alike
+
+    def _check_patience(self, since: float) -> None:
+        if time.monotonic() - since > _PATIENCE:
+            msg = f"no worker of the cluster began within {_PATIENCE:.0f} s ({self._reason}): add machines"
+            raise ResourceError(msg)
 
     def dismiss(self) -> None:
         """Let all workers go, and with them what they take of their machines."""
@@ -157,18 +172,22 @@ class Crew(Generic[Item, Result]):
                 self._receive(work, reference, again)
 
     def _welcome(self, member: Member) -> None:
-        """Let a worker begin, unless it cannot be had or has another version of gapsel."""
+        """Let a worker begin, unless it cannot be had, or its version of gapsel or its machine is another."""
         import ray
 
         try:
-            version, process = ray.get(member.hello)
+            version, machine, process = ray.get(member.hello)
         except ray.exceptions.RayError as error:
-            self._bury(member, _short(error), TRIES if "creation task" in str(error) else 1)
+            # What its tool raised when it was made is the last line of all that Ray says of it.
+            made = "creation task" in str(error)
+            self._bury(member, str(error).strip().splitlines()[-1] if made else _short(error), TRIES if made else 1)
             return
-        if version == _native.__version__:
-            member.process = process
-        else:
+        if version != _native.__version__:
             self._bury(member, f"it has gapsel {version}, this machine {_native.__version__}", TRIES)
+        elif machine != (self._alike or machine):
+            self._bury(member, f"it sweeps by {machine}, the first one by {self._alike}", TRIES)
+        else:
+            member.process, self._alike = process, machine
 
     def _receive(self, work: Work[Item, Result], reference: Any, again: Callable[[Exception], bool]) -> None:  # noqa: ANN401 - an ObjectRef
         import ray

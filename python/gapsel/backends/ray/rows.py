@@ -46,18 +46,31 @@ class MappedRows:
         offset = root.offset + rows.__array_interface__["data"][0] - root.__array_interface__["data"][0]
         return cls(str(root.filename), there.st_size, there.st_mtime_ns, rows.dtype, offset, rows.shape)
 
-    def open(self) -> NDArray[np.floating]:
-        """Return the rows. Raises UnseenError where there is no such file, or another one."""
+    def check(self) -> None:
+        """Raise UnseenError where there is no such file, or another one."""
         try:
             there = Path(self.path).stat()
-            if (there.st_size, there.st_mtime_ns) != (self.size, self.changed):
-                raise UnseenError(self.path)
-            return np.memmap(self.path, self.dtype, "r", self.offset, cast("Any", self.shape))
+        except OSError as error:
+            raise UnseenError(self.path) from error
+        if (there.st_size, there.st_mtime_ns) != (self.size, self.changed):
+            raise UnseenError(self.path)
+
+    def open(self) -> NDArray[np.floating]:
+        """Return the rows. Raises UnseenError where the file cannot be read."""
+        try:
+            # No memmap: of those, every view is an object of its own.
+            return np.asarray(np.memmap(self.path, self.dtype, "r", self.offset, cast("Any", self.shape)))
         except OSError as error:
             raise UnseenError(self.path) from error
 
 
 Message: TypeAlias = list["MappedRows | list[Any]"]
+
+
+def in_files(message: Message) -> tuple[MappedRows, ...] | None:
+    """Return the message if all of it lies in files, else None."""
+    files = tuple(rows for rows in message if isinstance(rows, MappedRows))
+    return files if len(files) == len(message) else None
 
 
 def opened(message: Message) -> list[NDArray[np.floating]]:
@@ -75,7 +88,7 @@ class Pool:
     """
 
     def __init__(self, shards: Sequence[NDArray[np.floating]], piece_rows: int) -> None:
-        self._shards, self._piece_rows = list(shards), piece_rows
+        self.shards, self._piece_rows = list(shards), piece_rows
         self._starts = np.cumsum([0, *map(len, shards)], dtype=np.int64).tolist()
         self._pieces: dict[range, Shared] = {}
         self._in_files = True
@@ -87,8 +100,8 @@ class Pool:
 
     def is_still(self, shards: Sequence[NDArray[np.floating]]) -> bool:
         """Tell whether these are the pool's shards, with the numbers that they had."""
-        same = len(shards) == len(self._shards) and all(a is b for a, b in zip(shards, self._shards, strict=True))
-        return same and not any(shard.flags.writeable for shard in self._shards)
+        same = len(shards) == len(self.shards) and all(a is b for a, b in zip(shards, self.shards, strict=True))
+        return same and not any(shard.flags.writeable for shard in self.shards)
 
     def message(self, rows: range) -> Message:
         """Return what a worker has to be told to read some rows, which are whole pieces."""
@@ -114,7 +127,7 @@ class Pool:
 
     def _cut(self, rows: range) -> Iterator[NDArray[np.floating]]:
         """Yield the arrays that some rows are, shard by shard."""
-        for shard, start in zip(self._shards, self._starts, strict=False):
+        for shard, start in zip(self.shards, self._starts, strict=False):
             part = shard[max(rows.start - start, 0) : max(rows.stop - start, 0)]
             if len(part):
                 yield part
