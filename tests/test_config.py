@@ -52,6 +52,15 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
         ["1", "10000", "5%", "0.1%", "100%", "20.0"],
         ["0", "-1", "1.5", "0%", "101%", "5 %x", "", "many", "9" * 400],
     ),
+    "tokens": (["50M", "1.5B", "800000", "2 k", None], ["", "many", "0", "-1M", "5X", 5, True]),
+    "token_field": TEXT_OR_NONE,
+    "at_most": ([("domain=20%",), ("a=b=1.5%", "file=100%"), ()], ["domain=20%", ("",), (1,), None, 5]),
+    "threshold": ([None, -0.5, 0, np.float32(1)], [float("nan"), float("inf"), "0.1", True]),
+    "exclude": PATHS,
+    "held_out": PATHS,
+    "max_jaccard": ([None, 0.7, 1], [0, 1.1, -0.5, float("nan"), "0.7", True]),
+    "max_cosine": ([None, 0.95, 1], [0, 1.1, -0.5, float("nan"), "0.7", True]),
+    "temperature": ([0, 0.5, 3], [-1, float("inf"), float("nan"), None, "1", True]),
     "mass": ([0, 0.0, 0.5, 1, np.float32(0.25)], [-0.1, 1.1, float("nan"), "0.5", True, None]),
     "eps": ([None, 0.1, 3, np.float64(2)], [0, -1.0, float("nan"), float("inf"), "0.1", False]),
     "tolerance": ([1e-12, 0.5], [0, 1, -0.1, float("nan"), "x", None]),
@@ -98,6 +107,12 @@ def test_a_size_is_a_number_of_bytes(size: str, count: int) -> None:
     assert parse_size(size) == count
 
 
+@pytest.mark.parametrize("quota", ["domain", "domain=20", "=20%", "domain=0%", "domain=101%", "domain=-1%"])
+def test_a_quota_is_a_field_and_a_share(quota: str) -> None:
+    with pytest.raises(UsageError, match=f"^at_most is '{quota}': give a field and a share"):
+        Settings(at_most=("file=20%", quota))
+
+
 def test_memory_changes_no_result_and_urls_are_no_paths() -> None:
     assert "memory" not in Settings(memory="2GB").of("run", *STEPS)
     given = Settings(pool=("s3://bucket/a*.jsonl", "file:///data/b.jsonl", "c.jsonl"))
@@ -124,6 +139,9 @@ def test_numbers_of_numpy_become_plain_ones() -> None:
         ({"target_vectors": (["a"], Path("b"))}, {"target_vectors": ("a", "b"), "paths_per_task": (1, 1)}),
         ({"k": 20}, {"k": "20"}),
         ({"k": np.int64(20)}, {"k": "20"}),
+        ({"tokens": 5000}, {"tokens": "5000"}),
+        ({"at_most": "file=20%"}, {"at_most": ("file=20%",)}),
+        ({"exclude": Path("ids.txt")}, {"exclude": ("ids.txt",)}),
         ({"pool_weights": Path("w.npy")}, {"pool_weights": "w.npy"}),
         ({"model": Path("folder")}, {"model": "folder"}),
     ],

@@ -519,7 +519,7 @@ def test_every_sweep_is_told() -> None:
 def test_samples_and_shortlist_lead_where_plain_scaling_leads(mass: float) -> None:
     x, y = cloud(6000, 8), cloud(20, 8, seed=1, shift=0.5)
     task = make(x, y, a=weights(6000), b=weights(20), k=40, mass=mass, rel=0.3, etas=(1.0,))
-    assert sum(shortlist_sizes(6000, 20, task.rows.capacity, mass)) < 6000
+    assert sum(shortlist_sizes(6000, 20, task.rows.k, mass)) < 6000
     solution = solve(task, CPU)
     evidence = solution.potentials.evidence
     assert evidence.converged

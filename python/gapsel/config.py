@@ -24,13 +24,17 @@ STEPS = ("embed", "fit", "score", "select", "report")
 # What a run tells of its choice only if asked: settings of the same names.
 STUDIES = ("mass_path", "error_bars")
 METHODS = ("random", "nearest", "roundrobin", "centroid", "kde", "dsir", "curated")
-_PATHS = ("pool", "target", "pool_vectors", "target_vectors")
+# What is chosen, by which a fit at a mass above 0 differs; and how, which is for the choice alone.
+BUDGET = ("k", "tokens", "token_field", "exclude", "held_out")
+RULES = ("at_most", "threshold", "max_jaccard", "max_cosine", "temperature")
+_PATHS = ("pool", "target", "pool_vectors", "target_vectors", "exclude", "held_out")
 _WEIGHTS = ("pool_weights", "target_weights")
 _OF_TASKS = ("target", "target_vectors")
 _WORDS = {bool: "true or false", int: "a whole number", str: "text"}
 # What cannot change a result: a run may be taken up again with another value of it.
 WITHOUT_EFFECT = ("threads", "device", "memory", "ray", "gpu_share", *STUDIES)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+_THOUSANDS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 # More would be a slip of the hand that takes the machine down with it.
 _MOST_THREADS = 1024
 _EMBED = ("run", "embed", "mix")
@@ -106,6 +110,42 @@ class Settings:
         short="-k",
         metavar="K",
     )
+    tokens: str | None = _field(
+        None, "choose so many tokens, like 50M, instead of -k documents; a document weighs as many as it has", _SELECT,
+        metavar="COUNT",
+    )  # fmt: skip
+    token_field: str | None = _field(
+        None,
+        "field with a document's number of tokens (default: as its encoder counted, at most --max-tokens)",
+        _SELECT,
+    )
+    at_most: tuple[str, ...] = _field(
+        (), "the largest share of the choice that one value of a field may be, like domain=20%; file=20% for files",
+        ("run", "select"), metavar="FIELD=SHARE",
+    )  # fmt: skip
+    threshold: float | None = _field(
+        None, "choose only documents with a score of at most this, even if they are fewer", ("run", "select")
+    )
+    exclude: tuple[str, ...] = _field(
+        (), "documents that must not be chosen: a .txt of ids, one a line, or files of documents with the same text",
+        _SELECT, metavar="PATH",
+    )  # fmt: skip
+    held_out: tuple[str, ...] = _field(
+        (), "documents that the model is to be tested on: what shares 13 words in a row with them is not chosen",
+        _SELECT, metavar="PATH",
+    )  # fmt: skip
+    max_jaccard: float | None = _field(
+        None, "choose nothing whose text is as much like a better chosen one: 0.7, say, of their five-word runs",
+        ("run", "select"),
+    )  # fmt: skip
+    max_cosine: float | None = _field(
+        None, "choose nothing whose vector is as much like that of a better chosen one: a cosine, 0.95, say",
+        ("run", "select"),
+    )  # fmt: skip
+    temperature: float = _field(
+        0.0, "chance in the choice, in units of eps: documents are drawn by exp(-f / (temperature eps))",
+        ("run", "select"),
+    )  # fmt: skip
     mass: float = _field(
         0.5, "share of the training distribution that the selection will make up; 0 is GOT-D's single step", _FIT
     )
@@ -179,6 +219,15 @@ class Settings:
         for method in self.methods:
             _check(method in METHODS, "methods", method, f"names among {', '.join(METHODS)}")
         parse_k(self.k)
+        if self.tokens is not None:
+            parse_count(self.tokens)
+        for quota in self.at_most:
+            parse_quota(quota)
+        for name in ("max_jaccard", "max_cosine"):
+            most = getattr(self, name)
+            _check(most is None or 0 < most <= 1, name, most, "a number above 0, at most 1")
+        _check(0 <= self.temperature < math.inf, "temperature", self.temperature, "0 or more")
+        _check(self.threshold is None or math.isfinite(self.threshold), "threshold", self.threshold, "a score")
         if self.memory is not None:
             parse_size(self.memory)
 
@@ -277,6 +326,22 @@ def parse_k(k: str) -> tuple[float, bool]:
     return number, percent
 
 
+def parse_count(count: str) -> int:
+    """Return the number that a "50M", "1.5 B" or "800000" is. Raises UsageError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMBT]?)", count.strip().upper())
+    number = float(match[1]) * _THOUSANDS[match[2]] if match else 0.0
+    _check(number >= 1, "tokens", count, "a number like 50M, 1.5B or 800000")
+    return round(number)
+
+
+def parse_quota(quota: str) -> tuple[str, float]:
+    """Return (field, share from 0 to 1) of a "domain=20%". Raises UsageError."""
+    match = re.fullmatch(r"(.+)=([0-9]+(?:\.[0-9]+)?)%", quota.strip())
+    share = float(match[2]) / 100 if match else 0.0
+    _check(0 < share <= 1, "at_most", quota, "a field and a share, like domain=20%")
+    return match[1] if match else "", share
+
+
 def parse_size(size: str) -> int:
     """Return the bytes of a "2GB", "1.5 GiB" or "800M". Raises UsageError."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?I?)B?", size.strip().upper())
@@ -297,14 +362,14 @@ def rows_for(k: str, n: int) -> int:
 
 def _loose(name: str, value: Any) -> Any:  # noqa: ANN401 - a setting as people write it
     """Return the value of one setting in its own type, where it is plain what is meant."""
-    if name in (*_PATHS, "methods"):
+    if name in (*_PATHS, "methods", "at_most"):
         if isinstance(value, str | os.PathLike):
             return (os.fspath(value),)
         if isinstance(value, list | tuple):
             return tuple(os.fspath(one) if isinstance(one, os.PathLike) else one for one in value)
     if name == "paths_per_task" and isinstance(value, list | tuple):
         return tuple(value)
-    if name == "k" and not isinstance(value, bool) and isinstance(value, numbers.Real):
+    if name in ("k", "tokens") and not isinstance(value, bool) and isinstance(value, numbers.Real):
         return str(value)
     if name in (*_WEIGHTS, "model") and isinstance(value, os.PathLike):
         return os.fspath(value)

@@ -56,16 +56,18 @@ def distance(
     return Interval(lower=interval.lower - slack, upper=interval.upper + slack)
 
 
-def distances(task: Task, chosen: NDArray[np.int64], backend: Backend) -> Distances:
-    """Return what choosing these rows (k,) does to the distance at the task's mass."""
+def distances(
+    task: Task, chosen: NDArray[np.int64], backend: Backend, shares: NDArray[np.float64] | None = None
+) -> Distances:
+    """Return what choosing these rows (k,), weighted by their shares or evenly, does to it at the task's mass."""
 
     def of(rows: Rows, heavy: int = 0) -> Interval:
         return distance(backend, rows, task.target, task.cost, task.scale, heavy=heavy, seed=task.seed)
 
     before, mass = of(task.rows), task.mass
     if mass in (0, 1):
-        return Distances(before, of(task.rows.only(chosen)) if mass else before)
-    return Distances(before, of(task.rows.mixed(chosen, mass), len(chosen)))
+        return Distances(before, of(task.rows.only(chosen, shares)) if mass else before)
+    return Distances(before, of(task.rows.mixed(chosen, mass, shares), len(chosen)))
 
 
 def _measured(  # noqa: PLR0917 - the problem, and how it is begun

@@ -86,7 +86,8 @@ class Box:
     @property
     def is_fixed(self) -> bool:
         """Whether every row carries its weight whatever f is, so that the constant of g is without effect."""
-        return self.lo is self.hi or (isinstance(self.lo, float) and self.lo == self.hi)
+        numbers = isinstance(self.lo, float) and isinstance(self.hi, float)
+        return self.lo is self.hi or (numbers and self.lo == self.hi)
 
     @property
     def of_all(self) -> dict[str, float]:

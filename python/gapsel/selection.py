@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gapsel.backends import Backend
     from gapsel.potentials import Point, Task
     from gapsel.records import Potentials
+    from gapsel.rules import Rules
 
 # A rise of the mixture's dual by less than this share of the distance is not worth another sweep: the certificate adds
 # what is promised instead.
@@ -90,16 +91,34 @@ def exact(potentials: Potentials) -> Certificate:
 
 
 def certify(
-    f: NDArray[np.float32], chosen: NDArray[np.int64], task: Task, potentials: Potentials, backend: Backend
+    f: NDArray[np.float32],
+    chosen: NDArray[np.int64],
+    task: Task,
+    potentials: Potentials,
+    backend: Backend,
+    *,
+    rules: Rules | None = None,
 ) -> Certificate:
-    """Bound what any other choice of k could still gain; at a mass of 0 that is nothing."""
-    mass, k = task.mass, len(chosen)
+    """Bound what any other choice of k could still gain; at a mass of 0 that is nothing.
+
+    With rules it is any other choice of as many documents, or tokens, within the same quotas, and the chosen weigh in
+    the mixture what they have of them.
+    """
+    mass = task.mass
     if mass == 0:
         return exact(potentials)
     before = _plain_value(task, potentials, backend)
-    point, rest = _solve_mixture(task.rows.mixed(chosen, mass), f, task, potentials, backend)
+    mixture = task.rows.mixed(chosen, mass, None if rules is None else rules.budget.shares(chosen))
+    point, rest = _solve_mixture(mixture, f, task, potentials, backend)
     after = point.value + rest
-    bound = max(_bound(g, h, task, k, backend) for g, h in ((potentials.g, f), (point.g, point.f)))
+
+    def least(h: NDArray[np.float32]) -> float:
+        return float(np.mean(h[backend.topk(h, len(chosen))], dtype=np.float64))
+
+    bound = max(
+        _bound(g, h, least(h) if rules is None else rules.least_mean(h, chosen), task)
+        for g, h in ((potentials.g, f), (point.g, point.f))
+    )
     gap, attainable = max(0.0, after - bound), before - bound
     percent = 100.0 * min(1.0, gap / attainable) if attainable > 0 else 100.0 * (gap > 0)
     return Certificate(before, after, gap, percent, rest)
@@ -116,12 +135,10 @@ def _plain_value(task: Task, potentials: Potentials, backend: Backend) -> float:
     return solve(replace(task, mass=0.0, max_sweeps=2), backend).potentials.evidence.plain_value
 
 
-def _bound(g: NDArray[np.float64], f: NDArray[np.float32], task: Task, k: int, backend: Backend) -> float:
-    """Return what no choice of k can be below, by the dual at g (m,) with f (n,)."""
-    values = f.astype(np.float64)
-    of_pool = np.average(values, weights=None if isinstance(task.rows.a, float) else task.rows.a)
-    of_best = values[backend.topk(f, k)].mean()
-    return float(task.target.b @ g + (1.0 - task.mass) * of_pool + task.mass * of_best)
+def _bound(g: NDArray[np.float64], f: NDArray[np.float32], least: float, task: Task) -> float:
+    """Return what no choice can be below, by the dual at g (m,) with f (n,) of which it has the ``least`` mean."""
+    of_pool = np.average(f.astype(np.float64), weights=None if isinstance(task.rows.a, float) else task.rows.a)
+    return float(task.target.b @ g + (1.0 - task.mass) * of_pool + task.mass * least)
 
 
 def _solve_mixture(
@@ -132,7 +149,7 @@ def _solve_mixture(
     That is done on a shortlist; then one look at the pool mostly closes the matter.
     """
     g, curvature = potentials.g, None
-    sizes = shortlist_sizes(mixture.n, len(task.target.b), task.rows.capacity, task.mass)
+    sizes = shortlist_sizes(mixture.n, len(task.target.b), task.rows.k, task.mass)
     if sum(sizes) < mixture.n:
         dual = _listed(mixture, f, task, backend, sizes=sizes, g=g)
         reached = ascend(dual, g, tolerance=0.3 * task.tolerance, max_sweeps=60, rough="always", secants=False)

@@ -6,6 +6,8 @@ import math
 from json import dumps
 from typing import Any
 
+from gapsel.cli import rules
+
 # How many missing parts are named.
 _SHOWN = 10
 # The width of the names of tasks.
@@ -21,7 +23,7 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
     """Say what was done, for people."""
     steps, folder = summary["steps"], summary["folder"]
     if summary["findings"]:
-        return "\n".join([*_answer(summary["findings"]), *_studies(summary), *_files(folder, steps)])
+        return "\n".join([*_answer(summary["findings"], _rules(steps)), *_studies(summary), *_files(folder, steps)])
     if door == "embed":
         pool, target = steps["embed"]["pool"], steps["embed"]["target"]
         return (
@@ -40,7 +42,7 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
     chosen = steps["select"]
     words = f"Chose {chosen['k']:,} documents, at mass {chosen['mass']:g}."
     certainty = _certainty(chosen["certificate"], chosen["mass"])
-    return "\n".join([words, _moved(chosen), certainty, *_studies(summary), *_files(folder, steps)])
+    return "\n".join([words, _moved(chosen), certainty, *_rules(steps), *_studies(summary), *_files(folder, steps)])
 
 
 def task_in_words(facts: dict[str, Any]) -> str:
@@ -53,7 +55,7 @@ def task_in_words(facts: dict[str, Any]) -> str:
     return f"{there}; missing are those with the numbers {', '.join(map(str, missing[:_SHOWN]))}{more}"
 
 
-def _answer(found: dict[str, Any]) -> list[str]:
+def _answer(found: dict[str, Any], rules_did: list[str]) -> list[str]:
     chose = f"Chose {found['k']:,} of {found['n']:,} documents for {found['m']:,} examples of the task"
     lines = [
         f"{chose}, at mass {found['mass']:g}.",
@@ -65,7 +67,7 @@ def _answer(found: dict[str, Any]) -> list[str]:
         precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
         distances = f"{interval(one['mixture']):>18}{interval(one['alone']):>18}"
         lines.append(f"  {one['name']:26}{distances}{precision:>12}{one['overlap']:>10.0%}")
-    lines += [*_tasks(found), "", "  " + _certainty(found["certificate"], found["mass"])]
+    lines += [*_tasks(found), "", "  " + _certainty(found["certificate"], found["mass"]), *rules_did]
     state = "converged" if found["converged"] else "NOT CONVERGED"
     lines.append(
         f"  {state}: marginal error {found['marginal_error']:.1e} in {_sweeps(found, found['fitted_rows'], found['n'])}"
@@ -130,6 +132,12 @@ def _moved(chosen: dict[str, Any]) -> str:
     before, after = (interval(chosen["distances"][when]) for when in ("before", "after"))
     mixture = f", {after} of the mixture with them" if chosen["mass"] else ""
     return f"OT distance to the target: {before} of the pool{mixture}"
+
+
+def _rules(steps: dict[str, Any]) -> list[str]:
+    """Say what the rules of the choice did."""
+    chosen = steps["select"]
+    return [f"  {line}" for line in rules.in_lines(chosen["rules"], chosen["k"])]
 
 
 def _certainty(certificate: dict[str, Any], mass: float) -> str:

@@ -37,20 +37,22 @@ def labels(
     text_field: str = "text",
     id_field: str = "id",
     batch_rows: int = 1024,
+    setting: str = "label_field",
 ) -> Iterator[tuple[str, NDArray[np.int64], list[str | None]]]:
     """Stream (source, rows (r,) int64, r labels) for the documents that `read` gives, in its order and batches.
 
     A label is the field's string; numbers are written in digits, booleans as true or false, lists and objects as JSON,
     and what is not UTF-8 with backslashes. It is None where a row lacks the field or has null in it.
 
-    Raises as `read` does, and MissingLabelError, a DataError, at the end if no row has the field.
+    Raises as `read` does, and MissingLabelError, a DataError, at the end if no row has the field; it names the
+    ``setting`` that did.
     """
     fields = Fields(text_field, id_field, label_field)
-    return _labelled(paths, fields, usable_rows(paths, fields, batch_rows, Rejects()))
+    return _labelled(paths, fields, usable_rows(paths, fields, batch_rows, Rejects()), setting)
 
 
 def _labelled(
-    paths: Sequence[str | os.PathLike[str]], fields: Fields, held: Iterator[tuple[str, list[Row]]]
+    paths: Sequence[str | os.PathLike[str]], fields: Fields, held: Iterator[tuple[str, list[Row]]], setting: str
 ) -> Iterator[tuple[str, NDArray[np.int64], list[str | None]]]:
     """Yield rows and labels, and raise at the end if there was no label field."""
     found = False
@@ -58,7 +60,7 @@ def _labelled(
         found = found or any(row.label is not NO_FIELD for row in rows)
         yield source, np.array([row.number for row in rows], np.int64), [_label_of(row.label) for row in rows]
     if not found:
-        raise _no_label(sources(paths), fields)
+        raise _no_label(sources(paths), fields, setting)
 
 
 def _label_of(value: object) -> str | None:
@@ -73,11 +75,11 @@ def _label_of(value: object) -> str | None:
     return label if is_utf8(label) else label.encode(errors="backslashreplace").decode()
 
 
-def _no_label(files: list[str], fields: Fields) -> MissingLabelError:
+def _no_label(files: list[str], fields: Fields, setting: str) -> MissingLabelError:
     """Return the error for files that all lack the label field."""
     there = dict.fromkeys(name for file in files for name in _field_names(file, fields))
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-    plain = missing_field(f"{files[0]}{more}", str(fields.label), list(there), setting="label_field")
+    plain = missing_field(f"{files[0]}{more}", str(fields.label), list(there), setting=setting)
     return MissingLabelError(str(plain))
 
 

@@ -53,7 +53,10 @@ def compare(run: Run, stick: Yardstick) -> tuple[MethodResult, ...]:
     mass = run.model.potentials.mass
     # What the choice itself took: the sweeps of the fit, and the reading of the scores.
     own = sum(run.folder.facts(step)["seconds"] for step in ("fit", "score", "select"))
-    found = [stick.measure(name, rows, mass, seconds) for name, rows, seconds in _choices(run, stick.labels)]
+    found = [
+        stick.measure(name, rows, mass, seconds)
+        for name, rows, seconds in _choices(run, len(stick.made.selection.rows), stick.labels)
+    ]
     return (*found, stick.measure_own(own))
 
 
@@ -90,7 +93,7 @@ class Yardstick:
     def _measured(self, name: str, rows: NDArray[np.int64], mixture: Interval | None, seconds: float) -> MethodResult:
         """Measure a choice, whose ``mixture`` is that distance or, None, the choice alone."""
         pool = self.labels["pool"]
-        alone = self._whole.distance(self.run.rows.only(rows))
+        alone = self._whole.distance(self.run.rows.only(rows, self.run.rules.budget.shares(rows)))
         return MethodResult(
             name=name,
             mixture=mixture or alone,
@@ -108,7 +111,8 @@ class Yardstick:
         """Return the distance of the mixture with these rows, None where that is the rows alone."""
         if mass in (0, 1):
             return None if mass else self.of_pool
-        return self._whole.distance(self.run.rows.mixed(rows, mass), len(rows))
+        shares = self.run.rules.budget.shares(rows)
+        return self._whole.distance(self.run.rows.mixed(rows, mass, shares), len(rows))
 
     def _to_each(self, rows: NDArray[np.int64], mass: float) -> tuple[TaskResult, ...]:
         return tuple(one.measure(rows, mass) for one in self._each)
@@ -122,11 +126,11 @@ class Yardstick:
         return self._whole.by_task()
 
 
-def _choices(run: Run, labels: Mapping[str, Labels]) -> Iterator[tuple[str, NDArray[np.int64], float]]:
+def _choices(run: Run, k: int, labels: Mapping[str, Labels]) -> Iterator[tuple[str, NDArray[np.int64], float]]:
     """Yield every method's name with its rows (k,) and the seconds that it took."""
     p, settings = run.model.potentials, run.settings
     problem = Problem(
-        run.pool.shards, p.target, p.cost, run.k, settings.seed,
+        run.pool.shards, p.target, p.cost, k, settings.seed,
         texts=(lambda: _texts(settings, "pool"), lambda: _texts(settings, "target")),
         akin=labels["pool"].akin(labels["target"]) if labels["pool"] and labels["target"] else None,
     )  # fmt: skip

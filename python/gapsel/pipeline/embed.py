@@ -9,6 +9,7 @@ from gapsel.config import rows_for
 from gapsel.embed import MOMENTS
 from gapsel.pipeline.compare import check_compared
 from gapsel.pipeline.fit import check_d
+from gapsel.pipeline.rules import check_rules
 from gapsel.pipeline.targets import read_tasks
 from gapsel.pipeline.vectors import SIDES, at_work, load_encoder, look_at, write_side
 from gapsel.pipeline.weights import read_weights
@@ -22,6 +23,7 @@ def embed_step(run: Run) -> dict[str, Any]:
     sides = [look_at(run.settings, side) for side in SIDES]
     pool, target = sides
     rows_for(run.settings.k, pool.rows)
+    check_rules(run.settings)
     memory.check(pool.rows, target.rows, max(pool.d, target.d))
     read_weights(run.settings.pool_weights, pool.rows, "pool")
     weights = read_weights(run.settings.target_weights, target.rows, "target")
@@ -34,7 +36,7 @@ def embed_step(run: Run) -> dict[str, Any]:
     found = {side.name: write_side(run.settings, run.path, side, embedder, quiet=run.quiet) for side in sides}
     if embedder is not None:
         embedder.close()
-    run.forget("pool", "pool_content", "target_store", "tasks", "rows", "parts")
+    run.forget("pool", "pool_content", "target_store", "tasks", "rows", "rules", "parts")
     files = [file for _, written in found.values() for file in written]
     files += [MOMENTS] if run.settings.features == "gradient" and embedder is not None else []
     return {**{name: facts for name, (facts, _) in found.items()}, "files": files}

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gapsel.backends import Backend
     from gapsel.pipeline.work import Run
     from gapsel.potentials import Task
+    from gapsel.potentials.variations import Choose
     from gapsel.records import Stage
 
 ERROR_BARS = "error_bars.json"
@@ -38,10 +39,14 @@ STEADY = 0.1
 
 
 def error_bars(
-    task: Task, chosen: NDArray[np.int64], backend: Backend, watch: Callable[[Stage], None] | None = None
+    task: Task,
+    chosen: NDArray[np.int64],
+    backend: Backend,
+    watch: Callable[[Stage], None] | None = None,
+    choose: Choose | None = None,
 ) -> ErrorBars:
     """Choose by the halves of several random splits, and compare with what the whole chose (k,)."""
-    found = list(halves(task, backend, SPLITS, watch))
+    found = list(halves(task, backend, SPLITS, watch, choose))
     of_target, of_pool = ([pairs[side] for pairs in found] for side in (0, 1))
     inclusion = np.mean([np.isin(chosen, half) for pair in of_target for half in pair], axis=0)
     agreement = _agreement(chosen, of_target)
@@ -59,9 +64,10 @@ def error_bars_step(run: Run) -> dict[str, Any]:
     chosen = read_selection(run).selection
     p = run.model.potentials
     with track("error bars", None, "sweeps", enabled=not run.quiet) as advance:
-        bars = error_bars(run.task(p.target, p.cost), chosen.rows, run.backend, lambda _: advance(1))
+        task = run.task(p.target, p.cost)
+        bars = error_bars(task, chosen.rows, run.backend, lambda _: advance(1), run.rules.choose_some)
     run.folder.writes("error_bars")
-    write_json(run.path / ERROR_BARS, plain({"k": run.k, **asdict(bars)}))
+    write_json(run.path / ERROR_BARS, plain({"k": len(chosen.rows), **asdict(bars)}))
     return {"files": [ERROR_BARS]}
 
 

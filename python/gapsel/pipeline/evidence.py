@@ -50,7 +50,7 @@ def gather_findings(run: Run, made: Made) -> Findings:
         embedder=str(embedder.get("model", "ready-made vectors")),
         n=run.pool.n,
         m=run.target_store.n,
-        k=run.k,
+        k=len(chosen.rows),
         rejected_rows=sum(steps["embed"][side]["rejected"] for side in ("pool", "target")),
         mass=p.mass,
         cost=p.cost.kind + (" on unit vectors" if p.cost.normalize else ""),
@@ -73,8 +73,8 @@ def gather_findings(run: Run, made: Made) -> Findings:
         histogram=_histogram(values, chosen.rows),
         cut=float(chosen.scores[-1]),
         compositions=_compositions(run, chosen.rows, labels),
-        chosen=_examples(run, chosen, labels["pool"], np.linspace(0, run.k - 1, min(_EXAMPLES, run.k)).astype(int)),
-        barely_rejected=_barely_rejected(run, values, labels["pool"]),
+        chosen=_examples(run, chosen, labels["pool"], _spread(len(chosen.rows))),
+        barely_rejected=_barely_rejected(run, chosen.rows, values, labels["pool"]),
         steps=tuple(Step(s.name, s.rows, s.eps, s.mass, s.marginal_error, s.seconds) for s in p.evidence.trace),
         seconds={name: steps[name]["seconds"] for name in ("embed", "fit", "score", "select")},
         peak_memory_bytes=peak_memory(),
@@ -134,13 +134,26 @@ def _examples(
     )  # fmt: skip
 
 
-def _barely_rejected(run: Run, values: NDArray[np.float64], labels: Labels) -> tuple[Example, ...]:
-    rows = run.backend.topk(run.f, min(run.k + _EXAMPLES, run.pool.n))[run.k :]
-    if not len(rows):
+def _spread(k: int) -> NDArray[np.int64]:
+    """Return some ranks, from 0, from the first to the last of k."""
+    return np.linspace(0, k - 1, min(_EXAMPLES, k)).astype(np.int64)
+
+
+def _barely_rejected(
+    run: Run, chosen: NDArray[np.int64], values: NDArray[np.float64], labels: Labels
+) -> tuple[Example, ...]:
+    """Show the rows of lowest f from the last chosen on that might have been chosen."""
+    after = run.f >= run.f[chosen].max()
+    after[chosen] = False
+    if run.rules.budget.barred is not None:
+        after &= ~run.rules.budget.barred
+    left = np.flatnonzero(after)
+    if not len(left):
         return ()
+    rows = left[run.backend.topk(np.ascontiguousarray(run.f[left]), min(_EXAMPLES, len(left)))]
     vectors = gather(run.pool.shards, np.sort(rows))[np.argsort(np.argsort(rows))]
     rejected = Selection(rows, values[rows], nearest_targets((vectors,), run.model.potentials, run.backend))
-    return _examples(run, rejected, labels, range(len(rows)), run.k + 1)
+    return _examples(run, rejected, labels, range(len(rows)), len(chosen) + 1)
 
 
 def _texts(run: Run, side: str, store: Store, rows: NDArray[np.integer]) -> list[str | None]:

@@ -41,11 +41,12 @@ class Examples:
 
     def measure(self, rows: NDArray[np.int64], mass: float) -> TaskResult:
         """Measure a choice (k,) as it would be mixed in at this mass."""
-        alone = self.distance(self.run.rows.only(rows))
+        shares = self.run.rules.budget.shares(rows)
+        alone = self.distance(self.run.rows.only(rows, shares))
         if mass == 0:
             mixture = self.of_pool
         else:
-            mixture = alone if mass == 1 else self.distance(self.run.rows.mixed(rows, mass), len(rows))
+            mixture = alone if mass == 1 else self.distance(self.run.rows.mixed(rows, mass, shares), len(rows))
         return TaskResult(mixture, alone, self.precision(rows), self.coverage(rows))
 
     def distance(self, rows: Rows, heavy: int = 0) -> Interval:

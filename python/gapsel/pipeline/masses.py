@@ -35,13 +35,14 @@ def mass_path_step(run: Run) -> dict[str, Any]:
     found = []
     with track("mass path", None, "sweeps", enabled=not run.quiet) as advance:
         began = time.perf_counter()
-        for mass, rows in zip(MASSES, mass_path(_tasks(run), run.backend, lambda _: advance(1)), strict=True):
+        path = mass_path(_tasks(run), run.backend, lambda _: advance(1), run.rules.choose_some)
+        for mass, rows in zip(MASSES, path, strict=True):
             seconds = time.perf_counter() - began
             found.append({"mass": mass, **asdict(stick.measure(f"mass {mass:g}", rows, mass, seconds, by_task=False))})
             began = time.perf_counter()
-    path = {"k": run.k, "mass": run.settings.mass, "pool_distance": asdict(stick.of_pool), "path": found}
+    about = {"k": len(stick.made.selection.rows), "mass": run.settings.mass, "pool_distance": asdict(stick.of_pool)}
     run.folder.writes("mass_path")
-    write_json(run.path / MASS_PATH, plain(path))
+    write_json(run.path / MASS_PATH, plain({**about, "path": found}))
     return {"files": [MASS_PATH]}
 
 

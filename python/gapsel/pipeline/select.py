@@ -13,9 +13,8 @@ from gapsel.distance import distances
 from gapsel.errors import DataError
 from gapsel.files import write_json
 from gapsel.findings import Certificate, Distances, Interval
-from gapsel.lowest import lowest
+from gapsel.pipeline.choosing import choose_rows
 from gapsel.pipeline.folder import plain, read_json
-from gapsel.pipeline.parts import potentials
 from gapsel.pipeline.vectors import has_texts
 from gapsel.selection import Selection
 
@@ -38,39 +37,40 @@ class Made:
 
 def select_step(run: Run) -> dict[str, Any]:
     """Scores to the selection, written in the user's own format, with its certificate."""
-    chosen = _choose(run)
+    chosen, said = _choose(run)
     certificate = _certify(run, chosen)
     p = run.model.potentials
-    closed = distances(run.task(p.target, p.cost), chosen.rows, run.backend)
+    closed = distances(run.task(p.target, p.cost), chosen.rows, run.backend, run.rules.budget.shares(chosen.rows))
     run.folder.writes("select")
     written = write_selected(run, run.path, chosen)
     for old in set(run.path.glob("selected.*")) - {written}:
         old.unlink()
     about = {
-        "k": run.k,
+        "k": len(chosen.rows),
         "mass": run.settings.mass,
         "cut": float(chosen.scores[-1]),
         "certificate": asdict(certificate),
         "distances": asdict(closed),
+        "rules": said,
     }
     rows = {name: getattr(chosen, name).tolist() for name in ("rows", "scores", "nearest")}
     write_json(run.path / SELECTION, plain({**about, **rows}))
     return {**about, "file": written.name, "files": [written.name, SELECTION]}
 
 
-def _choose(run: Run) -> Selection:
-    """Read the k best off the scores, which are never all in memory."""
-    p, a = run.model.potentials, run.rows.a
-    rows, f = lowest(lambda: potentials(run.path, run.parts), run.k)
+def _choose(run: Run) -> tuple[Selection, dict[str, Any]]:
+    """Choose off the scores, which are never all in memory, and say what the rules did."""
+    a = run.rows.a
+    rows, f, said = choose_rows(run)
     values = scores(f, a if isinstance(a, float) else a[rows], run.model.calibration.mean)
-    return Selection(rows, values, selection.nearest_of(rows, run.rows, p, run.backend))
+    return Selection(rows, values, selection.nearest_of(rows, run.rows, run.model.potentials, run.backend)), said
 
 
 def _certify(run: Run, chosen: Selection) -> Certificate:
     p = run.model.potentials
     if run.settings.mass == 0:
         return selection.exact(p)
-    return selection.certify(run.f, chosen.rows, run.task(p.target, p.cost), p, run.backend)
+    return selection.certify(run.f, chosen.rows, run.task(p.target, p.cost), p, run.backend, rules=run.rules)
 
 
 def read_selection(run: Run) -> Made:

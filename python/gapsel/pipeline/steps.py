@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from gapsel.config import STEPS, STUDIES, Settings
+from gapsel.config import BUDGET, RULES, STEPS, STUDIES, Settings
 from gapsel.errors import DataError
 from gapsel.pipeline import journal
+from gapsel.pipeline.barred import lists_hash
 from gapsel.pipeline.embed import embed_step
 from gapsel.pipeline.errorbars import error_bars_step
 from gapsel.pipeline.fit import fit_step
@@ -38,11 +39,13 @@ DOORS = {
 def signatures(settings: Settings, inputs: dict[str, str]) -> dict[str, str]:
     """Return the signature of every step under these settings and inputs, and that of fits which differ in k alone."""
     embed = sign(settings.of("embed"), inputs)
-    fitting = settings.of("fit")
-    k = fitting.pop("k")
-    any_k = sign(embed, fitting, [content_hash(settings.pool_weights), content_hash(settings.target_weights)])
-    fit = sign(any_k, k) if settings.mass > 0 else any_k
-    select = sign(fit, settings.k)
+    fitting, asked = settings.of("fit"), settings.to_json()
+    # At mass 0 a fit knows nothing of what is to be chosen.
+    bars = [settings.tokens is None, settings.token_field, lists_hash(settings)]
+    own = [{name: value for name, value in fitting.items() if name not in BUDGET}, bars if settings.mass > 0 else None]
+    any_k = sign(embed, own, [content_hash(settings.pool_weights), content_hash(settings.target_weights)])
+    fit = sign(any_k, settings.k, settings.tokens) if settings.mass > 0 else any_k
+    select = sign(fit, bars, [asked[name] for name in (*BUDGET, *RULES)])
     studies = {name: sign(select, settings.label_field, name) for name in STUDIES}
     report = sign(select, settings.label_field, settings.methods, settings.studies)
     return {"embed": embed, ANY_K: any_k, "fit": fit, "score": fit, "select": select, **studies, "report": report}

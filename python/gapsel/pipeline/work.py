@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import backends, memory, model
-from gapsel.config import rows_for
 from gapsel.cost import measure_scale
 from gapsel.pipeline import journal, parts
 from gapsel.pipeline.folder import sign
 from gapsel.pipeline.parts import Part
+from gapsel.pipeline.rules import read_rules
 from gapsel.pipeline.stamps import stamp
 from gapsel.pipeline.targets import Tasks, read_tasks
 from gapsel.pipeline.vectors import open_side, side_files
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gapsel.config import Settings
     from gapsel.pipeline.folder import RunFolder
     from gapsel.records import Cost, Target
+    from gapsel.rules import Rules
     from gapsel.store import Store
 
 MODEL = "model.safetensors"
@@ -124,15 +125,20 @@ class Run:
 
     @property
     def k(self) -> int:
-        """How many documents are to be chosen."""
-        return rows_for(self.settings.k, self.pool.n)
+        """How many documents are to be chosen; of a budget of tokens, about how many that is."""
+        return self.rules.budget.rows
+
+    @cached_property
+    def rules(self) -> Rules:
+        """What the choice has to keep to."""
+        return read_rules(self.settings, self.path, self.pool, quiet=self.quiet)
 
     @cached_property
     def rows(self) -> Rows:
         """The pool's rows with their weights, once it is known that the memory is enough for them."""
         memory.check(self.pool.n, self.target_store.n, self.pool.d)
         a = read_weights(self.settings.pool_weights, self.pool.n, "pool")
-        return Rows.whole(self.pool.shards, self.k, a)
+        return replace(Rows.whole(self.pool.shards, self.k, a), capacity=self.rules.budget.capacity())
 
     def task(self, target: Target, cost: Cost) -> Task:
         """Return the problem that these settings pose."""

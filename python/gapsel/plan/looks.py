@@ -112,7 +112,7 @@ def _whole_pool(n: int, levels: int) -> Looks:
 
 
 def _listed(p: Problem) -> int:
-    return sum(shortlist_sizes(p.n, p.m, 1.0 / p.k, p.mass))
+    return sum(shortlist_sizes(p.n, p.m, float(p.k), p.mass))
 
 
 def _score(p: Problem) -> Iterator[Looks]:

@@ -122,7 +122,7 @@ class _Scales:
     def _listed(self, rng: np.random.Generator) -> tuple[Rows, list[tuple[Task, NDArray[np.float64]]]]:
         """Read the pool for each task; return the lowest f of each with some that stand for the rest, and each g."""
         rows, codes = self._task.rows, range(int(self._task_of.max()) + 1)
-        exact, extra = shortlist_sizes(rows.n, len(self._task_of), rows.capacity, 1.0 / len(codes))
+        exact, extra = shortlist_sizes(rows.n, len(self._task_of), rows.k, 1.0 / len(codes))
         kept, starts = np.zeros(rows.n, np.bool_), []
         for code in codes:
             part = self._part(code)

@@ -185,7 +185,7 @@ class Recipe:
 
     def _list_sizes(self) -> tuple[int, int]:
         task = self.task
-        return shortlist_sizes(task.rows.n, len(task.target.b), task.rows.capacity, task.mass)
+        return shortlist_sizes(task.rows.n, len(task.target.b), task.rows.k, task.mass)
 
     def _from_list(self, short: Shortlist, at: Ascent, rng: np.random.Generator) -> Ascent:
         """From a point solved for on a shortlist to the pool, and back to the list as often as that leads on."""

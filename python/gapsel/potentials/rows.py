@@ -31,7 +31,8 @@ class Rows:
     """Pool rows with their weights.
 
     ``shards``: arrays (n_s, d), together n rows. ``a``: base weights, one number or (n,), sum 1. ``capacity``: the
-    largest share of the selection that a row may be, 1/k for each row of the whole pool; one number or (n,).
+    largest share of the selection that a row may be, 1/k for each row of the whole pool; one number or (n,). A row of
+    capacity 0 may not be chosen, and is known all the same.
     """
 
     shards: tuple[NDArray[np.floating], ...]
@@ -57,6 +58,13 @@ class Rows:
     def d(self) -> int:
         """The number of dimensions."""
         return int(self.shards[0].shape[1])
+
+    @property
+    def k(self) -> float:
+        """How many rows the selection is, where each is as much of it as the mean one of those that may be chosen."""
+        if isinstance(self.capacity, float):
+            return 1.0 / self.capacity
+        return float(np.count_nonzero(self.capacity) / self.capacity.sum())
 
     def box(self, mass: float, eta: float) -> Box:
         """Return the row rule (1 - mass) a + [0, mass capacity]: the selection has the share ``mass`` of the whole."""
@@ -84,19 +92,24 @@ class Rows:
         a = 1.0 / count if isinstance(self.a, float) else self.a[:count] / self.a[:count].sum()
         return Rows((self.shards[0][:count],), a, _of(self.capacity, slice(count)) * (self.n / count))
 
-    def only(self, chosen: NDArray[np.int64]) -> Rows:
-        """Return the chosen rows (k,) alone, equally weighted."""
-        return Rows((gather(self.shards, np.sort(chosen)),), 1.0 / len(chosen), 1.0)
+    def only(self, chosen: NDArray[np.int64], shares: NDArray[np.float64] | None = None) -> Rows:
+        """Return the chosen rows (k,) alone, weighted by their shares, which sum to 1, or equally."""
+        order = np.argsort(chosen)
+        return Rows((gather(self.shards, chosen[order]),), 1.0 / len(chosen) if shares is None else shares[order], 1.0)
 
-    def mixed(self, chosen: NDArray[np.int64], mass: float) -> Rows:
-        """Return all rows, weighted (1 - mass) as they were and mass evenly on the chosen (k,)."""
+    def mixed(self, chosen: NDArray[np.int64], mass: float, shares: NDArray[np.float64] | None = None) -> Rows:
+        """Return all rows, weighted (1 - mass) as they were and mass on the chosen (k,), by their shares or evenly."""
         r = np.broadcast_to((1.0 - mass) * np.asarray(self.a), (self.n,)).copy()
-        r[chosen] += mass / len(chosen)
+        r[chosen] += mass / len(chosen) if shares is None else mass * shares
         return Rows(self.shards, r, self.capacity)
 
     def shortlist(self, f: NDArray[np.float32], exact: int, extra: int, rng: np.random.Generator) -> Shortlist:
-        """Return the ``exact`` rows of lowest f (n,) as they are and ``extra`` random rows that stand for the rest."""
-        order = np.argpartition(f, exact - 1)
+        """Return the ``exact`` rows of lowest f (n,) as they are and ``extra`` random rows that stand for the rest.
+
+        Rows that may not be chosen carry what they carry, whatever their f: they are the last to be kept as they are.
+        """
+        may = True if isinstance(self.capacity, float) else self.capacity > 0
+        order = np.argpartition(f if may is True else np.where(may, f, np.float32(np.inf)), exact - 1)
         top, rest = order[:exact], order[exact:]
         picked = np.concatenate([top, rng.choice(rest, size=extra, replace=False)])
         stands_for = np.concatenate([np.ones(exact), np.full(extra, len(rest) / extra)])

@@ -43,9 +43,8 @@ def annealed_eps(mean: float, eps: float) -> list[float]:
     return [*values, eps]
 
 
-def shortlist_sizes(n: int, m: int, capacity: float | NDArray[np.float64], mass: float) -> tuple[int, int]:
-    """Return how many rows the shortlist keeps exactly, and how many stand for the rest."""
-    k = 1.0 / float(np.max(capacity))
+def shortlist_sizes(n: int, m: int, k: float, mass: float) -> tuple[int, int]:
+    """Return how many rows the shortlist keeps exactly for a choice of k, and how many stand for the rest."""
     deep = max(_SHORTLIST_LEAST, _SHORTLIST_DEPTH * mass) * k
     exact = min(n, int(max(deep, _SHORTLIST_EXTRA * m)) + 1)
     return exact, max(_SHORTLIST_EXTRA * m, _SMALLEST_SAMPLE)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from gapsel.records import frozen
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from gapsel.potentials.rows import Rows
@@ -46,8 +45,8 @@ class Task:
 
     @property
     def k(self) -> int:
-        """The size of the selection."""
-        return min(self.rows.n, max(1, round(1.0 / float(np.max(self.rows.capacity)))))
+        """The size of the selection, about, where rows are not all alike of it."""
+        return min(self.rows.n, max(1, round(self.rows.k)))
 
     def box(self) -> Box:
         """Return the row rule that is solved for, at the last eta."""

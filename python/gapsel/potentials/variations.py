@@ -30,19 +30,25 @@ if TYPE_CHECKING:
     from gapsel.records import Stage
 
     Pair = tuple[NDArray[np.int64], NDArray[np.int64]]
+    # From f (s,) of some rows (s,) to the places (k,) of those that are chosen.
+    Choose = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.int64]]
 
 # Halves of fewer examples say nothing.
 _FEWEST = 4
 
 
 def mass_path(
-    tasks: Sequence[Task], backend: Backend, watch: Callable[[Stage], None] | None = None
+    tasks: Sequence[Task],
+    backend: Backend,
+    watch: Callable[[Stage], None] | None = None,
+    choose: Choose | None = None,
 ) -> Iterator[NDArray[np.int64]]:
     """Yield, for each of the tasks, which differ in mass and eps alone, the rows (k,) that are chosen, best first.
 
-    They go best in the order of their mass, since each goes on from the one before. ``watch`` is told of every sweep.
+    They go best in the order of their mass, since each goes on from the one before. ``watch`` is told of every sweep;
+    ``choose`` does so by f, where the k lowest are not the choice.
     """
-    listed = _Listed.of(tasks[0], backend, watch)
+    listed = _Listed.of(tasks[0], backend, watch, choose)
     g, f = listed.g, listed.f
     for task in tasks:
         point = listed.solve(task, g, f)
@@ -51,7 +57,11 @@ def mass_path(
 
 
 def halves(
-    task: Task, backend: Backend, splits: int, watch: Callable[[Stage], None] | None = None
+    task: Task,
+    backend: Backend,
+    splits: int,
+    watch: Callable[[Stage], None] | None = None,
+    choose: Choose | None = None,
 ) -> Iterator[tuple[Pair, Pair]]:
     """Yield, for each of several random splits, what two disjoint halves choose: of the target, and of the pool.
 
@@ -62,7 +72,7 @@ def halves(
     if len(present) < _FEWEST:
         msg = f"the target has {len(present)} examples that count: give {_FEWEST} or more, so that it has halves"
         raise UsageError(msg)
-    listed = _Listed.of(task, backend, watch)
+    listed = _Listed.of(task, backend, watch, choose)
     rng = np.random.default_rng([task.seed, splits])
     for _ in range(splits):
         of_target = np.array_split(rng.permutation(present), 2)
@@ -83,15 +93,16 @@ class _Listed:
     eligible: NDArray[np.intp]
     backend: Backend
     watch: Callable[[Stage], None] | None
+    choose: Choose | None
 
     @classmethod
-    def of(cls, task: Task, backend: Backend, watch: Callable[[Stage], None] | None) -> _Listed:
+    def of(cls, task: Task, backend: Backend, watch: Callable[[Stage], None] | None, choose: Choose | None) -> _Listed:
         """Read the pool once, after a sample, and keep the rows of lowest f and some that stand for the rest."""
         rng = np.random.default_rng(task.seed)
         plain = Recipe(replace(task, mass=1.0), backend, watch).plain(rng)
         short = _deepest(task.rows, plain.f, len(task.target.b), rng)
         eligible = np.flatnonzero(np.isin(short.index, short.exact))
-        return cls(short, plain.g, plain.f[short.index], eligible, backend, watch)
+        return cls(short, plain.g, plain.f[short.index], eligible, backend, watch, choose)
 
     @property
     def rows(self) -> Rows:
@@ -106,8 +117,9 @@ class _Listed:
         return recipe.sharpened("shortlist", rows, g, f, task.tolerance).point
 
     def chosen(self, f: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-        """Return the k eligible rows of lowest f (s,)."""
-        return self.short.index[self.eligible[self.backend.topk(np.ascontiguousarray(f[self.eligible]), k)]]
+        """Return the k eligible rows of lowest f (s,), or those that are chosen by it."""
+        own, rows = np.ascontiguousarray(f[self.eligible]), self.short.index[self.eligible]
+        return rows[self.backend.topk(own, k) if self.choose is None else self.choose(own, rows)]
 
     def with_targets(self, task: Task, some: NDArray[np.intp]) -> NDArray[np.int64]:
         """Return what some of the targets choose."""
@@ -126,7 +138,7 @@ class _Listed:
 
 def _deepest(rows: Rows, f: NDArray[np.float32], m: int, rng: np.random.Generator) -> Shortlist:
     """Return the shortlist for a mass of 1, or all rows where it would have them."""
-    sizes = shortlist_sizes(rows.n, m, rows.capacity, 1.0)
+    sizes = shortlist_sizes(rows.n, m, rows.k, 1.0)
     if sum(sizes) < rows.n:
         return rows.shortlist(f, *sizes, rng)
     everything = np.arange(rows.n)

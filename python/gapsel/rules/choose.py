@@ -1,0 +1,174 @@
+"""The choice: rows in order of f, each taken that keeps to all rules, until the budget is used.
+
+Only as many of the lowest f are looked at as it takes, four times as many each time they do not suffice, so that
+memory is that of the choice and not of the pool. With a budget of documents and no further rule they are the choice.
+
+Of tokens, a document that is larger than what is left is passed over; the first such document ends the choice once no
+more than a hundredth of the budget is left, for what may still come is too little to look for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from gapsel.lowest import lowest
+from gapsel.rules.linear import least_mean
+from gapsel.rules.order import ordered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+
+    from gapsel.rules.budget import Budget
+    from gapsel.rules.quotas import Quota
+
+    Read = Callable[[], Iterable[NDArray[np.float32]]]
+
+# What is left of a budget of tokens when it counts as used.
+_LITTLE = 100
+# Candidates that are Python's numbers at a time.
+_BATCH = 4096
+# Candidates at first, beside twice the rows that the budget holds, and how many more of them the next time.
+_SOME, _GROWTH = 16, 4
+
+
+class Copies(Protocol):
+    """Tells whether a row is a near copy of one that was kept before it."""
+
+    def look(self, rows: NDArray[np.int64]) -> None:
+        """Look at the next candidates (r,); what was kept stays kept."""
+        ...
+
+    def is_copy(self, at: int) -> bool:
+        """Whether candidate ``at`` of these, which is asked for in their order, is a copy of a kept one."""
+        ...
+
+    def keep(self, at: int) -> None:
+        """Keep candidate ``at``, the last that was asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rules:
+    """A budget, and the quotas within it."""
+
+    budget: Budget
+    quotas: tuple[Quota, ...] = ()
+
+    def least_mean(self, f: NDArray[np.float32], chosen: NDArray[np.int64]) -> float:
+        """Return a bound from below on the mean of f (n,) of any choice as large as that of the chosen (k,)."""
+        return least_mean(f, self.budget, self.quotas, int(self.budget.units(chosen).sum()))
+
+    def choose_some(self, f: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places (k,) of those that are chosen of some rows (r,) with f (r,), as far as they go."""
+        part = self.part(rows)
+        return choose(lambda: ordered([f], barred=part.budget.barred), part).rows
+
+    def part(self, rows: NDArray[np.int64]) -> Rules:
+        """Return the same rules for some rows (r,) alone, or as much of the budget as they have."""
+        return Rules(self.budget.part(rows), tuple(quota.part(rows) for quota in self.quotas))
+
+
+@dataclass(slots=True)
+class Choice:
+    """The chosen rows (k,) in order of (f, row), and how many better rows were passed over.
+
+    ``copies`` of chosen ones; ``too_large`` for what was left of the budget; ``over_quota`` counts them by quota, and
+    ``full`` has, for each quota, the groups for which there was no more room.
+    """
+
+    rows: NDArray[np.int64]
+    copies: int = 0
+    too_large: int = 0
+    over_quota: list[int] = field(default_factory=list)
+    full: list[list[str]] = field(default_factory=list)
+
+
+def choose(read: Read, rules: Rules, copies: Copies | None = None) -> Choice:
+    """Choose under the rules; ``read`` yields f of all rows in batches, infinite for rows that may not be chosen.
+
+    Fewer are chosen than the budget allows where no more rows keep to the rules (`check_met` tells whether that is so
+    for the quotas, whatever f is).
+    """
+    budget, walk = rules.budget, _Walk(rules, copies)
+    plain = budget.sizes is None and not rules.quotas and copies is None
+    count, done = min(budget.n, budget.rows if plain else 2 * budget.rows + _SOME), 0
+    while True:
+        rows, f = lowest(read, count)
+        rows = rows[: np.searchsorted(f, np.inf)]
+        walk.go(rows[done:])
+        if walk.full or len(rows) < count or count == budget.n:
+            return walk.finish()
+        done, count = len(rows), min(budget.n, _GROWTH * count)
+
+
+class _Walk:
+    """What is chosen so far, and what is left of the budget and of the quotas."""
+
+    def __init__(self, rules: Rules, copies: Copies | None) -> None:
+        self._rules, self._copies = rules, copies
+        self._most = [quota.most(rules.budget.amount) for quota in rules.quotas]
+        self._used: list[dict[int, int]] = [{} for _ in rules.quotas]
+        self._left = rules.budget.amount
+        self._taken: list[NDArray[np.int64]] = []
+        self._choice = Choice(np.zeros(0, np.int64), over_quota=[0] * len(rules.quotas))
+        self.full = False
+
+    def go(self, rows: NDArray[np.int64]) -> None:
+        """Go on with candidates (r,), which come after all before."""
+        if self._copies is not None:
+            self._copies.look(rows)
+        for first in range(0, len(rows), _BATCH):
+            if not self.full:
+                self._go(rows[first : first + _BATCH], first)
+
+    def finish(self) -> Choice:
+        """Return the choice."""
+        self._choice.rows = np.concatenate([*self._taken, np.zeros(0, np.int64)])
+        for quota, most, used in zip(self._rules.quotas, self._most, self._used, strict=True):
+            least = 1 if self._rules.budget.sizes is None else most // _LITTLE + 1
+            full = [code for code, units in used.items() if most - units < least]
+            self._choice.full.append([quota.name(code) for code in full])
+        return self._choice
+
+    def _go(self, rows: NDArray[np.int64], first: int) -> None:
+        sizes = self._rules.budget.units(rows).tolist()
+        groups = list(zip(*(quota.codes[rows].tolist() for quota in self._rules.quotas), strict=True))
+        taken = np.zeros(len(rows), np.bool_)
+        for at, size in enumerate(sizes):
+            own = groups[at] if groups else ()
+            taken[at] = self._fits(size, own) and not self._is_copy(first + at)
+            if taken[at]:
+                self._take(first + at, size, own)
+            if self.full:
+                break
+        self._taken.append(rows[taken])
+
+    def _fits(self, size: int, groups: tuple[int, ...]) -> bool:
+        """Whether there is room for a row in its groups and in the budget."""
+        if size > self._left:
+            self._choice.too_large += 1
+            self.full = self._left * _LITTLE <= self._rules.budget.amount
+            return False
+        for at, group in enumerate(groups):
+            if self._used[at].get(group, 0) + size > self._most[at]:
+                self._choice.over_quota[at] += 1
+                return False
+        return True
+
+    def _is_copy(self, at: int) -> bool:
+        found = self._copies is not None and self._copies.is_copy(at)
+        self._choice.copies += found
+        return found
+
+    def _take(self, at: int, size: int, groups: tuple[int, ...]) -> None:
+        if self._copies is not None:
+            self._copies.keep(at)
+        for used, group in zip(self._used, groups, strict=True):
+            used[group] = used.get(group, 0) + size
+        self._left -= size
+        self.full = self._left == 0
