@@ -35,6 +35,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "balance": (["gap", "tasks", "examples"], ["none", None]),
     "text_field": TEXT,
     "id_field": TEXT,
+    "vector_field": TEXT_OR_NONE,
     "label_field": TEXT_OR_NONE,
     "methods": ([("random",), ("dsir", "kde"), ()], ["dsri", ["", "kde"], (1,), None, 5]),
     "model": TEXT,

@@ -57,10 +57,10 @@ class Settings:
         repeats=True,
     )  # fmt: skip
     pool_vectors: tuple[str, ...] = _field(
-        (), "ready-made vectors of the pool (.npy, .parquet) instead of embedding it", _EMBED, metavar="PATH"
+        (), "ready-made vectors of the pool (.npy, .parquet, .jsonl) instead of embedding it", _EMBED, metavar="PATH"
     )
     target_vectors: tuple[str, ...] = _field(
-        (), "ready-made vectors of the target (.npy, .parquet) instead of embedding it", _EMBED, metavar="PATH",
+        (), "ready-made vectors of the target (.npy, .parquet, .jsonl) instead of embedding it", _EMBED, metavar="PATH",
         repeats=True,
     )  # fmt: skip
     paths_per_task: tuple[int, ...] = _field(
@@ -75,6 +75,11 @@ class Settings:
     )
     text_field: str = _field("text", "field that holds the text", _EMBED)
     id_field: str = _field("id", "field that holds the id", _EMBED)
+    vector_field: str | None = _field(
+        None,
+        "field that holds the vectors of .parquet and .jsonl (default: the only one with lists of numbers)",
+        _EMBED,
+    )
     label_field: str | None = _field(
         None,
         "field with a label (a domain, say): the report judges by it, `gapsel mix` mixes its values; the choice "

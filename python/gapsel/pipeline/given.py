@@ -27,9 +27,12 @@ _NO_HASH = bytes(16)
 _LEAST_ROWS, _MOST_ROWS, _PART = 1024, 65536, 1 / 16
 
 
-def look(files: Sequence[str]) -> tuple[store.Given, ...]:
-    """Read the heads of the files. Raises DataError for what is no file of vectors, and where their d differ."""
-    found = tuple(map(store.look, files))
+def look(files: Sequence[str], column: str | None = None) -> tuple[store.Given, ...]:
+    """Read the heads of the files; ``column`` says which of several columns of vectors is meant.
+
+    Raises DataError for what is no file of vectors, and where their d differ.
+    """
+    found = tuple(store.look(file, column) for file in files)
     for one in found[1:]:
         if one.d != found[0].d:
             msg = (

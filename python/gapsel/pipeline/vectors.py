@@ -144,7 +144,7 @@ class Side:
 def look_at(settings: Settings, name: str) -> Side:
     """Read a side once, so that bad rows and vectors are known before an hour is spent. Raises DataError for them."""
     files = store.files(getattr(settings, f"{name}_vectors"))
-    given = look_at_heads(files)
+    given = look_at_heads(files, settings.vector_field)
     vectors = sum(one.rows for one in given)
     check(given, normalize=_normalizes(settings))
     if not has_texts(settings, name):

@@ -90,7 +90,7 @@ class _Planner:
         return Side(
             name,
             sample.take(texts, s.text_field, s.id_field) if texts else None,
-            ready.look(vectors) if vectors else None,
+            ready.look(vectors, s.vector_field) if vectors else None,
         )
 
     def _encoded(self, sides: list[Side]) -> list[Side]:

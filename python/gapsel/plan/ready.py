@@ -36,10 +36,10 @@ class Ready:
     some: NDArray[np.float32]
 
 
-def look(paths: Sequence[str]) -> Ready:
+def look(paths: Sequence[str], column: str | None = None) -> Ready:
     """Look at files of vectors. Raises DataError for what is none, and where their d differ."""
     names = store.files(paths)
-    files = given.look(names)
+    files = given.look(names, column)
     step = -(-len(files) // _FILES)
     return Ready(
         n=sum(one.rows for one in files),

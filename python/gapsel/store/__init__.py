@@ -7,14 +7,16 @@ with their content hashes and what made them. It is rewritten after each shard: 
     shards.py   the noun, and `open`          writer.py   shards written, resumed and checked against the texts
     provenance.py  where rows come from
     find.py     which files of vectors a path means
-    given.py    files of ready-made vectors, here or by URL, block by block
+    heads.py    what the head of a file of ready-made vectors says
+    given.py    .npy and Parquet, here or by URL, block by block; lines.py: JSON lines; columns.py: checks of columns
     vectors.py  ready-made vectors as a store, and the check of all vectors before they are used
 """
 
 from __future__ import annotations
 
 from gapsel.store.find import files
-from gapsel.store.given import Block, Given, look, vector_column
+from gapsel.store.given import Block, Given, vector_column
+from gapsel.store.heads import look
 from gapsel.store.shards import Store, open, verify  # noqa: A004 - store.open is what it does
 from gapsel.store.vectors import check, check_block, from_vectors
 from gapsel.store.writer import Writer

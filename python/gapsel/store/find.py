@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KINDS = (".npy", ".parquet")
+# Counted in folders and globs that hold none of those: texts lie beside vectors as well.
+_LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 
 
 def files(paths: Sequence[str]) -> list[str]:
@@ -43,10 +45,14 @@ def _expand(path: str) -> list[str]:
 
 
 def _known(names: list[str], path: str) -> list[str]:
-    found = [name for name in names if remote.name_of(name).lower().endswith(KINDS)]
+    found = next(filter(None, (_ending(names, kinds) for kinds in (KINDS, _LINES))), [])
     if not has_magic(path):
         check_complete(found, path)
     if not found:
-        msg = f"{path}: holds no file of vectors ({', '.join(KINDS)}): check the path"
+        msg = f"{path}: holds no file of vectors ({', '.join((*KINDS, *_LINES[:1]))}): check the path"
         raise DataError(msg)
     return found
+
+
+def _ending(names: Sequence[str], kinds: tuple[str, ...]) -> list[str]:
+    return [name for name in names if remote.name_of(name).lower().endswith(kinds)]

@@ -1,4 +1,4 @@
-"""Files of ready-made vectors, here or by URL: what their heads say, and their rows block by block from any row on.
+"""Tables and arrays of ready-made vectors, here or by URL: their heads, and their rows block by block from any row on.
 
 Memory does not grow with a file: of a .npy it holds one block, of a Parquet file one block and what a column's reader
 buffers.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from gapsel import remote
 from gapsel.errors import DataError
+from gapsel.store.columns import ids_in, vectors_in
 
 if TYPE_CHECKING:
     import io
@@ -69,21 +69,6 @@ class Given(Protocol):
     def blocks(self, first: int = 0) -> Iterator[Block]:
         """Read from row ``first`` to the end. Raises DataError for rows that are no vectors of d floats."""
         ...
-
-
-def look(source: str, column: str | None = None) -> Given:
-    """Read the head of a .npy or Parquet file; ``column`` says which of several columns of vectors is meant.
-
-    Raises DataError for what is no file of vectors, ResourceError for a URL that cannot be reached.
-    """
-    suffix = Path(remote.name_of(source)).suffix.lower()
-    with reading(source):
-        if suffix == ".parquet":
-            return _look_at_parquet(source, column)
-        if suffix == ".npy":
-            return _look_at_url(source) if remote.is_url(source) else Npy.of(mapped(source), source)
-    msg = f"{source}: the extension is unknown: ready-made vectors come as .npy or .parquet"
-    raise DataError(msg)
 
 
 @contextmanager
@@ -172,6 +157,11 @@ class Npy:
         return np.frombuffer(data, self.dtype, count * self.d).reshape(count, self.d)
 
 
+def look_at_npy(source: str) -> Npy:
+    """Read the head of a .npy file."""
+    return _look_at_url(source) if remote.is_url(source) else Npy.of(mapped(source), source)
+
+
 def _look_at_url(url: str) -> Npy:
     with remote.opened(url) as stream:
         version = np.lib.format.read_magic(stream)
@@ -227,23 +217,8 @@ class Parquet:
                     yield Block(block.vectors[skip:], None if block.ids is None else block.ids.slice(skip))
 
     def _block(self, batch: pa.RecordBatch, start: int) -> Block:
-        column = batch.column(self.column)
-        lengths = pc.list_value_length(column).fill_null(-1).to_numpy()
-        odd = np.flatnonzero(lengths != self.d)
-        if len(odd):
-            is_now = f"of {lengths[odd[0]]} dimensions, others of {self.d}" if lengths[odd[0]] >= 0 else "missing"
-            msg = f"{self.source} row {start + odd[0]}: the vector is {is_now}: remove or repair the row"
-            raise DataError(msg)
-        vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), self.d)
-        return Block(vectors, self._ids(batch, start) if self.has_ids else None)
-
-    def _ids(self, batch: pa.RecordBatch, start: int) -> pa.Array:
-        ids = batch.column("id")
-        if ids.null_count:
-            null = start + int(np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False))[0])
-            msg = f"{self.source} row {null}: its id, in column 'id', is null: fill or drop the column"
-            raise DataError(msg)
-        return ids.cast(pa.string())
+        vectors = vectors_in(batch.column(self.column), self.d, self.source, start)
+        return Block(vectors, ids_in(batch.column("id"), self.source, start) if self.has_ids else None)
 
 
 @contextmanager
@@ -256,7 +231,8 @@ def opened_parquet(source: str) -> Iterator[pq.ParquetFile]:
         yield file
 
 
-def _look_at_parquet(source: str, column: str | None) -> Parquet:
+def look_at_parquet(source: str, column: str | None) -> Parquet:
+    """Read the head of a Parquet file."""
     with opened_parquet(source) as file:
         name = vector_column(source, file.schema_arrow, column)
         first = next(file.iter_batches(1, columns=[name]), None)

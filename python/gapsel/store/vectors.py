@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from gapsel.errors import DataError, ResourceError
-from gapsel.store.given import READY, Block, block_rows, check_form, empty, look, mapped, reading
+from gapsel.store.given import READY, Block, block_rows, check_form, empty, mapped, reading
+from gapsel.store.heads import look
 from gapsel.store.provenance import Numbered, Provenance
 from gapsel.store.shards import Store
 
@@ -38,17 +39,18 @@ _REMEDY = {
 def from_vectors(
     vectors: Vectors | Sequence[Vectors], ids: Sequence[str] | None = None, *, column: str | None = None
 ) -> Store:
-    """Return ready-made vectors as a store: .npy or .parquet files or arrays, one or several, each a shard.
+    """Return ready-made vectors as a store: .npy, .parquet or .jsonl files or arrays, one or several, each a shard.
 
-    float16 and float32 in C order are used where they lie; other floats and layouts are converted to float32. A Parquet
-    file gives its column of lists of floats (``column`` says which of several) and its column ``id``, if it has one.
+    float16 and float32 in C order are used where they lie; other floats and layouts are converted to float32. A file of
+    Parquet or JSON lines gives its column of lists of numbers (``column`` says which of several), and ``id`` if it has
+    such a column.
     ``ids``, one for each row of all shards, default to that and else to the row number.
 
     Raises DataError for a file that cannot be read, another number of ids than rows, and arrays as in `check`.
     """
     several = list(vectors) if isinstance(vectors, list | tuple) else [cast("Vectors", vectors)]
     if not several:
-        msg = "no vectors: name a .npy or .parquet file, or give an array"
+        msg = "no vectors: name a .npy, .parquet or .jsonl file, or give an array"
         raise DataError(msg)
     shards, provenance, first = [], [], 0
     for at, one in enumerate(several):
