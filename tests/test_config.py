@@ -48,6 +48,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "cost": (list(COST_KINDS), ["l1", None, ["cosine"]]),
     "normalize": ([True, False], [1, "yes", None]),
     "pool_weights": TEXT_OR_NONE,
+    "loss_weights": TEXT_OR_NONE,
     "target_weights": TEXT_OR_NONE,
     "k": (
         ["1", "10000", "5%", "0.1%", "100%", "20.0"],

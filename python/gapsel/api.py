@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gapsel.records import Evidence
 
 
-_OF_FILES = {*Settings().of("embed", "report"), "pool_weights", "target_weights", "device", *STUDIES}
+_OF_FILES = {*Settings().of("embed", "report"), "pool_weights", "loss_weights", "target_weights", "device", *STUDIES}
 _OF_FILES |= {"clusters", "choose"}
 
 MATRIX = 2

@@ -29,6 +29,7 @@ BUDGET = ("k", "tokens", "token_field", "exclude", "held_out")
 RULES = ("at_most", "threshold", "max_jaccard", "max_cosine", "temperature")
 _PATHS = ("pool", "target", "pool_vectors", "target_vectors", "exclude", "held_out")
 _WEIGHTS = ("pool_weights", "target_weights")
+_MODELS = ("model", "loss_weights")
 _OF_TASKS = ("target", "target_vectors")
 _WORDS = {bool: "true or false", int: "a whole number", str: "text"}
 # What cannot change a result: a run may be taken up again with another value of it.
@@ -104,6 +105,9 @@ class Settings:
     normalize: bool = _field(True, "scale vectors to unit norm", _SOLVE)  # noqa: FBT003 - a field's default
     pool_weights: str | None = _field(
         None, "weights of the pool's rows (.npy), default all equal", _SOLVE, metavar="PATH"
+    )
+    loss_weights: str | None = _field(
+        None, "language model by whose loss the pool is weighted, exp(-loss): a local folder or a hub name", _SOLVE
     )
     target_weights: str | None = _field(
         None, "weights of the target's rows (.npy), default all equal", _SOLVE, metavar="PATH"
@@ -215,6 +219,8 @@ class Settings:
         _check(self.max_tokens > 0, "max_tokens", self.max_tokens, "1 or more")
         _check(self.gradient_dims > 0, "gradient_dims", self.gradient_dims, "1 or more")
         _check(0 <= self.threads <= _MOST_THREADS, "threads", self.threads, f"0 to {_MOST_THREADS}")
+        weighed = self.pool_weights is None or self.loss_weights is None
+        _check(weighed, "loss_weights", self.loss_weights, "it or pool_weights: both are weights of the pool")
         sweeps = self.backend != "reference" or not self.ray
         _check(sweeps, "backend", self.backend, "auto, cpu, gpu or ray: a cluster sweeps on its processors or its GPUs")
         _check(self.gpu_share is None or 0 < self.gpu_share <= 1, "gpu_share", self.gpu_share, "above 0, up to 1")
@@ -289,8 +295,10 @@ class Settings:
         """Return the settings with absolute paths, so that a run can be taken up from any folder."""
         changed: dict[str, Any] = {name: tuple(map(_absolute, getattr(self, name))) for name in _PATHS}
         changed |= {name: path and _absolute(path) for name in _WEIGHTS if (path := getattr(self, name)) is not None}
-        if self.model != "default" and os.path.isdir(self.model):  # noqa: PTH112 - as in _absolute
-            changed["model"] = _absolute(self.model)
+        for name in _MODELS:
+            path = getattr(self, name)
+            if path not in {None, "default"} and os.path.isdir(path):  # noqa: PTH112 - as in _absolute
+                changed[name] = _absolute(path)
         return dataclasses.replace(self, **changed)
 
     def of(self, *doors: str) -> dict[str, Any]:
@@ -376,7 +384,7 @@ def _loose(name: str, value: Any) -> Any:  # noqa: ANN401 - a setting as people 
         return tuple(value)
     if name in ("k", "tokens") and not isinstance(value, bool) and isinstance(value, numbers.Real):
         return str(value)
-    if name in (*_WEIGHTS, "model") and isinstance(value, os.PathLike):
+    if name in (*_WEIGHTS, *_MODELS) and isinstance(value, os.PathLike):
         return os.fspath(value)
     return value
 

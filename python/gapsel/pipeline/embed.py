@@ -9,6 +9,7 @@ from gapsel.config import rows_for
 from gapsel.embed import MOMENTS
 from gapsel.pipeline.compare import check_compared
 from gapsel.pipeline.fit import check_d
+from gapsel.pipeline.losses import check_losses
 from gapsel.pipeline.rules import check_rules
 from gapsel.pipeline.targets import read_tasks
 from gapsel.pipeline.vectors import SIDES, at_work, load_encoder, look_at, write_side
@@ -25,6 +26,7 @@ def embed_step(run: Run) -> dict[str, Any]:
     rows_for(run.settings.k, pool.rows)
     check_rules(run.settings)
     memory.check(pool.rows, target.rows, max(pool.d, target.d))
+    check_losses(run.settings)
     read_weights(run.settings.pool_weights, pool.rows, "pool")
     weights = read_weights(run.settings.target_weights, target.rows, "target")
     read_tasks(run.settings, target.sources).check(weights)

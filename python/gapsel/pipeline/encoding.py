@@ -73,10 +73,8 @@ class Embedder(Protocol):
 class Here:
     """This process; texts are read and tokenized one batch ahead of the model."""
 
-    stored_dtype = np.float16
-
     def __init__(self, encoder: embed.Encoder) -> None:
-        self._encoder = encoder
+        self._encoder, self.stored_dtype = encoder, _stored(encoder)
         self.dim, self.fingerprint = encoder.dim, encoder.fingerprint
 
     def encoded(self, pieces: Iterator[Piece], advance: Callable[[int], None]) -> Iterator[tuple[Piece, embed.Encoded]]:
@@ -89,22 +87,26 @@ class Here:
 
 
 class There:
-    """The workers of the Ray cluster, on its GPUs if it has any; ``encoder`` says what they are to load.
+    """The workers of the Ray cluster, on its GPUs if it has any; they load what ``encoder`` is by the same ``options``.
 
     ``moments`` are those of its gradients, where its features are gradients.
     """
 
-    stored_dtype = np.float16
-
-    def __init__(self, encoder: embed.Encoder, settings: Settings, moments: embed.Moments | None = None) -> None:
+    def __init__(
+        self,
+        encoder: embed.Encoder,
+        options: Mapping[str, Any],
+        settings: Settings,
+        moments: embed.Moments | None = None,
+    ) -> None:
         from gapsel.backends.ray import cluster
         from gapsel.backends.ray.crew import Crew
 
         cluster.join()
-        self.dim, self.fingerprint = encoder.dim, encoder.fingerprint
+        self.dim, self.fingerprint, self.stored_dtype = encoder.dim, encoder.fingerprint, _stored(encoder)
         gpus = (settings.gpu_share or _GPU_SHARE) if settings.device != "cpu" and cluster.has_gpus() else 0.0
-        options = which(settings) | {"device": "cuda" if gpus else "cpu", "dtype": encoder.fingerprint["dtype"]}
-        make = partial(worker, options, moments, str(encoder.fingerprint["hash"]))
+        there = {**options, "device": "cuda" if gpus else "cpu", "dtype": encoder.fingerprint["dtype"]}
+        make = partial(worker, there, moments, str(encoder.fingerprint["hash"]))
         self._crew: Crew[list[str], embed.Encoded] = Crew(make, settings.threads, gpus)
 
     def encoded(self, pieces: Iterator[Piece], advance: Callable[[int], None]) -> Iterator[tuple[Piece, embed.Encoded]]:
@@ -146,6 +148,11 @@ class Given:
 
     def close(self) -> None:
         """See Embedder."""
+
+
+def _stored(encoder: embed.Encoder) -> DTypeLike:
+    """Return the type that holds what an encoder says: unit vectors lose nothing in float16 that matters."""
+    return np.float16 if encoder.unit else np.float32
 
 
 def which(settings: Settings) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import numpy as np
 from gapsel import model
 from gapsel.errors import DataError
 from gapsel.pipeline import sampled
+from gapsel.pipeline.losses import write_loss_weights
 from gapsel.pipeline.start import known_start
 from gapsel.pipeline.weights import read_weights
-from gapsel.pipeline.work import ANY_K, MODEL
+from gapsel.pipeline.work import ANY_K, LOSS_WEIGHTS, MODEL
 from gapsel.progress import track
 from gapsel.records import Cost, Target
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 def fit_step(run: Run) -> dict[str, Any]:
     """Vectors to potentials, saved as the model."""
+    run.loss_weights = write_loss_weights(run)
     target, task_of = run.tasks.posed(read_target(run), run.settings.balance)
     check_d(run.pool.d, run.target_store.d)
     _same_embedder(run)
@@ -43,6 +45,8 @@ def fit_step(run: Run) -> dict[str, Any]:
     run.forget("model", "parts", "f")
     evidence = asdict(found.potentials.evidence) | {"pool_rows": found.calibration.pool_rows}
     facts = {"eps": task.eps, "scale": asdict(task.scale), **evidence, "files": [MODEL]}
+    if run.loss_weights is not None:
+        facts |= {LOSS_WEIGHTS: run.loss_weights, "files": [MODEL, run.loss_weights]}
     facts |= _of_tasks(run, found.potentials.target, found.balance)
     return {**facts, ANY_K: run.signatures[ANY_K], "rows_chosen": run.k}
 

@@ -24,6 +24,7 @@ from gapsel.pipeline import journal
 from gapsel.pipeline.fit import check_d, read_target
 from gapsel.pipeline.folder import plain, read_json, sign
 from gapsel.pipeline.labels import check_labels, read_labels
+from gapsel.pipeline.losses import write_loss_weights
 from gapsel.pipeline.select import write_selected
 from gapsel.pipeline.steps import advance_to
 from gapsel.pipeline.weights import content_hash
@@ -69,6 +70,7 @@ def mix_run(run: Run) -> Mixture:
     if by_field:
         check_labels(run.settings)
     advance_to(run, "embed")
+    run.loss_weights = write_loss_weights(run)
     signature, file = _signature(run), run.path / MIXTURE
     done = run.folder.record.get("mixture", {})
     if done.get("signature") == signature and all((run.path / name).exists() for name in done["files"]):
@@ -169,7 +171,7 @@ def _signature(run: Run) -> str:
     settings = run.settings.of("mix")
     if not run.settings.choose:
         settings.pop("k")
-    weights = [content_hash(run.settings.pool_weights), content_hash(run.settings.target_weights)]
+    weights = [content_hash(run.pool_weights), content_hash(run.settings.target_weights)]
     return sign(run.signatures["embed"], settings, weights)
 
 

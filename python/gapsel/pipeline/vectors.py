@@ -185,19 +185,29 @@ def at_work(settings: Settings, folder: Path, sides: Sequence[Side], encoder: em
         rows = next(side.rows for side in sides if side.name == "pool")
         found = moments_of(folder, encoder, lambda: sample(_batches(settings, "pool"), rows))
         encoder = embed.preconditioned(encoder, found)
-    return There(encoder, settings, found) if settings.on_cluster else Here(encoder)
+    return There(encoder, which(settings), settings, found) if settings.on_cluster else Here(encoder)
 
 
 def maker(settings: Settings, folder: Path, side: Side, encoder: Embedder | None) -> Maker:
     """Return what writes the store of a side that has texts."""
     given = Given(side.given, side.name, normalize=_normalizes(settings)) if side.given else None
-    paths = getattr(settings, side.name)
+    embedder = given or cast("Embedder", encoder)
+    return _maker(settings, side.name, folder / "vectors" / side.name, side.rows, embedder)
+
+
+def pool_maker(settings: Settings, folder: Path, rows: int, embedder: Embedder) -> Maker:
+    """Return what writes another store of the pool's texts, which has so many ``rows``."""
+    return _maker(settings, "pool", folder, rows, embedder)
+
+
+def _maker(settings: Settings, name: str, folder: Path, rows: int, embedder: Embedder) -> Maker:
+    paths = getattr(settings, name)
     return Maker(
-        rows=side.rows,
-        batches=partial(_batches, settings, side.name),
+        rows=rows,
+        batches=partial(_batches, settings, name),
         about={"input": corpus.fingerprint(paths), "paths": list(paths)},
-        embedder=given or cast("Embedder", encoder),
-        folder=folder / "vectors" / side.name,
+        embedder=embedder,
+        folder=folder,
         shard_rows=_SHARD_ROWS,
     )
 

@@ -37,6 +37,8 @@ MODEL = "model.safetensors"
 SCALE_ROWS = 2048
 # The name of the signature that fits share which differ in k alone.
 ANY_K = "fit for any k"
+# The name of the fact that says where weights by a model's loss are.
+LOSS_WEIGHTS = "loss_weights"
 
 
 @dataclass
@@ -50,6 +52,25 @@ class Run:
     quiet: bool = False
     signatures: dict[str, str] = field(default_factory=dict)
     by_stamps: bool = False
+    _loss_weights: str | None = None
+
+    @property
+    def loss_weights(self) -> str | None:
+        """The file, in the run folder, of weights by a model's loss; None before they are made, or without them."""
+        if self.settings.loss_weights is None:
+            return None
+        found: str | None = self._loss_weights or self.folder.record["steps"].get("fit", {}).get(LOSS_WEIGHTS)
+        return found
+
+    @loss_weights.setter
+    def loss_weights(self, file: str | None) -> None:
+        self._loss_weights = file
+        self.forget("pool_content", "rows", "parts")
+
+    @property
+    def pool_weights(self) -> str | None:
+        """The file of the pool's weights: the one that was given, or the one that a model's losses made."""
+        return str(self.path / self.loss_weights) if self.loss_weights else self.settings.pool_weights
 
     @property
     def settings(self) -> Settings:
@@ -112,7 +133,7 @@ class Run:
         """A hash of the pool's vectors and weights, and of what made them."""
         inputs = self.folder.record["inputs"]
         vectors = self.pool.fingerprint_hex if self.pool.content else inputs["pool_vectors"]
-        return sign(vectors, content_hash(self.settings.pool_weights))
+        return sign(vectors, content_hash(self.pool_weights))
 
     @cached_property
     def f(self) -> NDArray[np.float32]:
@@ -137,7 +158,7 @@ class Run:
     def rows(self) -> Rows:
         """The pool's rows with their weights, once it is known that the memory is enough for them."""
         memory.check(self.pool.n, self.target_store.n, self.pool.d)
-        a = read_weights(self.settings.pool_weights, self.pool.n, "pool")
+        a = read_weights(self.pool_weights, self.pool.n, "pool")
         return replace(Rows.whole(self.pool.shards, self.k, a), capacity=self.rules.budget.capacity())
 
     def task(self, target: Target, cost: Cost) -> Task:
