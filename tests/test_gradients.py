@@ -20,7 +20,7 @@ from gapsel.embed.lora import RANK, lora_gradients
 from gapsel.embed.moments import Moments
 from gapsel.embed.projection import Fold
 from gapsel.errors import DataError, UsageError
-from gapsel.pipeline import moments, vectors
+from gapsel.pipeline import encoding, moments, vectors
 from gapsel.store import open as open_store
 from tiny_models import TEXTS
 
@@ -344,6 +344,18 @@ def test_tasks_share_the_moments_that_the_first_one_made(settings: dict[str, Any
     assert facts["missing_parts"] == []
     gapsel.run(tmp_path / "shared", **settings)
     assert content(tmp_path / "shared") == content(tmp_path / "whole")
+
+
+def test_a_worker_of_a_cluster_says_the_same_bits(models: dict[str, Path]) -> None:
+    encoder = load(models["llama"])
+    found = embed.second_moments(encoder, TEXTS)
+    here = embed.preconditioned(encoder, found)
+    options: dict[str, Any] = {"model": models["llama"], "features": "gradient", "gradient_dims": 64}
+    options |= {"max_tokens": 32, "dtype": "float32", "device": "cpu"}
+    work = encoding.worker(options, found, str(here.fingerprint["hash"]), 0)
+    np.testing.assert_array_equal(work(TEXTS).vectors, here.encode(TEXTS).vectors)
+    with pytest.raises(DataError, match="holds other files on a machine of the cluster"):
+        encoding.worker(options, None, str(here.fingerprint["hash"]), 0)
 
 
 def test_of_two_that_make_the_moments_the_first_is_kept(models: dict[str, Path], tmp_path: Path) -> None:

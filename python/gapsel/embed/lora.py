@@ -14,6 +14,7 @@ products of these are those of G on average.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -94,7 +95,7 @@ def lora_gradients(
     def takes_part(_module: object, _given: object, output: torch.Tensor) -> torch.Tensor:
         return output.detach().requires_grad_()
 
-    def watched(at: int, layer: Layer, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def watched(at: int, layer: Layer, _module: object, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         if not output.requires_grad:
             return
         low = _by_document(layer, given[0].detach(), rows, width).to(layer.down.dtype) @ layer.down
@@ -106,9 +107,7 @@ def lora_gradients(
         output.register_hook(back)  # type: ignore[no-untyped-call]
 
     handles = [network.get_input_embeddings().register_forward_hook(takes_part)]
-    for at, layer in enumerate(layers):
-        hook = lambda _module, given, output, at=at, layer=layer: watched(at, layer, given, output)  # noqa: E731
-        handles.append(layer.module.register_forward_hook(hook))
+    handles += [layer.module.register_forward_hook(partial(watched, at, layer)) for at, layer in enumerate(layers)]
     try:
         with torch.enable_grad():
             losses = language.losses(batch)
