@@ -16,18 +16,21 @@ from gapsel.distance import distances
 from gapsel.errors import DataError, UsageError
 from gapsel.mixture import Domains, Problem, capacities, mix
 from gapsel.pipeline import sampled
+from gapsel.pipeline.choosing import choose_by, limit_of
 from gapsel.pipeline.errorbars import error_bars
 from gapsel.pipeline.masses import MASSES
 from gapsel.pipeline.mixing import described, named_domains
+from gapsel.pipeline.rules import rules_of
 from gapsel.pipeline.targets import Tasks
 from gapsel.pipeline.weights import check_weights
 from gapsel.pipeline.work import MODEL, SCALE_ROWS
 from gapsel.potentials import Balance, Rows, Start, Task, mass_path
 from gapsel.records import Cost, Target
+from gapsel.rules import Budget, ByVectors, Rules
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
 
 _OF_FILES = {*Settings().of("embed", "report"), "pool_weights", "loss_weights", "target_weights", "device", *STUDIES}
-_OF_FILES |= {"clusters", "choose"}
+_OF_FILES |= {"clusters", "choose", "token_field", "exclude", "held_out", "max_jaccard"}
 
 MATRIX = 2
 
@@ -46,7 +49,7 @@ class Selector:
     """Choose the rows of a pool that close the gap to a target.
 
     Takes the settings of `Settings` that concern the choice: k (a number or "5%"), mass, eps, cost, normalize,
-    tolerance, max_sweeps, seed, backend, threads.
+    tolerance, max_sweeps, seed, backend, threads; and its rules: tokens, at_most, threshold, max_cosine, temperature.
 
     >>> chosen = Selector(k=100).fit(target_vectors, pool_vectors).select()
     """
@@ -61,6 +64,7 @@ class Selector:
         self._model: model.Model | None = None
         self._pool: tuple[Task, NDArray[np.float32]] | None = None
         self._balance: Balance | None = None
+        self._rules: Callable[[str], Rules] = lambda k: Rules(Budget(self._n(), rows_for(k, self._n())))
         self._texts: stream.Scorer | None = None
         self._load_encoder: Callable[[], Encoder] = lambda: stream.load_encoder(self._fitted())
 
@@ -72,15 +76,24 @@ class Selector:
         tasks: ArrayLike | None = None,
         target_weights: ArrayLike | None = None,
         pool_weights: ArrayLike | None = None,
+        tokens: ArrayLike | None = None,
+        barred: ArrayLike | None = None,
+        fields: Mapping[str, ArrayLike] | None = None,
     ) -> Selector:
         """Solve for the potentials of target (m, d) and pool (n, d), or a list of pool shards; return self.
 
         Floating vectors of any width; float16 and float32 pools are read where they lie. Weights (m,) and (n,) are
         scaled to sum 1. ``tasks`` (m,) are labels, numbers or texts, of several tasks, which are weighted as the
-        setting ``balance`` says. Not converging is said in ``evidence``. Raises DataError for arrays that cannot be
+        setting ``balance`` says. For the rules of the choice, all (n,): ``tokens`` of each row, where the budget is in
+        tokens; ``barred`` rows, true or false, which may not be chosen; ``fields``, the values of those that
+        ``at_most`` names. Not converging is said in ``evidence``. Raises DataError for arrays that cannot be
         used, UsageError for a k larger than the pool.
         """
         task = self._posed(target, pool, target_weights, pool_weights, tasks)
+        given = _given(task.rows.n, tokens, barred, fields or {})
+        self._rules = lambda k: rules_of(self.settings, task.rows.n, k=k, **given)
+        capacity = self._rules(self.settings.k).budget.capacity()
+        task = dataclasses.replace(task, rows=dataclasses.replace(task.rows, capacity=capacity))
         self._model, f, self._balance = self._solved(task)
         self._texts = None
         self._pool = (dataclasses.replace(task, target=self._model.potentials.target), f)
@@ -130,23 +143,40 @@ class Selector:
         return stream.score_batches(self._scorer(), batches, stream.Reading(text_field, vector_field=vector_field))
 
     def select(self, k: int | str | None = None) -> selection.Selection:
-        """Return the selection of k rows of the pool; at mass > 0 another k than the fitted is solved for from that."""
+        """Return the selection of k rows of the pool; at mass > 0 another k than the fitted is solved for from that.
+
+        Raises UsageError for a k where the budget is in tokens, and where nothing keeps to the rules.
+        """
         task, f = self._fitted_pool()
-        fitted = self._fitted()
-        count = rows_for(self.settings.k if k is None else str(k), len(f))
-        if self.settings.mass > 0 and count != rows_for(self.settings.k, len(f)):
-            a = None if isinstance(task.rows.a, float) else task.rows.a
+        fitted, wanted = self._fitted(), self.settings.k if k is None else str(k)
+        if k is not None and self.settings.tokens is not None:
+            msg = f"k is {k}, and the budget is {self.settings.tokens} tokens: make a Selector with another one"
+            raise UsageError(msg)
+        rules = self._rules(wanted)
+        if self.settings.mass > 0 and rules.budget.amount != self._rules(self.settings.k).budget.amount:
             p = fitted.potentials
             start = Start(task.k, p.g, f, p.evidence.plain_value) if task.task_of is None else None
-            anew = self._task(Rows.whole(task.rows.shards, count, a), task.target)
+            anew = self._task(dataclasses.replace(task.rows, capacity=rules.budget.capacity()), task.target)
             fitted, f, _ = self._solved(dataclasses.replace(anew, task_of=task.task_of), start)
-        mean = fitted.calibration.mean
-        return selection.select(f, count, task.rows, fitted.potentials, self._backend, mean=mean)
+        return self._chosen(f, rules, task.rows, fitted)
+
+    def _chosen(self, f: NDArray[np.float32], rules: Rules, rows: Rows, fitted: model.Model) -> selection.Selection:
+        """Choose by f (n,) under the rules."""
+        s, mean, p = self.settings, fitted.calibration.mean, fitted.potentials
+        if rules.plain and s.threshold is None and s.max_cosine is None and not s.temperature:
+            return selection.select(f, rules.budget.amount, rows, p, self._backend, mean=mean)
+        copies = None if s.max_cosine is None else ByVectors(rows.shards, s.max_cosine)
+        limit = limit_of(s, mean, rows.a)
+        choice, _ = choose_by(lambda: [f], rules, s, eps=p.eps, limit=limit, copies=copies)
+        return selection.scored(choice.rows, f, rows, p, self._backend, mean=mean)
 
     def certify(self, chosen: selection.Selection) -> Certificate:
-        """Bound how far a selection of the fitted k is from the best one of its size."""
+        """Bound how far a selection of the fitted k is from the best one of its size, within the quotas."""
         task, f = self._fitted_pool()
-        return selection.certify(f, chosen.rows, task, self._fitted().potentials, self._backend)
+        rules = self._rules(self.settings.k)
+        return selection.certify(
+            f, chosen.rows, task, self._fitted().potentials, self._backend, rules=None if rules.plain else rules
+        )
 
     def distances(self, chosen: selection.Selection) -> Distances:
         """Return the unregularised distance to the target of the pool, and of the mixture with a selection.
@@ -154,7 +184,8 @@ class Selector:
         Each is an interval: weak duality bounds it from below, a plan whose columns are put right from above.
         """
         task, _ = self._fitted_pool()
-        return distances(task, chosen.rows, self._backend)
+        shares = self._rules(self.settings.k).budget.shares(chosen.rows)
+        return distances(task, chosen.rows, self._backend, shares)
 
     def mass_path(self, masses: Sequence[float] = MASSES) -> dict[float, NDArray[np.int64]]:
         """Return the rows (k,) that would be chosen at each of several masses, best first.
@@ -168,7 +199,8 @@ class Selector:
             dataclasses.replace(task, mass=mass, eps=task.scale.eps(settings.relative_eps))
             for mass, settings in at.items()
         ]
-        return dict(zip(at, mass_path(tasks, self._backend), strict=True))
+        choose = self._rules(self.settings.k).choose_some
+        return dict(zip(at, mass_path(tasks, self._backend, None, choose), strict=True))
 
     def error_bars(self, chosen: selection.Selection) -> ErrorBars:
         """Return how steady a selection of the fitted k is: what halves of the target, and of the pool, would choose.
@@ -176,7 +208,7 @@ class Selector:
         Raises UsageError for a target of less than four examples.
         """
         task, _ = self._fitted_pool()
-        return error_bars(task, chosen.rows, self._backend)
+        return error_bars(task, chosen.rows, self._backend, None, self._rules(self.settings.k).choose_some)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the potentials, a few MB that score anything later (`gapsel.load`), in a file or an existing folder."""
@@ -240,6 +272,9 @@ class Selector:
         if y.shape[1] != shards[0].shape[1]:
             msg = f"the pool has {shards[0].shape[1]} dimensions, the target {y.shape[1]}: embed both alike"
             raise DataError(msg)
+
+    def _n(self) -> int:
+        return self._fitted_pool()[0].rows.n
 
     def _fitted(self) -> model.Model:
         if self._model is None:
@@ -326,6 +361,26 @@ def _array(values: ArrayLike, name: str) -> NDArray[Any]:
     except (TypeError, ValueError, RuntimeError) as error:
         msg = f"{name}: cannot be read as an array ({error}): give floating numbers, all rows alike, in main memory"
         raise DataError(msg) from error
+
+
+def _given(
+    n: int, tokens: ArrayLike | None, barred: ArrayLike | None, fields: Mapping[str, ArrayLike]
+) -> dict[str, Any]:
+    """Return what rules are made of, each an array (n,) of its kind. Raises DataError for others."""
+    return {
+        "tokens": None if tokens is None else _of_rows(tokens, n, "tokens", "iu"),
+        "barred": None if barred is None else _of_rows(barred, n, "barred", "b"),
+        "fields": {field: _of_rows(values, n, f"fields[{field!r}]", "biufUS") for field, values in fields.items()},
+    }
+
+
+def _of_rows(values: ArrayLike, n: int, name: str, kinds: str) -> NDArray[Any]:
+    array = _array(values, name)
+    if array.shape != (n,) or array.dtype.kind not in kinds:
+        what = {"iu": "whole number", "b": "true or false"}.get(kinds, "number or text")
+        msg = f"{name} are {array.dtype} of shape {array.shape}: give one {what} for each of the {n} rows"
+        raise DataError(msg)
+    return array
 
 
 def _n(shards: Sequence[NDArray[np.floating]]) -> int:

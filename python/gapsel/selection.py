@@ -59,7 +59,19 @@ def select(
     if not 1 <= k <= len(f):
         msg = f"k is {k}, and the pool has {len(f)} documents: choose from 1 to {len(f)}"
         raise UsageError(msg)
-    chosen = backend.topk(f, k)
+    return scored(backend.topk(f, k), f, rows, potentials, backend, mean=mean)
+
+
+def scored(
+    chosen: NDArray[np.int64],
+    f: NDArray[np.float32],
+    rows: Rows,
+    potentials: Potentials,
+    backend: Backend,
+    *,
+    mean: float,
+) -> Selection:
+    """Return chosen rows (k,) as a selection, with their scores by f (n,) and its ``mean``."""
     return Selection(chosen, scores(f, rows.a, mean)[chosen], nearest_of(chosen, rows, potentials, backend))
 
 

@@ -15,13 +15,13 @@ from gapsel.pipeline.rules import NONE
 from gapsel.rules import Both, ByVectors, ByWords, Copies, choose, ordered, values_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
     from gapsel.config import Settings
     from gapsel.pipeline.work import Run
-    from gapsel.rules import Choice
+    from gapsel.rules import Choice, Rules
 
 # So many full groups are named.
 _NAMED = 10
@@ -32,21 +32,43 @@ def choose_rows(run: Run) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[
 
     Raises UsageError where no document keeps to the rules.
     """
-    limit = _limit(run)
+    limit = limit_of(run.settings, run.model.calibration.mean, run.rows.a)
 
     def read() -> Iterator[NDArray[np.float32]]:
-        f = potentials(run.path, run.parts)
-        # Limits are for f itself, whatever chance makes of the order.
-        return ordered(f, barred=run.rules.budget.barred, limit=limit, temperature=temperature, seed=run.settings.seed)
+        return potentials(run.path, run.parts)
 
-    temperature = run.settings.temperature * run.model.potentials.eps
-    choice = choose(read, run.rules, _copies(run))
+    choice, f = choose_by(
+        read, run.rules, run.settings, eps=run.model.potentials.eps, limit=limit, copies=_copies(run)
+    )  # fmt: skip
+    return choice.rows, f, _said(run, choice, limit)
+
+
+def choose_by(
+    read: Callable[[], Iterable[NDArray[np.float32]]],
+    rules: Rules,
+    settings: Settings,
+    *,
+    eps: float,
+    limit: float | NDArray[np.float64] | None,
+    copies: Copies | None,
+) -> tuple[Choice, NDArray[np.float32]]:
+    """Return the choice from f, which ``read`` yields in batches, its rows in order of (f, row), and f there (k,).
+
+    Raises UsageError where no row keeps to the rules.
+    """
+
+    def come() -> Iterator[NDArray[np.float32]]:
+        temperature = settings.temperature * eps
+        return ordered(read(), barred=rules.budget.barred, limit=limit, temperature=temperature, seed=settings.seed)
+
+    choice = choose(come, rules, copies)
     if not len(choice.rows):
-        raise UsageError(_nothing(run))
-    f = values_at(potentials(run.path, run.parts), choice.rows)
+        msg = f"threshold is {settings.threshold}: nothing that may be chosen has such a score, allow a higher one"
+        raise UsageError(msg)
+    f = values_at(read(), choice.rows)
     order = np.lexsort((choice.rows, f))
     choice.rows = choice.rows[order]
-    return choice.rows, f[order], _said(run, choice, limit)
+    return choice, f[order]
 
 
 def _copies(run: Run) -> Copies | None:
@@ -70,19 +92,9 @@ def _texts(settings: Settings, rows: NDArray[np.int64]) -> Iterator[list[str]]:
             return
 
 
-def _limit(run: Run) -> float | NDArray[np.float64] | None:
-    """Return the largest f that has a score within the threshold: of each row, or of all alike."""
-    if run.settings.threshold is None:
-        return None
-    return run.model.calibration.mean + run.settings.threshold * (1.0 - run.rows.a)
-
-
-def _nothing(run: Run) -> str:
-    lowest = run.folder.facts("score")["lowest"]
-    return (
-        f"threshold is {run.settings.threshold:g}, and no document that may be chosen has such a score; the lowest of "
-        f"all is {lowest:.4g}: allow a higher one (--threshold)"
-    )
+def limit_of(settings: Settings, mean: float, a: float | NDArray[np.float64]) -> float | NDArray[np.float64] | None:
+    """Return the largest f that has a score within the threshold, by the mean of f: of each row, or of all alike."""
+    return None if settings.threshold is None else mean + settings.threshold * (1.0 - a)
 
 
 def _said(run: Run, choice: Choice, limit: float | NDArray[np.float64] | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from gapsel.pipeline.vectors import has_texts
 from gapsel.rules import Budget, Quota, Rules, check_by_words, check_met
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -74,6 +74,36 @@ def read_rules(settings: Settings, folder: Path, pool: Store, *, quiet: bool = T
         budget = Budget(pool.n, parse_count(settings.tokens), read_tokens(settings, pool), barred)
     check_met(budget, quotas)
     return Rules(budget, quotas)
+
+
+def rules_of(
+    settings: Settings,
+    n: int,
+    *,
+    k: str,
+    tokens: NDArray[np.integer] | None,
+    barred: NDArray[np.bool_] | None,
+    fields: Mapping[str, NDArray[Any]],
+) -> Rules:
+    """Return the rules for a pool of n rows from arrays (n,): numbers of tokens, rows that may not be chosen, labels.
+
+    Raises UsageError as `read_rules` does, and where the settings need an array that is not there.
+    """
+    if (settings.tokens is None) != (tokens is None):
+        msg = "a budget of tokens takes both: Selector(tokens=...), how many, and fit(tokens=...), those of each row"
+        raise UsageError(msg)
+    quotas = []
+    for field, share in map(parse_quota, settings.at_most):
+        if field not in fields:
+            msg = f"at_most is for {field!r}: give the value of each row, fit(fields={{{field!r}: values}})"
+            raise UsageError(msg)
+        names, codes = np.unique(fields[field], return_inverse=True)
+        known = dict(enumerate(map(str, names[:_NAMES].tolist())))
+        quotas.append(Quota(field, share, codes.reshape(-1).astype(np.int32), known))
+    amount = rows_for(k, n) if settings.tokens is None else parse_count(settings.tokens)
+    budget = Budget(n, amount, None if tokens is None else tokens.astype(np.int32), barred)
+    check_met(budget, quotas)
+    return Rules(budget, tuple(quotas))
 
 
 def read_tokens(settings: Settings, pool: Store) -> NDArray[np.int32]:

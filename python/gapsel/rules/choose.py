@@ -59,6 +59,11 @@ class Rules:
     budget: Budget
     quotas: tuple[Quota, ...] = ()
 
+    @property
+    def plain(self) -> bool:
+        """Whether so many documents of lowest f are all that is asked for."""
+        return self.budget.sizes is None and self.budget.barred is None and not self.quotas
+
     def least_mean(self, f: NDArray[np.float32], chosen: NDArray[np.int64]) -> float:
         """Return a bound from below on the mean of f (n,) of any choice as large as that of the chosen (k,)."""
         return least_mean(f, self.budget, self.quotas, int(self.budget.units(chosen).sum()))
