@@ -37,8 +37,9 @@ HOME = {
     "sentence_transformers": set[str](),
     "sklearn": {"mixture/clusters"},
     "threadpoolctl": {"mixture/clusters"},
-    "torch": {"embed", "bench/engines"},
-    "transformers": {"embed"},
+    "tokenizers": {"evaluation"},
+    "torch": {"embed", "evaluation", "bench/engines"},
+    "transformers": {"embed", "evaluation"},
 }
 # Imported inside functions only, so that the rooms can be entered without paying for them.
 LAZY = set(HOME) - {"rich"}
@@ -74,6 +75,7 @@ NEVER = {
     "model": {"corpus", "selection", "report", "pipeline", "api"},
     "selection": {"corpus", "embed", "report", "pipeline", "api"},
     "rules": {"embed", "model", "selection", "report", "pipeline", "api"},
+    "evaluation": {"store", "potentials", "model", "selection", "report", "pipeline", "api"},
     "baselines": {"corpus", "report", "pipeline", "api"},
     "report": {"embed", "pipeline", "api"},
     "pipeline": {"api", "bench", "plan"},

@@ -76,6 +76,15 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "backend": (["auto", "cpu", "gpu", "ray", "reference"], ["tpu", None]),
     "ray": ([True, False], [1, "yes", None]),
     "gpu_share": ([None, 1, 0.25], [0, 1.5, -1, "half", True]),
+    "test": PATHS,
+    "lm": TEXT_OR_NONE,
+    "masses": ([("0", "0.5", "1"), ()], [("1.5",), ("0", "-0.1"), ("x",), ("",), (0.5,), "0.5", None]),
+    "seeds": ([1, 5, np.int64(7)], [0, -1, 2.5, True, "3"]),
+    "warm_tokens": ([1, 2**40], [0, -1, 2.5, True, "3"]),
+    "tune_tokens": ([1, 2**40], [0, -1, 2.5, True, "3"]),
+    "pretrain_tokens": ([1, 2**40], [0, -1, 2.5, True, "3"]),
+    "context": ([2, 1024], [1, 0, -1, 2.5, True, "3"]),
+    "learning_rate": ([None, 1e-3, 1], [0, -1.0, float("nan"), float("inf"), "0.1", False]),
     "threads": ([0, 1, 1024], [-1, 1025, 1.5, True]),
     "memory": (["2GB", None, "1.5 GiB", "800M", "2g"], ["", "lots", "-1GB", "0", "2XB", 5, True]),
 }
@@ -146,6 +155,9 @@ def test_numbers_of_numpy_become_plain_ones() -> None:
         ({"exclude": Path("ids.txt")}, {"exclude": ("ids.txt",)}),
         ({"pool_weights": Path("w.npy")}, {"pool_weights": "w.npy"}),
         ({"model": Path("folder")}, {"model": "folder"}),
+        ({"lm": Path("folder")}, {"lm": "folder"}),
+        ({"masses": [0, 0.5, np.int64(1)]}, {"masses": ("0", "0.5", "1")}),
+        ({"masses": 0.25}, {"masses": ("0.25",)}),
     ],
 )
 def test_loose_values_are_taken_as_they_are_meant(loose: dict[str, Any], exact: dict[str, Any]) -> None:
@@ -235,7 +247,7 @@ NO_SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("door", ["run", "mix", *STEPS])
+@pytest.mark.parametrize("door", ["run", "mix", "evaluate", *STEPS])
 def test_a_door_takes_the_flags_of_its_settings_and_no_others(door: str) -> None:
     flags = {action.dest for action in commands()[door]._actions}
     wanted = {field.name for field in FIELDS if door in field.metadata["doors"]}
@@ -243,14 +255,16 @@ def test_a_door_takes_the_flags_of_its_settings_and_no_others(door: str) -> None
     assert flags == wanted | of_all | NO_SETTINGS.get(door, set())
 
 
-def test_run_takes_every_setting_but_those_of_mixtures() -> None:
-    assert {field.name for field in FIELDS if "run" not in field.metadata["doors"]} == {"clusters", "choose"}
+def test_run_takes_every_setting_but_those_of_mixtures_and_evaluations() -> None:
+    others = {field.name: field.metadata["doors"] for field in FIELDS if "run" not in field.metadata["doors"]}
+    assert {name for name, doors in others.items() if doors == ("mix",)} == {"clusters", "choose"}
+    assert {doors for name, doors in others.items() if name not in {"clusters", "choose"}} == {("evaluate",)}
 
 
 def door_of(name: str) -> str:
-    """Return a door that begins a run with this setting."""
+    """Return the command that takes a setting and tells its default."""
     doors: tuple[str, ...] = Settings.__dataclass_fields__[name].metadata["doors"]
-    return "run" if "run" in doors else "mix"
+    return "run" if "run" in doors else doors[0]
 
 
 @pytest.mark.parametrize("name", NAMES)

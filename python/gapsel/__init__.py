@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         ResourceError,
         UsageError,
     )
-    from gapsel.pipeline import mix, run
+    from gapsel.pipeline import evaluate, mix, run
     from gapsel.records import Cost
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "domain_weights",
+    "evaluate",
     "load",
     "mix",
     "run",
@@ -59,6 +60,7 @@ _HOME = {
     "Settings": "gapsel.config",
     "UsageError": "gapsel.errors",
     "domain_weights": "gapsel.api",
+    "evaluate": "gapsel.pipeline",
     "load": "gapsel.api",
     "mix": "gapsel.pipeline",
     "run": "gapsel.pipeline",

@@ -27,9 +27,9 @@ METHODS = ("random", "nearest", "roundrobin", "centroid", "kde", "dsir", "curate
 # What is chosen, by which a fit at a mass above 0 differs; and how, which is for the choice alone.
 BUDGET = ("k", "tokens", "token_field", "exclude", "held_out")
 RULES = ("at_most", "threshold", "max_jaccard", "max_cosine", "temperature")
-_PATHS = ("pool", "target", "pool_vectors", "target_vectors", "exclude", "held_out")
+_PATHS = ("pool", "target", "pool_vectors", "target_vectors", "exclude", "held_out", "test")
 _WEIGHTS = ("pool_weights", "target_weights")
-_MODELS = ("model", "loss_weights")
+_MODELS = ("model", "loss_weights", "lm")
 _OF_TASKS = ("target", "target_vectors")
 _WORDS = {bool: "true or false", int: "a whole number", str: "text"}
 # What cannot change a result: a run may be taken up again with another value of it.
@@ -42,6 +42,7 @@ _EMBED = ("run", "embed", "mix")
 _FIT = ("run", "fit")
 _SOLVE = (*_FIT, "mix")
 _SELECT = ("run", "fit", "select")
+_EVALUATE = ("evaluate",)
 
 
 def _field(default: Any, text: str, doors: tuple[str, ...], **more: Any) -> Any:  # noqa: ANN401 - any type of setting
@@ -85,11 +86,11 @@ class Settings:
         None,
         "field with a label (a domain, say): the report judges by it, `gapsel mix` mixes its values; the choice "
         "never reads it",
-        ("run", "report", "mix"),
+        ("run", "report", "mix", "evaluate"),
     )
     methods: tuple[str, ...] = _field(
         METHODS[:3], f"simple ways to choose that the report shows beside gapsel's: {', '.join(METHODS)}",
-        ("run", "report"), metavar="METHOD",
+        ("run", "report", "evaluate"), metavar="METHOD",
     )  # fmt: skip
     model: str = _field("default", "encoder: a local folder or a hub name (default: all-MiniLM-L6-v2)", _EMBED)
     features: Literal["text", "hidden", "gradient"] = _field(
@@ -100,7 +101,7 @@ class Settings:
     pooling: Literal["mean", "cls", "last"] = _field("mean", "how token vectors become one", _EMBED)
     max_tokens: int = _field(256, "documents are cut after so many tokens", _EMBED)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _field("auto", "precision of the encoder", _EMBED)
-    device: str = _field("auto", "where the encoder runs: auto, cpu, cuda, cuda:1 ...", _EMBED)
+    device: str = _field("auto", "where the encoder runs: auto, cpu, cuda, cuda:1 ...", (*_EMBED, "evaluate"))
     cost: CostKind = _field("sqeuclidean", "ground cost", _SOLVE)  # noqa: RUF009 - as all the others
     normalize: bool = _field(True, "scale vectors to unit norm", _SOLVE)  # noqa: FBT003 - a field's default
     pool_weights: str | None = _field(
@@ -198,7 +199,26 @@ class Settings:
         "share of a GPU that each worker of a cluster takes (default: 1 to sweep, 0.5 to embed)",
         ("run", *STEPS, "mix"),
     )
-    threads: int = _field(0, "processor threads; 0: all that the process may use", ("run", *STEPS, "mix"))
+    test: tuple[str, ...] = _field(
+        (), "held-out examples of the task, none of them in the target, by which the selections are judged", _EVALUATE,
+        metavar="PATH",
+    )  # fmt: skip
+    lm: str | None = _field(
+        None,
+        "causal language model that is trained: a local folder or a hub name (default: a small GPT, trained before on "
+        "random text of the pool)",
+        _EVALUATE,
+    )
+    masses: tuple[str, ...] = _field((), "also choose at these masses", _EVALUATE, metavar="X")
+    seeds: int = _field(5, "trainings of each method", _EVALUATE)
+    warm_tokens: int = _field(65_536, "tokens of the warm-up on a selection", _EVALUATE)
+    tune_tokens: int = _field(16_384, "tokens of the fine-tuning on the target", _EVALUATE)
+    pretrain_tokens: int = _field(1_500_000, "tokens that the small GPT is trained on at first", _EVALUATE)
+    context: int = _field(128, "tokens that the model reads at once", _EVALUATE)
+    learning_rate: float | None = _field(
+        None, "highest learning rate (default: by the number of parameters)", _EVALUATE
+    )
+    threads: int = _field(0, "processor threads; 0: all that the process may use", ("run", *STEPS, "mix", "evaluate"))
 
     memory: str | None = _field(
         None, "memory that the run may hold, like 2GB (default: half of what the machine has)", ("run", *STEPS, "mix"),
@@ -229,6 +249,13 @@ class Settings:
         _check(several, "paths_per_task", self.paths_per_task, "how many paths each of two or more tasks has")
         for method in self.methods:
             _check(method in METHODS, "methods", method, f"names among {', '.join(METHODS)}")
+        _check(all(map(_is_mass, self.masses)), "masses", self.masses, "numbers from 0 to 1")
+        _check(self.seeds > 0, "seeds", self.seeds, "1 or more")
+        for name in ("warm_tokens", "tune_tokens", "pretrain_tokens"):
+            _check(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
+        _check(self.context > 1, "context", self.context, "2 or more")
+        rate = self.learning_rate
+        _check(rate is None or 0 < rate < math.inf, "learning_rate", rate, "a positive number")
         parse_k(self.k)
         if self.tokens is not None:
             parse_count(self.tokens)
@@ -373,8 +400,15 @@ def rows_for(k: str, n: int) -> int:
     return rows
 
 
+def _is_mass(text: str) -> bool:
+    return re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) is not None and float(text) <= 1
+
+
 def _loose(name: str, value: Any) -> Any:  # noqa: ANN401 - a setting as people write it
     """Return the value of one setting in its own type, where it is plain what is meant."""
+    if name == "masses":
+        several = value if isinstance(value, list | tuple) else (value,)
+        return tuple(str(one) if _is_number(one) else one for one in several)
     if name in (*_PATHS, "methods", "at_most"):
         if isinstance(value, str | os.PathLike):
             return (os.fspath(value),)
@@ -382,11 +416,15 @@ def _loose(name: str, value: Any) -> Any:  # noqa: ANN401 - a setting as people 
             return tuple(os.fspath(one) if isinstance(one, os.PathLike) else one for one in value)
     if name == "paths_per_task" and isinstance(value, list | tuple):
         return tuple(value)
-    if name in ("k", "tokens") and not isinstance(value, bool) and isinstance(value, numbers.Real):
+    if name in ("k", "tokens") and _is_number(value):
         return str(value)
     if name in (*_WEIGHTS, *_MODELS) and isinstance(value, os.PathLike):
         return os.fspath(value)
     return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _plain(value: Any, kind: Any) -> Any:  # noqa: ANN401 - any type of setting

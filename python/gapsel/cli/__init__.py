@@ -3,7 +3,7 @@
 0 done    2 usage    3 bad data    4 not converged (all files are written)    5 no disk space, no folder to write, ...
 
     doors.py   the commands that advance a run folder    words.py   what they did, told to people
-    flags.py   settings as flags                         mix.py, plan.py, bench.py, doctor.py   one command each
+    flags.py   settings as flags                         mix.py, evaluate.py, plan.py, ...   one command each
 
 A file of commands has ``add``, which adds them to the parser, each with the function that does it as its default "do".
 """
@@ -15,7 +15,7 @@ import os
 import sys
 
 from gapsel import __version__
-from gapsel.cli import bench, compare, doctor, doors, mix, plan
+from gapsel.cli import bench, compare, doctor, doors, evaluate, mix, plan
 from gapsel.errors import GapselError, ResourceError
 
 __all__ = ["build_parser", "main"]
@@ -60,6 +60,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"gapsel {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for one in (doors, compare, mix, plan, bench, doctor):
+    for one in (doors, compare, evaluate, mix, plan, bench, doctor):
         one.add(commands)
     return parser

@@ -36,9 +36,9 @@ def add_settings(command: argparse.ArgumentParser, door: str) -> None:
 
 
 def _help_of(field: dataclasses.Field[Any], door: str) -> str:
-    """Return a flag's help with its default, which in a run folder is what stands there."""
+    """Return a flag's help with its default, which in a run folder is what stands there, if it can."""
     text: str = field.metadata["help"]
-    if door not in BEGIN:
+    if door not in BEGIN and set(BEGIN).intersection(field.metadata["doors"]):
         return f"{text.partition(' (default')[0].partition(', default')[0]} (default: as in the run)"
     if "default" in text or field.default in {(), None}:
         return text

@@ -62,7 +62,7 @@ def load_pretrained(
     if not Path(source).is_dir():
         _check_reachable(source)
     try:
-        with _quiet():
+        with quiet():
             config = str(cached_file(source, "config.json"))
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             auto = getattr(transformers, _head(source) if head else "AutoModel")
@@ -114,7 +114,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' bars and load reports off stderr; what matters in them is raised as an error here."""
     logging: Any = importlib.import_module("transformers.utils.logging")
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

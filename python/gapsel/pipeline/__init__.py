@@ -7,6 +7,9 @@ select  scores -> selection         select.py, masses.py, errorbars.py
 report  selection -> one HTML file  report.py, evidence.py, compare.py, labels.py
 mix     vectors -> domain weights   mixing.py, beside the others
 
+and, beside the corridor, trials.py: a language model trained on the selection and on what other methods choose
+(choices.py, trained.py, pretrained.py).
+
 steps.py leads through them; folder.py keeps the record of what is done, lock.py other commands out, journal.py what
 long sweeps answered until their step is done, start.py what a fit for another k goes on from; encoding.py and making.py
 bring documents to a store, ahead.py one batch ahead; parts.py are the files of scores; work.py is what the doors share,
@@ -34,6 +37,7 @@ from gapsel.pipeline.report import FINDINGS
 from gapsel.pipeline.select import read_selection
 from gapsel.pipeline.steps import advance_to, steps_to
 from gapsel.pipeline.tasks import Task, do_task
+from gapsel.pipeline.trials import check_evaluated, train_and_judge
 from gapsel.pipeline.work import Run
 
 if TYPE_CHECKING:
@@ -52,6 +56,7 @@ __all__ = [
     "begin",
     "begin_or_reopen",
     "do_task",
+    "evaluate",
     "mix",
     "mix_run",
     "possible_methods",
@@ -117,6 +122,18 @@ def begin_or_reopen(folder: Path, given: dict[str, Any], *, quiet: bool, base: S
     with begin(folder, make_settings(given, base), quiet=quiet, door="embed") as run:
         run.folder.settings = make_settings(given, run.settings)
         yield run
+
+
+def evaluate(out: str | os.PathLike[str], *, quiet: bool = True, **settings: Any) -> dict[str, Any]:  # noqa: ANN401 - see Settings
+    """Do everything that `gapsel evaluate` does in a run folder, and return what evaluation.json says.
+
+    Steps of the run that are not done are done first; the same call again trains nothing twice. Raises the errors of
+    gapsel.errors.
+    """
+    with reopen(Path(out), settings, quiet=quiet) as run:
+        check_evaluated(run.settings)
+        advance(run, "select")
+        return train_and_judge(run)
 
 
 def make_settings(values: dict[str, Any], base: Settings | None = None) -> Settings:

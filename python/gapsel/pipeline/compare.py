@@ -128,18 +128,24 @@ class Yardstick:
 
 def _choices(run: Run, k: int, labels: Mapping[str, Labels]) -> Iterator[tuple[str, NDArray[np.int64], float]]:
     """Yield every method's name with its rows (k,) and the seconds that it took."""
-    p, settings = run.model.potentials, run.settings
-    problem = Problem(
-        run.pool.shards, p.target, p.cost, k, settings.seed,
-        texts=(lambda: _texts(settings, "pool"), lambda: _texts(settings, "target")),
-        akin=labels["pool"].akin(labels["target"]) if labels["pool"] and labels["target"] else None,
-    )  # fmt: skip
-    for method in (baselines.BY_KEY[key] for key in settings.methods):
+    problem = problem_of(run, k, labels)
+    for method in (baselines.BY_KEY[key] for key in run.settings.methods):
         began = time.perf_counter()
         rows = method.choose(problem, run.backend)
         yield method.name, rows, time.perf_counter() - began
 
 
-def _texts(settings: Settings, side: str) -> Iterator[str]:
+def problem_of(run: Run, k: int, labels: Mapping[str, Labels]) -> Problem:
+    """Return what every method is given to choose k rows: the run's pool and target, its seed, texts and labels."""
+    p, settings = run.model.potentials, run.settings
+    return Problem(
+        run.pool.shards, p.target, p.cost, k, settings.seed,
+        texts=(lambda: texts(settings, "pool"), lambda: texts(settings, "target")),
+        akin=labels["pool"].akin(labels["target"]) if labels["pool"] and labels["target"] else None,
+    )  # fmt: skip
+
+
+def texts(settings: Settings, side: str) -> Iterator[str]:
+    """Yield the texts of a side in the order of its rows."""
     batches = corpus.read(getattr(settings, side), text_field=settings.text_field, id_field=settings.id_field)
     return (text for batch in batches for text in batch.texts)
