@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize  # type: ignore[import-untyped]
 
 from gapsel import DataError, UsageError, domain_weights
 from gapsel.backends.cpu import CpuBackend
-from gapsel.backends.reference import ReferenceBackend
+from gapsel.backends.reference import ReferenceBackend, soft_minimum
 from gapsel.cost import cost_matrix, measure_scale
-from gapsel.mixture import Domains, Problem, apportion, capacities, lowest_within, mix
+from gapsel.mixture import Domains, Problem, apportion, capacities, chosen_within, mix
 from gapsel.mixture.dual import MixtureDual
 from gapsel.mixture.simplex import Rule, lowest
+from gapsel.mixture.solve import Mixer
 from gapsel.potentials import Rows
 from gapsel.records import Cost, Target
 
@@ -136,6 +138,51 @@ def test_no_weights_of_a_grid_are_better_by_pot(backend: ReferenceBackend | CpuB
     assert own - bound <= 0.01 * (by_pot(problem, problem.domains.natural) - bound)
 
 
+def far_apart(seed: int) -> Problem:
+    """Return three domains far apart: a little off the best weights mass has to go all the way between them."""
+    rng = np.random.default_rng(seed)
+    codes = np.arange(240, dtype=np.int32) % 3
+    given = Target(topics(rng, np.array([0] * 13 + [1] * 7), 0.1), np.full(20, 0.05))
+    domains = Domains.of(Rows.whole([topics(rng, codes.astype(np.int64), 0.1)], 10), codes)
+    scale = measure_scale(domains.shards[0], given, Cost())
+    return Problem(domains, given, Cost(), scale, scale.eps(0.1), capacities(domains, None))
+
+
+def by_scipy(problem: Problem, w: NDArray[np.float64]) -> float:
+    """Return the highest dual value at the mixture w: there Sinkhorn's iterations would take very long."""
+    r, b = problem.domains.masses(w), problem.target.b
+    c = cost_matrix(problem.domains.shards[0], problem.target.y, problem.cost)
+
+    def dual(g: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        f, p = soft_minimum(c, g, b, problem.eps)
+        return -float(b @ g + r @ f), r @ p - b
+
+    return -float(minimize(dual, np.zeros(len(b)), jac=True, method="BFGS", options={"gtol": 1e-9}).fun)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_certificate_holds_where_the_distance_has_a_kink(seed: int) -> None:
+    problem = far_apart(seed)
+    solved = mix(problem, CpuBackend(1))
+    own, certificate = by_scipy(problem, solved.weights), solved.certificate
+    assert solved.converged
+    assert own - (certificate.after - certificate.gap) <= 1.15 * certificate.gap
+
+
+@pytest.mark.parametrize("off", [1e-3, 1e-2])
+def test_what_a_look_lacks_is_known_where_the_distance_has_a_kink(off: float) -> None:
+    problem, backend = far_apart(0), CpuBackend(1)
+    solved, mixer = mix(problem, backend), Mixer(problem, backend, None)
+    w = solved.weights + off * np.array([1, -1, 0])
+    parts = problem.domains.sample([99] * 3, np.random.default_rng(0))
+    rule = Rule(w, problem.hi, 1.0)
+    dual = MixtureDual.on(parts, rule, problem.target, eps=problem.eps, cost=problem.cost, backend=backend)
+    point, _ = mixer.swept(w, solved.g)
+    lacks = by_scipy(problem, w) - point.value
+    assert lacks > 0.5 * off
+    assert mixer.rest(dual.at_weights(w), point) == pytest.approx(lacks, rel=0.02)
+
+
 def test_bounds_are_kept_and_the_best_within_them_is_found() -> None:
     free = mix(small(), ReferenceBackend()).weights
     hi = np.where(free == free.max(), 0.5 * free, 1.0)
@@ -243,10 +290,27 @@ def test_documents_are_shared_out_by_the_weights(seed: int) -> None:
     assert (np.abs(shares - w * k) < 1 + 1e-6).all()
 
 
-def test_within_a_domain_the_lowest_are_chosen() -> None:
-    f = np.array([5, 1, 4, 0, 3, 2], np.float32)
-    codes = np.array([0, 0, 0, 1, 1, 1], np.int32)
-    assert lowest_within(f, codes, np.array([2, 1]), ReferenceBackend()).tolist() == [3, 1, 2]
+def test_what_is_chosen_is_nearer_than_random_documents_of_the_same_domains(
+    target: NDArray[np.float32], pool: tuple[NDArray[np.float32], NDArray[np.int64]]
+) -> None:
+    given, backend = Target(target, np.full(M, 1 / M)), CpuBackend(1)
+    domains = Domains.of(Rows.whole([pool[0]], 100), pool[1].astype(np.int32))
+    scale = measure_scale(pool[0][:2000], given, Cost())
+    problem = Problem(domains, given, Cost(), scale, scale.eps(0.1), capacities(domains, 100))
+    mixed = mix(problem, backend)
+    counts = apportion(mixed.weights, 100, domains.counts)
+    rows = chosen_within(problem, mixed, counts, backend)
+    assert len(set(rows.tolist())) == 100
+    assert (np.bincount(pool[1][rows], minlength=U) == counts).all()
+    assert (np.diff(mixed.f[rows]) >= 0).all()
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate([rng.choice(np.flatnonzero(pool[1] == d), counts[d], replace=False) for d in range(U)])
+    assert alone(pool[0][rows], target) < 0.8 * alone(pool[0][drawn], target)
+
+
+def alone(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
+    even = (np.full(len(one), 1 / len(one)) for one in (x, y))
+    return float(ot.emd2(*even, cost_matrix(x, y, Cost())))
 
 
 # ---- bad input

@@ -5,8 +5,8 @@ dual.py       the dual of the best mixture      solve.py      from nothing to ce
 clusters.py   domains where none are known      choose.py     documents by the weights
 """
 
-from gapsel.mixture.choose import apportion, lowest_within
+from gapsel.mixture.choose import apportion, chosen_within
 from gapsel.mixture.domains import Domains
 from gapsel.mixture.solve import Mixed, Problem, capacities, mix
 
-__all__ = ["Domains", "Mixed", "Problem", "apportion", "capacities", "lowest_within", "mix"]
+__all__ = ["Domains", "Mixed", "Problem", "apportion", "capacities", "chosen_within", "mix"]

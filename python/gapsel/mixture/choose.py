@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from gapsel.potentials import Task, solve
+from gapsel.records import Box, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
+    from gapsel.mixture.solve import Mixed, Problem
+
+# Of an example that a domain holds so much less of than of the mean one, it need not choose anything.
+_HELD = 1e-3
 
 
 def apportion(w: NDArray[np.float64], k: int, counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -24,13 +32,28 @@ def apportion(w: NDArray[np.float64], k: int, counts: NDArray[np.int64]) -> NDAr
     return shares
 
 
-def lowest_within(
-    f: NDArray[np.float32], codes: NDArray[np.int32], counts: NDArray[np.int64], backend: Backend
-) -> NDArray[np.int64]:
-    """Return the rows of lowest f (n,) of each domain, ``counts`` (u,) of them, all in order of (f, row)."""
-    found = []
-    for domain in np.flatnonzero(counts):
-        own = np.flatnonzero(codes == domain)
-        found.append(own[backend.topk(f[own], int(counts[domain]))])
+def chosen_within(problem: Problem, mixed: Mixed, counts: NDArray[np.int64], backend: Backend) -> NDArray[np.int64]:
+    """Return rows of each domain, ``counts`` (u,) of them, all in order of (f, row).
+
+    The plan of the mixture says what each domain holds of each example, q_d (m,); the documents of a domain are those
+    that stand for that part of the target best: a selection at a mass of 1.
+    """
+    found = [_of_domain(problem, mixed, int(domain), int(counts[domain]), backend) for domain in np.flatnonzero(counts)]
     rows = np.concatenate(found)
-    return rows[np.lexsort((rows, f[rows]))]
+    return rows[np.lexsort((rows, mixed.f[rows]))]
+
+
+def _of_domain(problem: Problem, mixed: Mixed, domain: int, count: int, backend: Backend) -> NDArray[np.int64]:
+    """Return ``count`` rows of one domain."""
+    p = problem
+    own = np.flatnonzero(p.domains.codes == domain)
+    if count == len(own):
+        return own
+    rows = p.domains.part(own)
+    q = backend.sweep(rows.shards, p.target, mixed.g, Box.fixed(rows.a), eps=p.eps, cost=p.cost).q
+    held = q > _HELD * q.mean()
+    part = Target(np.ascontiguousarray(p.target.y[held]), q[held] / q[held].sum())
+    task = Task(
+        replace(rows, capacity=1.0 / count), part, p.cost, p.scale, p.eps, 1.0, p.tolerance, p.max_sweeps, p.seed
+    )
+    return own[backend.topk(solve(task, backend).f, count)]

@@ -101,6 +101,10 @@ class Domains:
         own = np.flatnonzero(self.codes == domain)
         if size < len(own):
             own = np.sort(rng.choice(own, size, replace=False))
+        return self.part(own)
+
+    def part(self, own: NDArray[np.int64]) -> Rows:
+        """Return some rows (s,) of one domain, ascending, weighted by U_d to sum 1."""
         a = 1.0 / len(own) if isinstance(self.a, float) else _shares(self.a[own])
         return Rows((gather(self.shards, own),), a, 1.0)
 

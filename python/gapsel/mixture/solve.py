@@ -8,8 +8,8 @@ F being the regularised distance to the target, every g bounds it by the means F
 
     F(any mixture) >= <b, g> + min_w <w, F(g)>          F(w) >= <b, g> + <w, F(g)>
 
-The right side of the latter, with what Newton's step promises beyond it, is F(w) as selection.py has it; the gap is
-what it lies above the former.
+The right side of the latter, with what more sweeps would add to it by the sample, is F(w); the gap is what that lies
+above the former.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from gapsel.mixture.dual import MixedSweep, MixtureDual, WholeSteps
 from gapsel.mixture.simplex import Rule, lowest
 from gapsel.potentials import Dual, annealed, ascend, promised_rise
 from gapsel.potentials.ascent import gram_pays
-from gapsel.potentials.curvature import Curvature
 from gapsel.records import Box
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def capacities(domains: Domains, k: int | None) -> NDArray[np.float64]:
 
 def mix(problem: Problem, backend: Backend, watch: Callable[[], None] | None = None) -> Mixed:
     """Find the weights; not converging is said in the result. ``watch`` is told of every sweep of the pool."""
-    return _Mixer(problem, backend, watch).run()
+    return Mixer(problem, backend, watch).run()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,7 +138,7 @@ class _Solved:
 
 
 @dataclass(slots=True, eq=False)
-class _Mixer:
+class Mixer:
     """One problem on its way; ``bound`` is the highest that is known."""
 
     problem: Problem
@@ -181,7 +180,7 @@ class _Mixer:
         g = annealed(
             self.backend, part, p.target, cost=p.cost, scale=p.scale, eps=p.eps, tolerance=self._noise(part.n)
         ).point.g  # fmt: skip
-        point, means = self._swept(p.domains.natural, g)
+        point, means = self.swept(p.domains.natural, g)
         return _Look(p.domains.natural, point, means, point.value, 0.0)
 
     def _sampled(
@@ -218,15 +217,30 @@ class _Mixer:
         ).point  # fmt: skip
 
     def _look(self, solved: _Solved) -> _Look:
-        """Read all rows at what a sample gave, and say by its Hessian what more sweeps at these weights would find."""
+        """Read all rows at what a sample gave, and say by the sample what more sweeps at these weights would find."""
         w = self._without_rests(solved.w)
-        point, means = self._swept(w, solved.point.g)
-        sample = solved.dual.at_weights(w)
-        near = sample.at(point.g, gram=gram_pays(len(point.g), sample.rows.d), rough=sample.bears_rounding)
-        rest = max(0.0, promised_rise(sample, point, Curvature.of(sample, near)))
+        point, means = self.swept(w, solved.point.g)
+        rest = self.rest(solved.dual.at_weights(w), point)
         return _Look(w, point, means, point.value + rest, rest)
 
-    def _swept(self, w: NDArray[np.float64], g: NDArray[np.float64]) -> tuple[Point, NDArray[np.float64]]:
+    def rest(self, sample: Dual, seen: Point) -> float:
+        """Return what more sweeps of all rows at these weights would raise the dual by beyond the point that was seen.
+
+        The sample at these weights, given the gradient of all rows, is raised from there, and what Newton's step still
+        promises is added. A first step's promise alone would not do: near a kink it goes much further.
+        """
+        gram = gram_pays(len(seen.g), sample.rows.d)
+        own = sample.at(seen.g, gram=gram, rough=sample.bears_rounding)
+        tilted = sample.tilted(own.sweep.q, seen.sweep.q)
+        start = tilted.point(own.g, own.sweep, own.f, rough=own.rough)
+        reached = ascend(
+            tilted, start, tolerance=0.3 * self.problem.tolerance, max_sweeps=_SWEEPS_OF_A_STEP, rough="always",
+            secants=not gram,
+        )  # fmt: skip
+        promised = promised_rise(tilted, reached.point, reached.curvature)
+        return max(0.0, reached.point.value - start.value) + max(0.0, promised)
+
+    def swept(self, w: NDArray[np.float64], g: NDArray[np.float64]) -> tuple[Point, NDArray[np.float64]]:
         """Read all rows once, in the mixture w (u,) at g (m,); return the point and F (u,)."""
         p = self.problem
         point = self._dual(p.domains.rows(w)).at(g, want_f=True)

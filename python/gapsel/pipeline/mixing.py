@@ -18,7 +18,7 @@ from gapsel.distance import distance
 from gapsel.errors import DataError, UsageError
 from gapsel.files import write_json
 from gapsel.findings import DomainShare, Mixture
-from gapsel.mixture import Domains, Problem, apportion, capacities, lowest_within, mix
+from gapsel.mixture import Domains, Problem, apportion, capacities, chosen_within, mix
 from gapsel.mixture.clusters import clusters
 from gapsel.pipeline import journal
 from gapsel.pipeline.fit import check_d, read_target
@@ -198,9 +198,9 @@ def _mixed(run: Run, named: Named) -> Mixture:
 
 
 def _chosen(run: Run, problem: Problem, mixed: Mixed, found: Mixture) -> Mixture:
-    """Choose k documents, from each domain its share and there those of lowest f; write and measure them."""
+    """Choose k documents, from each domain its share; write and measure them."""
     counts = apportion(mixed.weights, run.k, problem.domains.counts)
-    rows = lowest_within(mixed.f, problem.domains.codes, counts, run.backend)
+    rows = chosen_within(problem, mixed, counts, run.backend)
     chosen = [int(counts[d]) for d in order_of(mixed)]
     return replace(
         found,
