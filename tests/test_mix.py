@@ -81,7 +81,7 @@ def test_it_is_remembered_and_changes_nothing_else(
     found = mixed(capsys, "-o", str(run), "--label-field=topic", "--seed=3")
     after = json.loads((run / "run.json").read_text())
     told = after.pop("mixture")
-    assert after == before
+    assert after | {"stamps": None} == before | {"stamps": None}
     assert (told["settings"]["label_field"], told["settings"]["seed"]) == ("topic", 3)
     with monkeypatch.context() as patch:
         patch.setattr("gapsel.pipeline.mixing.mix", None)
@@ -109,6 +109,19 @@ def test_no_document_is_wanted_twice(run: Path, capsys: pytest.CaptureFixture[st
     assert share[BREAD]["chosen"] == share[BREAD]["rows"] == 100
     assert share[BREAD]["weight"] == pytest.approx(100 / 180)
     assert share[BREAD]["slope"] < 0
+
+
+def test_what_is_excluded_is_not_chosen(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "not.txt").write_text("".join(f"pool-{at}\n" for at in range(1, 240, 3)))
+    arguments = ["-o", str(run), "--label-field=topic", "--choose", "-k=40"]
+    before = mixed(capsys, *arguments)
+    after = mixed(capsys, *arguments, f"--exclude={tmp_path / 'not.txt'}")
+    share = {one["domain"]: one for one in after["domains"]}
+    assert {one["domain"]: one["chosen"] for one in before["domains"]}[BREAD] == 30
+    assert share[BREAD]["chosen"] == 20
+    assert share[BREAD]["weight"] == pytest.approx(0.5)
+    lines = [json.loads(line) for line in (run / after["file"]).read_text().splitlines()]
+    assert all(int(line["id"].removeprefix("pool-")) >= 240 for line in lines if line["topic"] == BREAD)
 
 
 def test_clusters_stand_in_for_labels(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,6 +169,12 @@ def test_what_cannot_be_is_said(
     assert main(["mix", "-o", str(run), "--quiet", *arguments]) == code
     assert says in capsys.readouterr().err
     assert not (run / "mixture.json").exists()
+
+
+def test_rules_that_are_not_kept_to_are_refused(home: Path, tmp_path: Path) -> None:
+    inputs: dict[str, Any] = {f"{side}_vectors": home / f"{side}.npy" for side in ("pool", "target")}
+    with pytest.raises(UsageError, match=r"max_cosine is 0\.9, and documents of a mixture"):
+        gapsel.mix(tmp_path / "new", **inputs, choose=True, max_cosine=0.9)
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -328,12 +328,10 @@ def domain_weights(
     task = selector._posed(target, pool, target_weights, pool_weights)  # noqa: SLF001 - made here
     named = named_domains(domains, task.rows.n)
     divided = Domains.of(task.rows, named.codes)
-    if k is not None:
-        rows_for(str(k), divided.n)
+    hi = np.ones(divided.u) if k is None else capacities(divided.counts, rows_for(str(k), divided.n))
     problem = Problem(
-        divided, task.target, task.cost, task.scale, task.eps, capacities(divided, k), task.tolerance, task.max_sweeps,
-        task.seed,
-    )  # fmt: skip
+        divided, task.target, task.cost, task.scale, task.eps, hi, task.tolerance, task.max_sweeps, task.seed
+    )
     backend = selector._backend  # noqa: SLF001 - as above
     return described(problem, mix(problem, backend), named, backend)
 

@@ -138,11 +138,11 @@ class Settings:
     )
     exclude: tuple[str, ...] = _field(
         (), "documents that must not be chosen: a .txt of ids, one a line, or files of documents with the same text",
-        _SELECT, metavar="PATH",
+        (*_SELECT, "mix"), metavar="PATH",
     )  # fmt: skip
     held_out: tuple[str, ...] = _field(
         (), "documents that the model is to be tested on: what shares 13 words in a row with them is not chosen",
-        _SELECT, metavar="PATH",
+        (*_SELECT, "mix"), metavar="PATH",
     )  # fmt: skip
     max_jaccard: float | None = _field(
         None, "choose nothing whose text is as much like a better chosen one: 0.7, say, of their five-word runs",

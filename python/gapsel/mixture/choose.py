@@ -32,28 +32,33 @@ def apportion(w: NDArray[np.float64], k: int, counts: NDArray[np.int64]) -> NDAr
     return shares
 
 
-def chosen_within(problem: Problem, mixed: Mixed, counts: NDArray[np.int64], backend: Backend) -> NDArray[np.int64]:
-    """Return rows of each domain, ``counts`` (u,) of them, all in order of (f, row).
+def chosen_within(
+    problem: Problem,
+    mixed: Mixed,
+    counts: NDArray[np.int64],
+    backend: Backend,
+    barred: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int64]:
+    """Return rows of each domain, ``counts`` (u,) of them and none that is barred (n,), all in order of (f, row).
 
     The plan of the mixture says what each domain holds of each example, q_d (m,); the documents of a domain are those
     that stand for that part of the target best: a selection at a mass of 1.
     """
-    found = [_of_domain(problem, mixed, int(domain), int(counts[domain]), backend) for domain in np.flatnonzero(counts)]
+    codes = problem.domains.codes
+    found = []
+    for domain in np.flatnonzero(counts):
+        own = np.flatnonzero(codes == domain if barred is None else (codes == domain) & ~barred)
+        count = int(counts[domain])
+        found.append(own if count == len(own) else own[_best_of(problem, mixed, own, count, backend)])
     rows = np.concatenate(found)
     return rows[np.lexsort((rows, mixed.f[rows]))]
 
 
-def _of_domain(problem: Problem, mixed: Mixed, domain: int, count: int, backend: Backend) -> NDArray[np.int64]:
-    """Return ``count`` rows of one domain."""
-    p = problem
-    own = np.flatnonzero(p.domains.codes == domain)
-    if count == len(own):
-        return own
-    rows = p.domains.part(own)
+def _best_of(problem: Problem, mixed: Mixed, own: NDArray[np.int64], count: int, backend: Backend) -> NDArray[np.int64]:
+    """Return which of some rows (s,) of one domain, so many, stand best for what it holds of the target."""
+    p, rows = problem, replace(problem.domains.part(own), capacity=1.0 / count)
     q = backend.sweep(rows.shards, p.target, mixed.g, Box.fixed(rows.a), eps=p.eps, cost=p.cost).q
     held = q > _HELD * q.mean()
     part = Target(np.ascontiguousarray(p.target.y[held]), q[held] / q[held].sum())
-    task = Task(
-        replace(rows, capacity=1.0 / count), part, p.cost, p.scale, p.eps, 1.0, p.tolerance, p.max_sweeps, p.seed
-    )
-    return own[backend.topk(solve(task, backend).f, count)]
+    task = Task(rows, part, p.cost, p.scale, p.eps, 1.0, p.tolerance, p.max_sweeps, p.seed)
+    return backend.topk(solve(task, backend).f, count)

@@ -60,6 +60,10 @@ class Domains:
         """The number of rows."""
         return len(self.codes)
 
+    def counted(self, barred: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+        """Return how many rows of each domain (u,) there are without those that are barred (n,)."""
+        return self.counts if barred is None else np.bincount(self.codes[~barred], minlength=self.u).astype(np.int64)
+
     def masses(self, w: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the row masses (n,) of the mixture w (u,)."""
         r = (w / self.totals)[self.codes]

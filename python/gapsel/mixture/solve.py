@@ -86,9 +86,9 @@ class Mixed:
     f: NDArray[np.float32]
 
 
-def capacities(domains: Domains, k: int | None) -> NDArray[np.float64]:
-    """Return the largest weights (u,) at which k documents can be had without one twice; 1 without a k."""
-    return np.ones(domains.u) if k is None else np.minimum(1.0, domains.counts / k)
+def capacities(counts: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """Return the largest weights (u,) at which domains of so many rows (u,) give k documents, none of them twice."""
+    return np.minimum(1.0, counts / k)
 
 
 def mix(problem: Problem, backend: Backend, watch: Callable[[], None] | None = None) -> Mixed:

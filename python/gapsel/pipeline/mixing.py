@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from gapsel.calibration import mean_of, scores
+from gapsel.config import BUDGET, RULES, Settings
 from gapsel.distance import distance
 from gapsel.errors import DataError, UsageError
 from gapsel.files import write_json
@@ -21,6 +22,7 @@ from gapsel.findings import DomainShare, Mixture
 from gapsel.mixture import Domains, Problem, apportion, capacities, chosen_within, mix
 from gapsel.mixture.clusters import clusters
 from gapsel.pipeline import journal
+from gapsel.pipeline.barred import lists_hash
 from gapsel.pipeline.fit import check_d, read_target
 from gapsel.pipeline.folder import plain, read_json, sign
 from gapsel.pipeline.labels import check_labels, read_labels
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from gapsel.backends import Backend
-    from gapsel.config import Settings
     from gapsel.findings import Interval
     from gapsel.mixture import Mixed
     from gapsel.pipeline.work import Run
@@ -69,6 +70,8 @@ def mix_run(run: Run) -> Mixture:
     by_field = run.settings.clusters is None and run.settings.label_field is not None
     if by_field:
         check_labels(run.settings)
+    if run.settings.choose:
+        _check_rules(run.settings)
     advance_to(run, "embed")
     run.loss_weights = write_loss_weights(run)
     signature, file = _signature(run), run.path / MIXTURE
@@ -85,6 +88,19 @@ def mix_run(run: Run) -> Mixture:
     run.folder.remember("mixture", {**facts, "settings": run.settings.of("mix")})
     journal.clear(run.path)
     return found
+
+
+def _check_rules(settings: Settings) -> None:
+    """Raise UsageError for rules of a choice that this one does not keep to."""
+    usual = Settings()
+    rules = ("tokens", *RULES)
+    wanted = next((name for name in rules if getattr(settings, name) != getattr(usual, name)), None)
+    if wanted is not None:
+        msg = (
+            f"{wanted} is {getattr(settings, wanted)!r}, and documents of a mixture are chosen by their number (-k) "
+            "and by lists (--exclude, --held-out) alone: mix without --choose, or in a folder without that setting (-o)"
+        )
+        raise UsageError(msg)
 
 
 def _read(file: Path) -> Mixture:
@@ -170,9 +186,10 @@ def check_domains(named: Named) -> None:
 def _signature(run: Run) -> str:
     settings = run.settings.of("mix")
     if not run.settings.choose:
-        settings.pop("k")
+        settings = {name: value for name, value in settings.items() if name not in BUDGET}
+    lists = lists_hash(run.settings) if run.settings.choose else None
     weights = [content_hash(run.pool_weights), content_hash(run.settings.target_weights)]
-    return sign(run.signatures["embed"], settings, weights)
+    return sign(run.signatures["embed"], settings, weights, lists)
 
 
 def _named(run: Run, *, by_field: bool) -> Named:
@@ -199,8 +216,9 @@ def _mixed(run: Run, named: Named) -> Mixture:
 
 def _chosen(run: Run, problem: Problem, mixed: Mixed, found: Mixture) -> Mixture:
     """Choose k documents, from each domain its share; write and measure them."""
-    counts = apportion(mixed.weights, run.k, problem.domains.counts)
-    rows = chosen_within(problem, mixed, counts, run.backend)
+    barred = run.rules.budget.barred
+    counts = apportion(mixed.weights, run.k, problem.domains.counted(barred))
+    rows = chosen_within(problem, mixed, counts, run.backend, barred)
     chosen = [int(counts[d]) for d in order_of(mixed)]
     return replace(
         found,
@@ -217,7 +235,7 @@ def _problem(run: Run, named: Named) -> Problem:
     check_d(run.pool.d, run.target_store.d)
     task = run.task(target, Cost(s.cost, s.normalize))
     domains = Domains.of(run.rows, named.codes)
-    hi = capacities(domains, run.k if s.choose else None)
+    hi = capacities(domains.counted(run.rules.budget.barred), run.k) if s.choose else np.ones(domains.u)
     return Problem(
         domains, target, task.cost, task.scale, mixture_eps(s, task.scale), hi, s.tolerance, s.max_sweeps, s.seed
     )
