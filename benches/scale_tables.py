@@ -123,16 +123,21 @@ def measured(found: dict[str, Any]) -> str:
 
 
 def parts(found: dict[str, Any]) -> str:
-    """Return what 1, 2 and 4 workers do."""
-    rows = [["look", "workers", "rows a second of the processor", "of a sweep that is not cut", "bytes", "the model"]]
-    for name, own in found["parts"].items():
+    """Return what 1, 2 and 4 nodes do."""
+    rows = [
+        ["look", "nodes", "rows a second of the processor", "of one process", "merging", "sent", "back", "the model"]
+    ]
+    measured = found["parts"]
+    for name in ("plain", "gram"):
+        own = measured[name]
         for count in ("1", "2", "4"):
             one = own[count]
-            said = network_bytes(found["rows"], found["m"], int(count), gram=name == "gram")
+            said = network_bytes(measured["rows"], found["m"], int(count), gram=name == "gram")
             rows.append(
                 [
                     "with a Gram" if name == "gram" else "exact", count, f"{one['rows_a_second']:,.0f}",
-                    f"{one['rows_a_second'] / own['whole']:.0%}", f"{one['bytes']:,.0f}", f"{said:,.0f}",
+                    f"{one['rows_a_second'] / own['whole']:.0%}", f"{one['driver']:.1%}", f"{one['sent']:,}",
+                    f"{one['back']:,}", f"{said:,.0f}",
                 ]
             )  # fmt: skip
     return markdown(rows)

@@ -99,12 +99,12 @@ def test_a_pool_that_does_not_fit_is_streamed() -> None:
 
 
 def test_what_crosses_the_network() -> None:
-    assert network_bytes(100, 1000, 4, gram=False) == (4 + 1) * 8 * 1000
-    assert network_bytes(10**8, 1000, 4, gram=False) == (4 + 256) * 8 * 1000
-    assert network_bytes(10**8, 1000, 4, gram=True) == 8 * (4 * 1000 + 64 * (1000 + 1000**2 + 1000))
+    assert network_bytes(100, 1000, 4, gram=False) == (2 * 4 + 1) * 8 * 1000
+    assert network_bytes(10**8, 1000, 4, gram=False) == (2 * 4 + 256) * 8 * 1000
+    assert network_bytes(10**8, 1000, 4, gram=True) == 8 * (2 * 4 * 1000 + 64 * (1000 + 1000**2 + 1000))
     alone, joined = (Machine(name="x", rates=RATES, network=rate) for rate in (0.0, 1e9))
     more = seconds(PROBLEM, joined)["score"] - seconds(PROBLEM, alone)["score"]
-    assert more == pytest.approx(2 * (1 + spans(10**6, gram=False)) * 8 * 1000 / 1e9)
+    assert more == pytest.approx(2 * (2 + spans(10**6, gram=False)) * 8 * 1000 / 1e9)
 
 
 @pytest.mark.parametrize("gram", [False, True])

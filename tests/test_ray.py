@@ -124,6 +124,21 @@ def test_other_numbers_in_the_same_arrays_are_seen(cluster: RayBackend) -> None:
     assert p.bits(cluster, [p.x]) == p.bits(CpuBackend(), [p.x])
 
 
+def test_y_is_sent_once_unless_somebody_could_have_written_to_it(cluster: RayBackend) -> None:
+    p = Problem.of()
+    p.bits(cluster, [p.x])
+    p.target.y[::2] *= -1
+    assert p.bits(cluster, [p.x]) == p.bits(CpuBackend(), [p.x])
+    p.target.y.flags.writeable = False
+    p.bits(cluster, [p.x])
+    sent = cluster._y
+    assert sent is not None
+    reference = sent.reference()
+    assert p.bits(cluster, [p.x], gram=True) == p.bits(CpuBackend(), [p.x], gram=True)
+    assert cluster._y is sent
+    assert sent.reference() is reference
+
+
 def test_numbers_are_handed_out_where_a_machine_does_not_see_the_file(
     cluster: RayBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +175,7 @@ def test_lost_objects_are_put_there_again(cluster: RayBackend) -> None:
     pool = cluster._pools[-1]
     owner = ray.remote(num_cpus=0)(Worker).remote(lambda _threads: lambda value: [ray.put(value)], 1)
     for piece in pool._pieces.values():
-        piece._reference = ray.get(owner.do.remote(piece._value))
+        piece._reference = ray.get(owner.do.remote(piece.value))
     lost = piece.reference()
     ray.kill(owner)
     while not gone(lost[0]):

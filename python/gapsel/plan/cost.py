@@ -5,7 +5,7 @@
     one look at s rows        2 s m (d + e) FLOP, and with a Gram m^2 for each row it keeps
     one Newton step           2/3 m^3 FLOP, on one host
     embedding                 tokens, each the encoder's FLOP
-    state between machines    8 m bytes to each worker; back, for each span of rows, 8 m, with a Gram 8 m^2 more
+    state between machines    16 m bytes to each worker; back, for each span of rows, 8 m, with a Gram 8 m^2 more
 
 `work` is free of machines: amounts of each kind, step by step. A `Machine` has a rate for each kind.
 """
@@ -190,9 +190,9 @@ def spans(n: int, *, gram: bool) -> int:
 
 
 def network_bytes(n: int, m: int, workers: int, *, gram: bool) -> float:
-    """Return what crosses the network for one look at n rows: g to each worker, of each span q and perhaps a Gram."""
+    """Return what crosses the network for one look at n rows: g and b to each worker, q of each span, maybe a Gram."""
     back = spans(n, gram=gram) * (m + (float(m) ** 2 + m if gram else 0.0))
-    return _FLOAT64 * (float(workers) * m + back)
+    return _FLOAT64 * (2.0 * workers * m + back)
 
 
 def network_seconds(p: Problem, machine: Machine) -> dict[str, float]:

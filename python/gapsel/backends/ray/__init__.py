@@ -2,9 +2,9 @@
 
 The pool is swept span by span (`backends.parts`) by workers, one on each machine or one on each GPU, and what they give
 is added up here in the order of the rows; so neither their number nor who swept what changes a bit. What crosses the
-network for a sweep is g and the target to the workers, and for each span an m-vector back, a Gram and a list of the
-lowest f if asked for, and four bytes for each row of an output. Vectors in files are read where they lie by every
-machine that sees the files; others are handed out once, through Ray's object store.
+network for a sweep is g and b to the workers, and for each span an m-vector back, a Gram and a list of the lowest f if
+asked for, and four bytes for each row of an output. y is sent once, if it is read-only. Vectors in files are read where
+they lie by every machine that sees the files; others are handed out once, through Ray's object store.
 
     cluster.py  joining a cluster, or starting one here     crew.py, work.py    the workers, and what they are at
     rows.py     how rows of the pool travel                 spans.py            what a worker does with a span
@@ -68,6 +68,7 @@ class RayBackend:
         make = partial(on_gpu, GpuBackend) if gpus else partial(on_processors, self._here.instructions)
         self._crew: Crew[Span, Swept] = Crew(make, threads, gpus)
         self._pools: list[Pool] = []
+        self._y: cluster.Shared[NDArray[np.float32]] | None = None
 
     @property
     def identity(self) -> str:
@@ -102,9 +103,10 @@ class RayBackend:
         checks.check_box(box, pool.n)
         checks.check_outputs({name: (out, _OUTPUTS[name]) for name, out in outputs.items()}, pool.n)
         wanted = tuple(name for name, out in outputs.items() if out is not None)
-        job = Job(target, g, eps, cost, pool.n, gram, k, rough, wanted)
+        job = Job(target.b, g, eps, cost, pool.n, gram, k, rough, wanted)
         spans = gpu_span.spans(range(pool.n), self._span_rows(target, pool.n, gram=gram, rough=rough))
-        return swept(added(self._parts(pool, job, box, spans, outputs), k))
+        told = cluster.Shared(job), self._sent(target.y)
+        return swept(added(self._parts(pool, told, box, spans, outputs), k))
 
     def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Return the rows of the k lowest values, in order of (value, row)."""
@@ -121,31 +123,42 @@ class RayBackend:
         self._pools = [*(pool for pool in self._pools if pool is not known), known][-_POOLS:]
         return known
 
+    def _sent(self, y: NDArray[np.float32]) -> cluster.Shared[NDArray[np.float32]]:
+        """Return y as it was sent before, if it is that and nobody can have written to it."""
+        if self._y is None or self._y.value is not y or y.flags.writeable:
+            self._y = cluster.Shared(y)
+        return self._y
+
     def _span_rows(self, target: Target, n: int, *, gram: bool = False, rough: bool = False) -> int:
         return gpu_span.span_rows(n) if self._gpus else self._here.span_rows(target, n, gram=gram, rough=rough)
 
     def _parts(
-        self, pool: Pool, job: Job, box: Box, spans: Sequence[range], outputs: Mapping[str, NDArray[np.generic] | None]
+        self,
+        pool: Pool,
+        told: tuple[cluster.Shared[Job], cluster.Shared[NDArray[np.float32]]],
+        box: Box,
+        spans: Sequence[range],
+        outputs: Mapping[str, NDArray[np.generic] | None],
     ) -> Iterator[Part]:
         """Yield what the spans give, in their order, and write their share of the outputs."""
-        told = cluster.Shared(job)
+        job, y = told
 
         def item(rows: range) -> Callable[[], Span]:
             part = box.at(slice(rows.start, rows.stop))
-            return lambda: Span(told.reference(), rows.start, pool.message(rows), part)
+            return lambda: Span(job.reference(), y.reference(), rows.start, pool.message(rows), part)
 
         def again(error: Exception) -> bool:
             if isinstance(error, UnseenError):
                 pool.hand_out()
                 return True
             if cluster.is_loss(error):
-                pool.forget()
-                told.forget()
+                for what in (pool, job, y):
+                    what.forget()
                 return True
             return False
 
         for rows, (part, found) in zip(spans, self._crew.map(map(item, spans), again), strict=True):
-            for name, values in zip(job.wanted, found, strict=True):
+            for name, values in zip(job.value.wanted, found, strict=True):
                 out = outputs[name]
                 if out is not None:
                     out[rows.start : rows.stop] = values

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from gapsel.errors import MissingDependencyError, ResourceError
+
+Value = TypeVar("Value")
 
 # Seconds that an address may take to answer.
 _PATIENCE = 10.0
@@ -74,11 +76,11 @@ def is_loss(error: BaseException) -> bool:
     return isinstance(error, ray.exceptions.RayError)
 
 
-class Shared:
+class Shared(Generic[Value]):
     """A value that all workers read: put into the object store once, and again if it is lost there."""
 
-    def __init__(self, value: object) -> None:
-        self._value = value
+    def __init__(self, value: Value) -> None:
+        self.value = value
         self._reference: list[Any] = []
 
     def reference(self) -> list[Any]:
@@ -86,7 +88,7 @@ class Shared:
         if not self._reference:
             import ray
 
-            self._reference = [ray.put(self._value)]
+            self._reference = [ray.put(self.value)]
         return self._reference
 
     def forget(self) -> None:

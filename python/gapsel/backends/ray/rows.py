@@ -90,7 +90,7 @@ class Pool:
     def __init__(self, shards: Sequence[NDArray[np.floating]], piece_rows: int) -> None:
         self.shards, self._piece_rows = list(shards), piece_rows
         self._starts = np.cumsum([0, *map(len, shards)], dtype=np.int64).tolist()
-        self._pieces: dict[range, Shared] = {}
+        self._pieces: dict[range, Shared[list[NDArray[np.floating]]]] = {}
         self._in_files = True
 
     @property
@@ -120,7 +120,7 @@ class Pool:
         """Put all into the object store anew: some of it was lost there."""
         self._pieces.clear()
 
-    def _piece(self, rows: range) -> Shared:
+    def _piece(self, rows: range) -> Shared[list[NDArray[np.floating]]]:
         if rows not in self._pieces:
             self._pieces[rows] = Shared(list(self._cut(rows)))
         return self._pieces[rows]

@@ -10,6 +10,7 @@ import numpy as np
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.ray.cluster import fetched
 from gapsel.backends.ray.rows import in_files, opened
+from gapsel.records import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from gapsel.backends.gpu import GpuBackend
     from gapsel.backends.parts import Part
     from gapsel.backends.ray.rows import MappedRows, Message
-    from gapsel.records import Box, Cost, Target
+    from gapsel.records import Box, Cost
 
 _KINDS = {"f": np.float32, "hard": np.float32, "nearest": np.int32}
 # Pieces of files that stay open at most.
@@ -28,9 +29,9 @@ _OPEN = 4096
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all spans of a sweep have in common; ``wanted`` names the outputs, see Backend.sweep."""
+    """What all spans of a sweep have in common, but for y; ``wanted`` names the outputs, see Backend.sweep."""
 
-    target: Target
+    b: NDArray[np.float64]
     g: NDArray[np.float64]
     eps: float
     cost: Cost
@@ -43,9 +44,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One span: the job's reference, the number of its first row, where its rows lie, and their box."""
+    """One span: the references of the job and of y, the number of its first row, where its rows lie, and their box."""
 
     job: list[Any]
+    y: list[Any]
     first: int
     rows: Message
     box: Box
@@ -56,23 +58,25 @@ class Sweeper:
 
     def __init__(self, backend: CpuBackend | GpuBackend) -> None:
         self._backend, self.identity = backend, backend.identity
-        self._job: tuple[list[Any], Job] | None = None
+        self._known: dict[str, tuple[list[Any], Any]] = {}
         self._open: dict[tuple[MappedRows, ...], list[NDArray[np.floating]]] = {}
 
     def __call__(self, span: Span) -> tuple[Part, tuple[NDArray[Any], ...]]:
         """Return what the span gives, and its outputs in the order they were named."""
-        job, shards = self._known(span.job), self._opened(span.rows)
+        job: Job = self._last("job", span.job)
+        target, shards = Target(self._last("y", span.y), job.b), self._opened(span.rows)
         outputs = {name: np.empty(sum(map(len, shards)), _KINDS[name]) for name in job.wanted}
         part = self._backend.part(
-            shards, job.target, job.g, span.box,
+            shards, target, job.g, span.box,
             eps=job.eps, cost=job.cost, first=span.first, n=job.n, gram=job.gram, k=job.k, rough=job.rough, **outputs,
         )  # fmt: skip
         return part, tuple(outputs.values())
 
-    def _known(self, reference: list[Any]) -> Job:
-        if self._job is None or self._job[0] != reference:
-            self._job = reference, fetched(reference)
-        return self._job[1]
+    def _last(self, name: str, reference: list[Any]) -> Any:  # noqa: ANN401 - whatever was put there
+        """Return what a reference means, fetched once."""
+        if name not in self._known or self._known[name][0] != reference:
+            self._known[name] = reference, fetched(reference)
+        return self._known[name][1]
 
     def _opened(self, message: Message) -> list[NDArray[np.floating]]:
         files = in_files(message)
