@@ -107,6 +107,7 @@ FINDINGS = Findings(
     sampling_error=0.0,
     pool_distance=Interval(1.302, 1.321),
     tasks=(),
+    ignored=(),
     methods=(
         method("random", (1.301, 1.323), (1.306, 1.327), 0.0101, 0.172, 0.08),
         method("nearest neighbours", (1.041, 1.049), (0.931, 0.946), 0.583, 0.912, 0.61),

@@ -33,6 +33,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "target_vectors": PATHS,
     "paths_per_task": ([(2, 1), (1, 1, 3), ()], [(1,), (0, 2), (1.5, 2), ("1", "2"), [1, 2], None, 5]),
     "balance": (["gap", "tasks", "examples"], ["none", None]),
+    "robust": ([0.0, 0.1, 0, np.float32(0.25)], [0.5, -0.1, float("nan"), "5%", True, None]),
     "text_field": TEXT,
     "id_field": TEXT,
     "vector_field": TEXT_OR_NONE,

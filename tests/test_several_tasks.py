@@ -45,14 +45,14 @@ def vectors() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 LABELS = np.repeat(["large", "small"], [LARGE, SMALL])
+TASK_OF = (LABELS == "small").astype(np.intp)
 
 
 def posed(vectors: tuple[NDArray[np.float32], NDArray[np.float32]], mass: float, k: int = K) -> Task:
     pool, y = vectors
     target, rows = Target(y, np.full(len(y), 1 / len(y))), Rows.whole([pool], k)
     scale = measure_scale(pool, target, Cost())
-    task_of = (LABELS == "small").astype(np.intp)
-    return Task(rows, target, Cost(), scale, scale.eps(0.3), mass, task_of=task_of)
+    return Task(rows, target, Cost(), scale, scale.eps(0.3), mass)
 
 
 def chosen_of(selector: Selector) -> NDArray[np.int64]:
@@ -87,19 +87,18 @@ def test_the_shares_are_those_of_the_formula(
     """Everything said anew by plain solutions in float64: D_t of the pool, of the mixture, of each task's own."""
     # So many that one of them is worth little.
     task, reference = posed(vectors, mass, k=200), ReferenceBackend()
-    found = balance(task, CpuBackend(1))
+    found = balance(task, TASK_OF, CpuBackend(1))
     chosen = reference.topk(solve(at(task, found.weights), reference).f, 200)
     for code in (0, 1):
-        own = np.asarray(task.task_of) == code
-        alone = replace(task, target=Target(task.target.y[own], np.full(own.sum(), 1 / own.sum())), task_of=None)
+        own = code == TASK_OF
+        alone = replace(task, target=Target(task.target.y[own], np.full(own.sum(), 1 / own.sum())))
         best = reference.topk(solve(alone, reference).f, 200)
         share = closed(alone, chosen) / closed(alone, best)
         assert found.shares[code] == pytest.approx(share, abs=0.02)
 
 
 def at(task: Task, weights: NDArray[np.float64]) -> Task:
-    assert task.task_of is not None
-    return replace(task, target=weighted(task.target, task.task_of, weights), task_of=None)
+    return replace(task, target=weighted(task.target, TASK_OF, weights))
 
 
 def closed(task: Task, rows: NDArray[np.int64]) -> float:
@@ -142,7 +141,7 @@ def test_the_list_is_a_part_of_a_larger_pool_and_the_weights_hardly_differ(
     many = np.concatenate([pool, around(rng, np.ones(D) / 4, 12_000)])
     task = replace(posed((many, y), 0.3), rows=Rows.whole([many], K))
     stages: list[Stage] = []
-    found = balance(task, CpuBackend(1), stages.append)
+    found = balance(task, TASK_OF, CpuBackend(1), stages.append)
     assert [stage.name for stage in stages].count("pool") == 2, "once for each task"
     assert max(stage.rows for stage in stages if stage.name == "shortlist") < len(many) / 2
     assert found.level

@@ -11,7 +11,6 @@ import numpy as np
 from gapsel import backends, model, selection, store, stream
 from gapsel.calibration import scores
 from gapsel.config import STUDIES, Settings, rows_for
-from gapsel.cost import measure_scale
 from gapsel.distance import distances
 from gapsel.errors import DataError, UsageError
 from gapsel.mixture import Domains, Problem, capacities, mix
@@ -23,8 +22,8 @@ from gapsel.pipeline.mixing import described, named_domains
 from gapsel.pipeline.rules import rules_of
 from gapsel.pipeline.targets import Tasks
 from gapsel.pipeline.weights import check_weights
-from gapsel.pipeline.work import MODEL, SCALE_ROWS
-from gapsel.potentials import Balance, Rows, Start, Task, mass_path
+from gapsel.pipeline.work import MODEL
+from gapsel.potentials import Balance, Rows, Start, Task, Weighed, Weighing, mass_path, scale_of
 from gapsel.records import Cost, Target
 from gapsel.rules import Budget, ByVectors, Rules
 
@@ -63,7 +62,8 @@ class Selector:
         self._backend = backends.choose(**self.settings.sweeper)
         self._model: model.Model | None = None
         self._pool: tuple[Task, NDArray[np.float32]] | None = None
-        self._balance: Balance | None = None
+        self._asked: tuple[Target, Weighing] | None = None
+        self._weighed: Weighed | None = None
         self._rules: Callable[[str], Rules] = lambda k: Rules(Budget(self._n(), rows_for(k, self._n())))
         self._texts: stream.Scorer | None = None
         self._load_encoder: Callable[[], Encoder] = lambda: stream.load_encoder(self._fitted())
@@ -89,14 +89,16 @@ class Selector:
         ``at_most`` names. Not converging is said in ``evidence``. Raises DataError for arrays that cannot be
         used, UsageError for a k larger than the pool.
         """
-        task = self._posed(target, pool, target_weights, pool_weights, tasks)
+        task, weighing = self._posed(target, pool, target_weights, pool_weights, tasks)
         given = _given(task.rows.n, tokens, barred, fields or {})
         self._rules = lambda k: rules_of(self.settings, task.rows.n, k=k, **given)
         capacity = self._rules(self.settings.k).budget.capacity()
         task = dataclasses.replace(task, rows=dataclasses.replace(task.rows, capacity=capacity))
-        self._model, f, self._balance = self._solved(task)
+        self._asked = (task.target, weighing)
+        self._model, f, self._weighed = self._solved(task, weighing)
         self._texts = None
-        self._pool = (dataclasses.replace(task, target=self._model.potentials.target), f)
+        p = self._model.potentials
+        self._pool = (dataclasses.replace(task, target=p.target, scale=p.scale, eps=p.eps), f)
         return self
 
     @property
@@ -107,7 +109,12 @@ class Selector:
     @property
     def balance(self) -> Balance | None:
         """The weights of several tasks, in the order of their sorted labels, where the solver was to find them."""
-        return self._balance
+        return None if self._weighed is None else self._weighed.balance
+
+    @property
+    def ignored(self) -> NDArray[np.int64]:
+        """The rows (i,) of the target that the fit has ignored, where ``robust`` lets it."""
+        return np.zeros(0, np.int64) if self._weighed is None else self._weighed.ignored
 
     @property
     def potentials_(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -143,8 +150,9 @@ class Selector:
         return stream.score_batches(self._scorer(), batches, stream.Reading(text_field, vector_field=vector_field))
 
     def select(self, k: int | str | None = None) -> selection.Selection:
-        """Return the selection of k rows of the pool; at mass > 0 another k than the fitted is solved for from that.
+        """Return the selection of k rows of the pool.
 
+        At mass > 0 another k than the fitted is solved for from that; where the target is weighed, from the start.
         Raises UsageError for a k where the budget is in tokens, and where nothing keeps to the rules.
         """
         task, f = self._fitted_pool()
@@ -153,11 +161,13 @@ class Selector:
             msg = f"k is {k}, and the budget is {self.settings.tokens} tokens: make a Selector with another one"
             raise UsageError(msg)
         rules = self._rules(wanted)
-        if self.settings.mass > 0 and rules.budget.amount != self._rules(self.settings.k).budget.amount:
+        target, weighing = self._asked or (task.target, None)
+        weighs = weighing is not None and weighing.asks
+        if (self.settings.mass > 0 or weighs) and rules.budget.amount != self._rules(self.settings.k).budget.amount:
             p = fitted.potentials
-            start = Start(task.k, p.g, f, p.evidence.plain_value) if task.task_of is None else None
-            anew = self._task(dataclasses.replace(task.rows, capacity=rules.budget.capacity()), task.target)
-            fitted, f, _ = self._solved(dataclasses.replace(anew, task_of=task.task_of), start)
+            start = None if weighs else Start(task.k, p.g, f, p.evidence.plain_value)
+            anew = self._task(dataclasses.replace(task.rows, capacity=rules.budget.capacity()), target)
+            fitted, f, _ = self._solved(anew, weighing, start)
         return self._chosen(f, rules, task.rows, fitted)
 
     def _chosen(self, f: NDArray[np.float32], rules: Rules, rows: Rows, fitted: model.Model) -> selection.Selection:
@@ -228,13 +238,13 @@ class Selector:
         )
 
     def _solved(
-        self, task: Task, start: Start | None = None
-    ) -> tuple[model.Model, NDArray[np.float32], Balance | None]:
-        """Return the fitted model, f (n,) of all rows, and the balance of several tasks."""
-        found = sampled.fit(task, self.settings.fit_rows, self._backend, start=start)
+        self, task: Task, weighing: Weighing | None, start: Start | None = None
+    ) -> tuple[model.Model, NDArray[np.float32], Weighed | None]:
+        """Return the fitted model, f (n,) of all rows, and how the target was weighed."""
+        found = sampled.fit(task, self.settings.fit_rows, self._backend, weighing=weighing, start=start)
         fitted = model.Model(found.potentials, found.calibration)
         f = fitted.f(task.rows.shards, self._backend) if found.f is None else found.f
-        return fitted, f, found.balance
+        return fitted, f, found.weighed
 
     def _posed(
         self,
@@ -243,8 +253,8 @@ class Selector:
         target_weights: ArrayLike | None,
         pool_weights: ArrayLike | None,
         tasks: ArrayLike | None = None,
-    ) -> Task:
-        """Return the problem that these arrays pose."""
+    ) -> tuple[Task, Weighing]:
+        """Return the problem that these arrays pose, and how its target is to be weighed."""
         y = _matrix(target, "target")
         shards = [_matrix(shard, "pool") for shard in _shards(pool)]
         self._check(y, shards)
@@ -256,13 +266,12 @@ class Selector:
         )
         rows = Rows.whole(shards, rows_for(self.settings.k, _n(shards)), a)
         given = Target(np.ascontiguousarray(y, np.float32), weights)
-        posed, task_of = _tasks(tasks, weights).posed(given, self.settings.balance)
-        return dataclasses.replace(self._task(rows, posed), task_of=task_of)
+        posed, weighing = _tasks(tasks, weights).posed(given, self.settings)
+        return self._task(rows, posed), weighing
 
     def _task(self, rows: Rows, target: Target) -> Task:
         s, cost = self.settings, Cost(self.settings.cost, self.settings.normalize)
-        sample = rows.sample(min(SCALE_ROWS, rows.n), np.random.default_rng(s.seed)).shards[0]
-        scale = measure_scale(sample, target, cost)
+        scale = scale_of(rows, target, cost, s.seed)
         return Task(rows, target, cost, scale, scale.eps(s.relative_eps), s.mass, s.tolerance, s.max_sweeps, s.seed)
 
     def _check(self, y: NDArray[np.floating], shards: Sequence[NDArray[np.floating]]) -> None:
@@ -325,7 +334,7 @@ def domain_weights(
     Raises DataError for arrays that cannot be used, UsageError where there are less than two domains or too many.
     """
     selector = Selector(**settings, mass=1.0)
-    task = selector._posed(target, pool, target_weights, pool_weights)  # noqa: SLF001 - made here
+    task, _ = selector._posed(target, pool, target_weights, pool_weights)  # noqa: SLF001 - made here
     named = named_domains(domains, task.rows.n)
     divided = Domains.of(task.rows, named.codes)
     hi = np.ones(divided.u) if k is None else capacities(divided.counts, rows_for(str(k), divided.n))

@@ -38,6 +38,8 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
 _THOUSANDS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 # More would be a slip of the hand that takes the machine down with it.
 _MOST_THREADS = 1024
+# Of a target of which most is noise nothing tells which part that is.
+_MOST_IGNORED = 0.5
 _EMBED = ("run", "embed", "mix")
 _FIT = ("run", "fit")
 _SOLVE = (*_FIT, "mix")
@@ -74,6 +76,9 @@ class Settings:
         "what several tasks share alike: gap, each closes as much of what it could close by itself; tasks, the same "
         "weight; examples, none of it, each weighs as many examples as it has",
         _SOLVE,
+    )
+    robust: float = _field(
+        0.0, "share of the target, below 0.5, that may be ignored: the examples that nothing in the pool serves", _FIT
     )
     text_field: str = _field("text", "field that holds the text", _EMBED)
     id_field: str = _field("id", "field that holds the id", _EMBED)
@@ -245,6 +250,7 @@ class Settings:
         _check(sweeps, "backend", self.backend, "auto, cpu, gpu or ray: a cluster sweeps on its processors or its GPUs")
         _check(self.gpu_share is None or 0 < self.gpu_share <= 1, "gpu_share", self.gpu_share, "above 0, up to 1")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
+        _check(0.0 <= self.robust < _MOST_IGNORED, "robust", self.robust, "a share from 0, below 0.5")
         several = min(self.paths_per_task, default=1) >= 1 and len(self.paths_per_task) != 1
         _check(several, "paths_per_task", self.paths_per_task, "how many paths each of two or more tasks has")
         for method in self.methods:
@@ -278,6 +284,11 @@ class Settings:
     def studies(self) -> tuple[str, ...]:
         """What is asked for about the selection, beside it."""
         return tuple(name for name in STUDIES if getattr(self, name))
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the weights of the target's examples are found by what k documents can do for them."""
+        return self.robust > 0 or (bool(self.paths_per_task) and self.balance == "gap")
 
     @property
     def on_cluster(self) -> bool:

@@ -162,6 +162,16 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Ignored:
+    """An example of the target that does not count, since nothing in the pool serves it; a text for the first few."""
+
+    id: str
+    source: str
+    row: int
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Histogram:
     """Counts of the pool's scores between ``edges`` (one more than counts), and of the chosen among them."""
 
@@ -187,7 +197,8 @@ class Findings:
     """Everything the report says. ``cut`` is the score of the last document chosen; costs are in units of the cost.
 
     Where ``fitted_rows`` is below n, the solver read that many random rows, and the whole pool's marginals miss the
-    target's by about ``sampling_error``. ``tasks`` are those of a target of several.
+    target's by about ``sampling_error``. ``tasks`` are those of a target of several, and
+    ``ignored`` the examples of the target, in its order, that a robust fit lets go.
     """
 
     version: str
@@ -212,6 +223,7 @@ class Findings:
     sampling_error: float
     pool_distance: Interval
     tasks: tuple[TaskShare, ...]
+    ignored: tuple[Ignored, ...]
     methods: tuple[MethodResult, ...]
     certificate: Certificate
     mass_path: tuple[MassPoint, ...]

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapsel.cli.flags import Help, add_settings
-from gapsel.cli.words import in_json, interval
+from gapsel.cli.targets import interval
+from gapsel.cli.words import in_json
 
 if TYPE_CHECKING:
     from gapsel.cli.flags import Commands

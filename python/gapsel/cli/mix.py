@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from gapsel.cli.doors import quiet_stdout, read_config
 from gapsel.cli.flags import Help, add_settings
-from gapsel.cli.words import in_json, interval
+from gapsel.cli.targets import interval
+from gapsel.cli.words import in_json
 from gapsel.errors import NotConvergedError
 
 if TYPE_CHECKING:

@@ -7,11 +7,10 @@ from json import dumps
 from typing import Any
 
 from gapsel.cli import rules
+from gapsel.cli.targets import interval, of_fit, of_target
 
 # How many missing parts are named.
 _SHOWN = 10
-# The width of the names of tasks.
-_NAME = 25
 
 
 def in_json(summary: dict[str, Any]) -> str:
@@ -34,7 +33,7 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
         fit = steps["fit"]
         return (
             f"marginal error {fit['marginal_error']:.1e} in {_sweeps(fit, fit['rows'], fit['pool_rows'])} at eps "
-            f"{fit['eps']:.4g}; a document sees about {fit['perplexity']:.0f} targets{_of_tasks(fit.get('tasks'))}. "
+            f"{fit['eps']:.4g}; a document sees about {fit['perplexity']:.0f} targets{of_fit(fit)}. "
             f"{folder}/model.safetensors"
         )
     if door == "score":
@@ -67,7 +66,7 @@ def _answer(found: dict[str, Any], rules_did: list[str]) -> list[str]:
         precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
         distances = f"{interval(one['mixture']):>18}{interval(one['alone']):>18}"
         lines.append(f"  {one['name']:26}{distances}{precision:>12}{one['overlap']:>10.0%}")
-    lines += [*_tasks(found), "", "  " + _certainty(found["certificate"], found["mass"]), *rules_did]
+    lines += [*of_target(found), "", "  " + _certainty(found["certificate"], found["mass"]), *rules_did]
     state = "converged" if found["converged"] else "NOT CONVERGED"
     lines.append(
         f"  {state}: marginal error {found['marginal_error']:.1e} in {_sweeps(found, found['fitted_rows'], found['n'])}"
@@ -77,44 +76,6 @@ def _answer(found: dict[str, Any], rules_did: list[str]) -> list[str]:
     for title, key in (("Some of the chosen:", "chosen"), ("Barely not chosen:", "barely_rejected")):
         lines += ["", title, *(_line(example) for example in found[key][:5])]
     return lines
-
-
-def _tasks(found: dict[str, Any]) -> list[str]:
-    """Say what the choice is to each task of several."""
-    head = (
-        f"  {'of each task':26}{'weight':>8}{'the pool itself':>18}{'mixture':>18}{'alone':>18}{'coverage':>10}"
-        f"{'precision':>11}{'closed':>8}"
-    )
-    ours = found["methods"][-1]["tasks"]
-    lines = [_task(task, one) for task, one in zip(found["tasks"], ours, strict=True)]
-    return ["", head, *lines] if lines else []
-
-
-def _task(task: dict[str, Any], one: dict[str, Any]) -> str:
-    precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
-    closed = "" if task["closed"] is None else f"{task['closed']:.0%}"
-    distances = "".join(f"{interval(d):>18}" for d in (task["pool_distance"], one["mixture"], one["alone"]))
-    return (
-        f"  {_short(task['name'], task['examples']):26}{task['weight']:>8.1%}{distances}"
-        f"{one['coverage']:>10.0%}{precision:>11}{closed:>8}"
-    )
-
-
-def _short(name: str, examples: int) -> str:
-    """Return a task's name, cut to its column, and its number of examples."""
-    count = f" ({examples:,})"
-    room = _NAME - len(count)
-    return (name if len(name) <= room else f"{name[: room - 2]}..") + count
-
-
-def _of_tasks(found: dict[str, Any] | None) -> str:
-    """Say which weights the tasks of a fit have."""
-    if found is None:
-        return ""
-    weights = ", ".join(f"{name} {weight:.1%}" for name, weight in zip(found["names"], found["weights"], strict=True))
-    if found.get("level", True):
-        return f"; weights of the tasks: {weights}"
-    return f"; weights of the tasks, whose shares are NOT LEVEL after {found['rounds']} rounds: {weights}"
 
 
 def _sweeps(solved: dict[str, Any], rows: int, n: int) -> str:
@@ -184,11 +145,6 @@ def _bars(found: dict[str, Any]) -> list[str]:
             "make the choice steadier."
         )
     return lines
-
-
-def interval(bounds: dict[str, float]) -> str:
-    """Return two bounds as people read them."""
-    return f"{bounds['lower']:.3f} .. {bounds['upper']:.3f}"
 
 
 def _line(example: dict[str, Any]) -> str:

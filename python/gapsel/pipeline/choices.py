@@ -74,7 +74,7 @@ def _at_mass(run: Run, mass: float) -> NDArray[np.int64]:
     if mass == run.settings.mass:
         return read_selection(run).selection.rows
     p = run.model.potentials
-    task = run.task(p.target, p.cost)
+    task = run.task(p.target, p.cost, p.scale)
     task = replace(task, mass=mass, eps=task.scale.eps(settings.relative_eps))
     found = sampled.fit(task, settings.fit_rows, run.backend)
     f = np.empty(task.rows.n, np.float32) if found.f is None else found.f

@@ -64,7 +64,7 @@ def error_bars_step(run: Run) -> dict[str, Any]:
     chosen = read_selection(run).selection
     p = run.model.potentials
     with track("error bars", None, "sweeps", enabled=not run.quiet) as advance:
-        task = run.task(p.target, p.cost)
+        task = run.task(p.target, p.cost, p.scale)
         bars = error_bars(task, chosen.rows, run.backend, lambda _: advance(1), run.rules.choose_some)
     run.folder.writes("error_bars")
     write_json(run.path / ERROR_BARS, plain({"k": len(chosen.rows), **asdict(bars)}))

@@ -10,7 +10,7 @@ import numpy as np
 
 from gapsel import __version__, corpus
 from gapsel.calibration import scores
-from gapsel.findings import Composition, Example, Findings, Histogram, Share, Step
+from gapsel.findings import Composition, Example, Findings, Histogram, Ignored, Share, Step
 from gapsel.pipeline.compare import Yardstick, check_compared, compare
 from gapsel.pipeline.errorbars import read_error_bars
 from gapsel.pipeline.folder import peak_memory
@@ -66,6 +66,7 @@ def gather_findings(run: Run, made: Made) -> Findings:
         sampling_error=p.evidence.sampling_error,
         pool_distance=stick.of_pool,
         tasks=stick.tasks(),
+        ignored=_ignored(run),
         methods=compare(run, stick),
         certificate=made.certificate,
         mass_path=read_mass_path(run) if run.settings.mass_path else (),
@@ -132,6 +133,13 @@ def _examples(
         )
         for i in range(len(at))
     )  # fmt: skip
+
+
+def _ignored(run: Run) -> tuple[Ignored, ...]:
+    store, rows = run.target_store, np.array(run.folder.facts("fit").get("ignored", {}).get("rows", ()), np.int64)
+    texts = _texts(run, "target", store, rows[:_EXAMPLES]) + [None] * max(0, len(rows) - _EXAMPLES)
+    sources, numbers = map(_shown, store.sources(rows)), store.row_numbers(rows).tolist()
+    return tuple(map(Ignored, store.ids(rows), sources, numbers, texts))
 
 
 def _spread(k: int) -> NDArray[np.int64]:

@@ -70,7 +70,8 @@ class Examples:
     @cached_property
     def _covering(self) -> NDArray[np.int64]:
         """The nearest rows of the pool (t, 10) of each example, or of some of them drawn by their weights."""
-        run, cost, y, b = self.run, self.run.model.potentials.cost, self.target.y, self.target.b
+        run, cost, counts = self.run, self.run.model.potentials.cost, self.target.b > 0
+        y, b = self.target.y[counts], self.target.b[counts]
         if len(b) > _LOOKED_AT:
             y = y[np.sort(np.random.default_rng(run.settings.seed).choice(len(b), _LOOKED_AT, replace=False, p=b))]
         return baselines.nearest_rows(run.pool.shards, y, cost, min(_NEIGHBOURS, run.pool.n))

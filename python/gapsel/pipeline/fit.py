@@ -5,7 +5,7 @@ Where the folder has a fit that differs in k alone, and the scores by it, the so
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,21 +22,20 @@ from gapsel.records import Cost, Target
 
 if TYPE_CHECKING:
     from gapsel.pipeline.work import Run
-    from gapsel.potentials import Balance
+    from gapsel.potentials import Balance, Weighed
 
 
 def fit_step(run: Run) -> dict[str, Any]:
     """Vectors to potentials, saved as the model."""
     run.loss_weights = write_loss_weights(run)
-    target, task_of = run.tasks.posed(read_target(run), run.settings.balance)
+    target, weighing = run.tasks.posed(read_target(run), run.settings)
     check_d(run.pool.d, run.target_store.d)
     _same_embedder(run)
-    cost = Cost(run.settings.cost, run.settings.normalize)
-    task = replace(run.task(target, cost), task_of=task_of)
+    task = run.task(target, Cost(run.settings.cost, run.settings.normalize))
     start = known_start(run)
     with track("fit", None, "sweeps", enabled=not run.quiet) as advance:
         found = sampled.fit(
-            task, run.settings.fit_rows, run.backend, start=start, watch=lambda _stage: advance(1)
+            task, run.settings.fit_rows, run.backend, weighing=weighing, start=start, watch=lambda _stage: advance(1)
         )  # fmt: skip
     embedder = run.target_store.fingerprint.get("embedder", {})
     fitted = model.Model(found.potentials, found.calibration, embedder if isinstance(embedder, dict) else {})
@@ -44,10 +43,10 @@ def fit_step(run: Run) -> dict[str, Any]:
     fitted.save(run.path / MODEL)
     run.forget("model", "parts", "f")
     evidence = asdict(found.potentials.evidence) | {"pool_rows": found.calibration.pool_rows}
-    facts = {"eps": task.eps, "scale": asdict(task.scale), **evidence, "files": [MODEL]}
+    facts = {"eps": found.potentials.eps, "scale": asdict(found.potentials.scale), **evidence, "files": [MODEL]}
     if run.loss_weights is not None:
         facts |= {LOSS_WEIGHTS: run.loss_weights, "files": [MODEL, run.loss_weights]}
-    facts |= _of_tasks(run, found.potentials.target, found.balance)
+    facts |= _of_weights(run, found.potentials.target, found.weighed)
     return {**facts, ANY_K: run.signatures[ANY_K], "rows_chosen": run.k}
 
 
@@ -57,6 +56,14 @@ def read_target(run: Run) -> Target:
     y = np.ascontiguousarray(np.concatenate([np.asarray(shard, np.float32) for shard in shards]))
     b = read_weights(run.settings.target_weights, len(y), "target")
     return Target(y, np.full(len(y), 1.0 / len(y)) if b is None else b / b.sum())
+
+
+def _of_weights(run: Run, target: Target, weighed: Weighed | None) -> dict[str, Any]:
+    """Return what there is to say of weights that were found: who is ignored, and what several tasks weigh."""
+    if weighed is None:
+        return _of_tasks(run, target, None)
+    ignored = {"rows": weighed.ignored.tolist(), "ids": run.target_store.ids(weighed.ignored)}
+    return {"ignored": ignored, **_of_tasks(run, target, weighed.balance)}
 
 
 def _of_tasks(run: Run, target: Target, balance: Balance | None) -> dict[str, Any]:

@@ -231,7 +231,7 @@ def _chosen(run: Run, problem: Problem, mixed: Mixed, found: Mixture) -> Mixture
 
 def _problem(run: Run, named: Named) -> Problem:
     s = run.settings
-    target, _ = run.tasks.posed(read_target(run), s.balance)
+    target, _ = run.tasks.posed(read_target(run), s)
     check_d(run.pool.d, run.target_store.d)
     task = run.task(target, Cost(s.cost, s.normalize))
     domains = Domains.of(run.rows, named.codes)

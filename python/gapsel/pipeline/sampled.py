@@ -17,7 +17,7 @@ import numpy as np
 
 from gapsel.calibration import Calibration
 from gapsel.errors import UsageError
-from gapsel.potentials import balance, solve, weighted
+from gapsel.potentials import solve, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.potentials import Balance, Start, Task
+    from gapsel.potentials import Start, Task, Weighed, Weighing
     from gapsel.records import Potentials, Stage
 
 _LARGEST_PART = 0.8
@@ -37,13 +37,13 @@ _FEWEST_CHOSEN = 10
 class Fitted:
     """Potentials, how f lies on the pool, and f (n,) of all of its rows where the solver has read them all.
 
-    ``balance`` is that of several tasks, whose weights the potentials' target has, where it was to be found.
+    ``weighed`` says how the potentials' target got its weights, where they were to be found.
     """
 
     potentials: Potentials
     calibration: Calibration
     f: NDArray[np.float32] | None
-    balance: Balance | None = None
+    weighed: Weighed | None = None
 
 
 def fit(
@@ -51,34 +51,38 @@ def fit(
     most: int,
     backend: Backend,
     *,
+    weighing: Weighing | None = None,
     start: Start | None = None,
     watch: Callable[[Stage], None] | None = None,
 ) -> Fitted:
     """Solve on all rows of the task, or on ``most`` random ones of more; from the fit for another k, if there is one.
 
-    Several tasks are balanced on the same rows before, and then there is no ``start``: another k has other weights.
+    Where the target is to be weighed that is done before, on the same rows; another k then has other weights, so that
+    there is no ``start``.
 
     Raises UsageError where the mass is above 0 and too few rows of such a sample would be chosen.
     """
     rows = task.rows
     if rows.n <= most:
-        task, balanced = _balanced(task, backend, watch)
+        task, weighed = _weighed(task, weighing, backend, watch)
         solution = solve(task, backend, start=start, watch=watch)
-        return Fitted(solution.potentials, Calibration.of(solution.f, rows.a), solution.f, balanced)
+        return Fitted(solution.potentials, Calibration.of(solution.f, rows.a), solution.f, weighed)
     seen, fresh = _parted(task, most)
     known = start and replace(start, k=max(1, round(start.k * len(seen) / rows.n)), f=start.f[seen])
-    part, balanced = _balanced(replace(task, rows=rows.part(seen)), backend, watch)
+    part, weighed = _weighed(replace(task, rows=rows.part(seen)), weighing, backend, watch)
     found = solve(part, backend, start=known, watch=watch).potentials
     fitted = _calibrated(found, replace(part, rows=rows.part(fresh)), rows.n, backend)
-    return replace(fitted, balance=balanced)
+    return replace(fitted, weighed=weighed)
 
 
-def _balanced(task: Task, backend: Backend, watch: Callable[[Stage], None] | None) -> tuple[Task, Balance | None]:
-    """Return the problem with the weights at which its tasks are level, where there are several."""
-    if task.task_of is None:
+def _weighed(
+    task: Task, weighing: Weighing | None, backend: Backend, watch: Callable[[Stage], None] | None
+) -> tuple[Task, Weighed | None]:
+    """Return the problem with the weights that its target is to have, and how they were found."""
+    if weighing is None or not weighing.asks:
         return task, None
-    found = balance(task, backend, watch)
-    return replace(task, target=weighted(task.target, task.task_of, found.weights)), found
+    found = weigh(task, weighing, backend, watch)
+    return found.task, found
 
 
 def part_sizes(n: int, most: int) -> tuple[int, int]:

@@ -40,7 +40,9 @@ def select_step(run: Run) -> dict[str, Any]:
     chosen, said = _choose(run)
     certificate = _certify(run, chosen)
     p = run.model.potentials
-    closed = distances(run.task(p.target, p.cost), chosen.rows, run.backend, run.rules.budget.shares(chosen.rows))
+    closed = distances(
+        run.task(p.target, p.cost, p.scale), chosen.rows, run.backend, run.rules.budget.shares(chosen.rows)
+    )
     run.folder.writes("select")
     written = write_selected(run, run.path, chosen)
     for old in set(run.path.glob("selected.*")) - {written}:
@@ -70,7 +72,7 @@ def _certify(run: Run, chosen: Selection) -> Certificate:
     p = run.model.potentials
     if run.settings.mass == 0:
         return selection.exact(p)
-    return selection.certify(run.f, chosen.rows, run.task(p.target, p.cost), p, run.backend, rules=run.rules)
+    return selection.certify(run.f, chosen.rows, run.task(p.target, p.cost, p.scale), p, run.backend, rules=run.rules)
 
 
 def read_selection(run: Run) -> Made:

@@ -29,9 +29,9 @@ _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 def known_start(run: Run) -> Start | None:
     """Return what this fit can go on from.
 
-    None where there is nothing; at mass 0, where k changes no fit; and where tasks are balanced, anew for each k.
+    None where there is nothing; at mass 0, where k changes no potentials; and where examples are weighed anew for each.
     """
-    if run.settings.mass == 0 or (run.tasks.several and run.settings.balance == "gap"):
+    if run.settings.mass == 0 or run.settings.weighs:
         return None
     file = run.path / journal.FOLDER / FILE
     return _saved(file, run.signatures["fit"]) or _from_last_fit(run, file)

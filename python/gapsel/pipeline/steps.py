@@ -40,11 +40,12 @@ def signatures(settings: Settings, inputs: dict[str, str]) -> dict[str, str]:
     """Return the signature of every step under these settings and inputs, and that of fits which differ in k alone."""
     embed = sign(settings.of("embed"), inputs)
     fitting, asked = settings.of("fit"), settings.to_json()
-    # At mass 0 a fit knows nothing of what is to be chosen.
+    # At mass 0 a fit knows nothing of what is to be chosen, unless the target is weighed by it.
+    knows = settings.mass > 0 or settings.weighs
     bars = [settings.tokens is None, settings.token_field, lists_hash(settings)]
-    own = [{name: value for name, value in fitting.items() if name not in BUDGET}, bars if settings.mass > 0 else None]
+    own = [{name: value for name, value in fitting.items() if name not in BUDGET}, bars if knows else None]
     any_k = sign(embed, own, [content_hash(settings.pool_weights), content_hash(settings.target_weights)])
-    fit = sign(any_k, settings.k, settings.tokens) if settings.mass > 0 else any_k
+    fit = sign(any_k, settings.k, settings.tokens) if knows else any_k
     select = sign(fit, bars, [asked[name] for name in (*BUDGET, *RULES)])
     studies = {name: sign(select, settings.label_field, name) for name in STUDIES}
     report = sign(select, settings.label_field, settings.methods, settings.studies)

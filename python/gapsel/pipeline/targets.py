@@ -11,7 +11,7 @@ import numpy as np
 
 from gapsel import corpus, store
 from gapsel.errors import DataError, UsageError
-from gapsel.potentials import weighted
+from gapsel.potentials import Weighing, weighted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,12 +68,12 @@ class Tasks:
             msg = f"target: all examples of the task {name!r} have weight 0: give one of them some, or leave it out"
             raise DataError(msg)
 
-    def posed(self, target: Target, balance: str) -> tuple[Target, NDArray[np.intp] | None]:
-        """Return the target as it is to begin with, and ``of`` if its weights are then to be found by the solver."""
-        if not self.several or balance == "examples":
-            return target, None
+    def posed(self, target: Target, settings: Settings) -> tuple[Target, Weighing]:
+        """Return the target as it is to begin with, and what of its weights is then to be found by the solver."""
+        apart = self.several and settings.balance != "examples"
+        weighing = Weighing(self.of, level=apart and settings.balance == "gap", robust=settings.robust)
         even = np.full(len(self.names), 1.0 / len(self.names))
-        return weighted(target, self.of, even), self.of if balance == "gap" else None
+        return weighted(target, self.of, even) if apart else target, weighing
 
 
 def read_tasks(settings: Settings, rows: Mapping[str, int]) -> Tasks:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import backends, memory, model
-from gapsel.cost import measure_scale
 from gapsel.pipeline import journal, parts
 from gapsel.pipeline.folder import sign
 from gapsel.pipeline.parts import Part
@@ -19,7 +18,7 @@ from gapsel.pipeline.stamps import stamp
 from gapsel.pipeline.targets import Tasks, read_tasks
 from gapsel.pipeline.vectors import open_side, side_files
 from gapsel.pipeline.weights import content_hash, read_weights
-from gapsel.potentials import Rows, Task
+from gapsel.potentials import Rows, Task, scale_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,12 +28,11 @@ if TYPE_CHECKING:
     from gapsel.backends import Backend
     from gapsel.config import Settings
     from gapsel.pipeline.folder import RunFolder
-    from gapsel.records import Cost, Target
+    from gapsel.records import Cost, CostScale, Target
     from gapsel.rules import Rules
     from gapsel.store import Store
 
 MODEL = "model.safetensors"
-SCALE_ROWS = 2048
 # The name of the signature that fits share which differ in k alone.
 ANY_K = "fit for any k"
 # The name of the fact that says where weights by a model's loss are.
@@ -161,11 +159,11 @@ class Run:
         a = read_weights(self.pool_weights, self.pool.n, "pool")
         return replace(Rows.whole(self.pool.shards, self.k, a), capacity=self.rules.budget.capacity())
 
-    def task(self, target: Target, cost: Cost) -> Task:
-        """Return the problem that these settings pose."""
+    def task(self, target: Target, cost: Cost, scale: CostScale | None = None) -> Task:
+        """Return the problem that these settings pose, with the scale of the fit where there is one."""
         s = self.settings
-        sample = self.rows.sample(min(SCALE_ROWS, self.rows.n), np.random.default_rng(s.seed)).shards[0]
-        scale = measure_scale(sample, target, cost)
+        if scale is None:
+            scale = scale_of(self.rows, target, cost, s.seed)
         return Task(
             self.rows, target, cost, scale, scale.eps(s.relative_eps), s.mass, s.tolerance, s.max_sweeps, s.seed
         )

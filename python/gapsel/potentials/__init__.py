@@ -4,10 +4,11 @@ from gapsel.potentials.ascent import ascend, promised_rise
 from gapsel.potentials.balancing import Balance, balance, weighted
 from gapsel.potentials.dual import Dual, Point
 from gapsel.potentials.recipe import annealed, solve
-from gapsel.potentials.rows import Rows, gather
+from gapsel.potentials.rows import Rows, gather, scale_of
 from gapsel.potentials.sizes import shortlist_sizes
 from gapsel.potentials.task import Solution, Start, Task
 from gapsel.potentials.variations import halves, mass_path
+from gapsel.potentials.weighing import Weighed, Weighing, weigh
 
 __all__ = [
     "Balance",
@@ -17,6 +18,8 @@ __all__ = [
     "Solution",
     "Start",
     "Task",
+    "Weighed",
+    "Weighing",
     "annealed",
     "ascend",
     "balance",
@@ -24,7 +27,9 @@ __all__ = [
     "halves",
     "mass_path",
     "promised_rise",
+    "scale_of",
     "shortlist_sizes",
     "solve",
+    "weigh",
     "weighted",
 ]

@@ -63,12 +63,14 @@ class Balance:
     reads: float
 
 
-def balance(task: Task, backend: Backend, watch: Callable[[Stage], None] | None = None) -> Balance:
-    """Find the weights of the tasks that ``task.task_of`` tells apart, all of them of some weight.
+def balance(
+    task: Task, task_of: NDArray[np.intp], backend: Backend, watch: Callable[[Stage], None] | None = None
+) -> Balance:
+    """Find the weights of the tasks that ``task_of`` (m,) tells apart, from 0 on, all of them of some weight.
 
     ``watch`` is told of every sweep.
     """
-    return _Scales(task, backend, watch).levelled()
+    return _Scales(task, task_of, backend, watch).levelled()
 
 
 def weighted(target: Target, task_of: NDArray[np.intp], weights: NDArray[np.float64]) -> Target:
@@ -90,10 +92,12 @@ class _One:
 class _Scales:
     """The tasks on one list, by themselves and together."""
 
-    def __init__(self, task: Task, backend: Backend, watch: Callable[[Stage], None] | None) -> None:
+    def __init__(
+        self, task: Task, task_of: NDArray[np.intp], backend: Backend, watch: Callable[[Stage], None] | None
+    ) -> None:
         self._task, self._backend, self._watch = task, backend, watch
         self._read = 0.0
-        self._task_of = _codes(task)
+        self._task_of = task_of
         self._rows, starts = self._listed(np.random.default_rng(task.seed))
         self._ones = [self._by_itself(part, g) for part, g in starts]
         self._last: tuple[NDArray[np.float64], Point] | None = None
@@ -138,7 +142,7 @@ class _Scales:
         """Return the problem of one task alone."""
         target, own = self._task.target, self._task_of == code
         b = target.b[own]
-        return replace(self._task, target=Target(target.y[own], b / b.sum()), task_of=None)
+        return replace(self._task, target=Target(target.y[own], b / b.sum()))
 
     def _by_itself(self, part: Task, g: NDArray[np.float64]) -> _One:
         """Solve for one task alone on the list, at mass 0 and at the mass."""
@@ -209,10 +213,6 @@ class _Scales:
         self._read += stage.rows * columns / (self._task.rows.n * len(self._task_of))
         if self._watch is not None:
             self._watch(stage)
-
-
-def _codes(task: Task) -> NDArray[np.intp]:
-    return np.zeros(len(task.target.b), np.intp) if task.task_of is None else task.task_of
 
 
 def _off(shares: NDArray[np.float64]) -> NDArray[np.float64]:

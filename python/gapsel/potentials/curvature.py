@@ -9,7 +9,8 @@ Sinkhorn step. A column that holds far less than its mass needs a long way: Newt
 long, and hold back all other columns; with l it asks for Sinkhorn's log(b / q). On shortlists that cuts the sweeps by a
 third or more. q_G and G have the same rows, so that constants stay in the null space where row masses are fixed. When
 the Gram comes from other rows or an older g, or there is none, the secants seen since then correct it (L-BFGS around
-H_mu). Where the dual is tilted, b stands for what the columns are then to hold.
+H_mu). Where the dual is tilted, b stands for what the columns are then to hold; where columns are trimmed, for what
+they hold at g, and how they answer to it is added.
 """
 
 from __future__ import annotations
@@ -56,11 +57,15 @@ class Curvature:
     @classmethod
     def of(cls, dual: Dual, point: Point, damping: float = LEAST_DAMPING) -> Curvature:
         """Take what a sweep says; without a Gram it is the diagonal alone."""
-        b, q, rows_q = dual.columns, point.sweep.q, point.sweep.gram_q
+        b, q, rows_q = point.columns, point.sweep.q, point.sweep.gram_q
         diagonal = (q if rows_q is None else rows_q) + np.maximum(_logarithmic_mean(b, q) - q, 0.0)
+        gram = point.sweep.gram
+        if dual.trimmed is not None:
+            slope = dual.eps * dual.trimmed.at(dual.target.b, point.g).slope
+            diagonal, gram = diagonal + slope, None if gram is None else gram + dual.trimmed.together(slope)
         # A column without weight stays put.
         absent = dual.target.b == 0
-        return cls(dual.eps, np.where(absent, 1.0, q), np.where(absent, 1.0, diagonal), point.sweep.gram, damping)
+        return cls(dual.eps, np.where(absent, 1.0, q), np.where(absent, 1.0, diagonal), gram, damping)
 
     def renew(self, dual: Dual, point: Point) -> None:
         """Replace Gram and diagonal by those of this point; what the secants said is in them."""

@@ -3,7 +3,8 @@
     D(g) = <b, g> + sum_i phi_i(f_i(g)),     dD/dg = b - q,     marginal error = sum_j |q_j - b_j|
 
 D is concave; with fixed row masses it does not change when a constant is added to g, with a box it does, and the
-constant is then the threshold of the selection.
+constant is then the threshold of the selection. Where columns may be let go (trimming.py), what they are best to hold
+at g stands in the place of b.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from gapsel.backends import Backend
     from gapsel.potentials.rows import Rows
+    from gapsel.potentials.trimming import Trimmed
     from gapsel.records import Box, Cost, Sweep, Target
 
 _LEAST_ROUGH_EPS = 5e-3
@@ -40,6 +42,11 @@ class Point:
     f: NDArray[np.float32]
     rough: bool = False
 
+    @property
+    def columns(self) -> NDArray[np.float64]:
+        """What the columns are to hold (m,)."""
+        return self.gradient + self.sweep.q
+
 
 @dataclass(frozen=True, slots=True)
 class Dual:
@@ -56,11 +63,7 @@ class Dual:
     eps: float
     cost: Cost
     tilt: NDArray[np.float64] | float = 0.0
-
-    @property
-    def columns(self) -> NDArray[np.float64]:
-        """What the columns are to hold (m,)."""
-        return np.asarray(self.target.b + self.tilt)
+    trimmed: Trimmed | None = None
 
     def at(self, g: NDArray[np.float64], *, gram: bool = False, want_f: bool = False, rough: bool = False) -> Point:
         """Read the rows once at g (m,)."""
@@ -82,8 +85,14 @@ class Dual:
 
     def point(self, g: NDArray[np.float64], sweep: Sweep, f: NDArray[np.float32], *, rough: bool) -> Point:
         """Say what a sweep at g (m,), with f (n,) or (0,), means for this function."""
-        gradient = self.columns - sweep.q
-        return Point(g, float(self.columns @ g) + sweep.value, gradient, float(np.abs(gradient).sum()), sweep, f, rough)
+        b = self.target.b
+        held, value = b, float(b @ g)
+        if self.trimmed is not None:
+            columns = self.trimmed.at(b, g)
+            held, value = columns.held, columns.value
+        gradient = held + self.tilt - sweep.q
+        value += float((self.tilt * g).sum()) + sweep.value
+        return Point(g, value, gradient, float(np.abs(gradient).sum()), sweep, f, rough)
 
     @property
     def bears_rounding(self) -> bool:
@@ -99,8 +108,11 @@ class Dual:
         """Return Sinkhorn's step eps log(b / q), which never lowers D; clipped where a column has lost all mass.
 
         Where eta is below eps, free rows answer to g more sharply than columns do, and the step is eta log(b / q).
+        Trimmed columns answer too, by no more than a factor of exp(step / their eta).
         """
-        b = np.where(self.target.b > 0, self.columns, 1.0)
+        b = np.where(self.target.b > 0, point.columns, 1.0)
         q = np.where(self.target.b > 0, np.maximum(point.sweep.q, b * np.exp(-30.0)), 1.0)
         reach = self.eps if self.box.is_fixed else min(self.eps, self.box.eta)
+        if self.trimmed is not None:
+            reach = 1.0 / (1.0 / reach + 1.0 / self.trimmed.eta)
         return self.centred(reach * np.log(b / q))

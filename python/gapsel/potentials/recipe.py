@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gapsel.potentials.curvature import Curvature
     from gapsel.potentials.dual import Point
     from gapsel.potentials.rows import Rows, Shortlist
+    from gapsel.potentials.trimming import Trimmed
     from gapsel.records import Cost, CostScale, Target
 
 # Marginal error of a sample of s rows against the pool is about this times sqrt(m / s): less is not worth solving for.
@@ -79,12 +80,13 @@ def solve(
 
 @dataclass(slots=True)
 class Recipe:
-    """One task on its way through the stages, with the trace of its sweeps."""
+    """One task on its way through the stages, with the trace of its sweeps; of ``trimmed`` columns on a list alone."""
 
     task: Task
     backend: Backend
     watch: Callable[[Stage], None] | None
     ranking: bool = False
+    trimmed: Trimmed | None = None
     trace: list[Stage] = field(default_factory=list)
     full_sweeps: int = 0
     plain_value: float = float("nan")
@@ -307,7 +309,7 @@ class Recipe:
 
     def _dual(self, rows: Rows, mass: float, eps: float, eta: float | None = None) -> Dual:
         box = rows.box(mass, (self.task.falling_etas()[-1] if eta is None else eta) * eps)
-        return Dual(self.backend, rows, self.task.target, box, eps, self.task.cost)
+        return Dual(self.backend, rows, self.task.target, box, eps, self.task.cost, trimmed=self.trimmed)
 
     def _noise(self, size: int) -> float:
         return max(_SAMPLING_NOISE * float(np.sqrt(len(self.task.target.b) / size)), 0.1 * self.task.tolerance)

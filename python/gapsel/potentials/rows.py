@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import memory
+from gapsel.cost import measure_scale
 from gapsel.errors import ResourceError
 from gapsel.records import Box, frozen
 
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gapsel.records import Cost, CostScale, Target
+
 # Vectors gathered from the pool: the part of the memory that they may be, and what may be held in any case.
 _HELD, _HELD_AT_LEAST = 1 / 16, 1 << 24
 _BLOCK_ROWS = 8192
+_SCALE_ROWS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,11 @@ class Rows:
         a = _of(self.a, picked) * stands_for
         rows = Rows((gather(self.shards, picked),), a / a.sum(), _of(self.capacity, picked) * stands_for)
         return Shortlist(rows, picked, top)
+
+
+def scale_of(rows: Rows, target: Target, cost: Cost, seed: int) -> CostScale:
+    """Measure the scale of the cost between some random rows and the target."""
+    return measure_scale(rows.sample(min(_SCALE_ROWS, rows.n), np.random.default_rng(seed)).shards[0], target, cost)
 
 
 @dataclass(frozen=True, slots=True)

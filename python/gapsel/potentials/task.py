@@ -24,8 +24,7 @@ _SHARP = 0.08
 class Task:
     """What is asked: rows, target, cost and its scale; eps absolute; mass; when to stop; ``etas`` in units of eps.
 
-    Without ``etas`` they are those that make the selection sharp. ``task_of`` (m,) tells several tasks of one target
-    apart, from 0 on, where their weights are to be balanced.
+    Without ``etas`` they are those that make the selection sharp.
     """
 
     rows: Rows
@@ -38,7 +37,6 @@ class Task:
     max_sweeps: int = 60
     seed: int = 0
     etas: tuple[float, ...] = ()
-    task_of: NDArray[np.intp] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "target", replace(self.target, y=frozen(self.target.y)))
