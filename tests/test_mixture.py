@@ -14,6 +14,7 @@ from gapsel import DataError, UsageError, domain_weights
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import ReferenceBackend, soft_minimum
 from gapsel.cost import cost_matrix, measure_scale
+from gapsel.distance import distance
 from gapsel.mixture import Domains, Problem, apportion, capacities, chosen_within, mix
 from gapsel.mixture.dual import MixtureDual
 from gapsel.mixture.simplex import Rule, lowest
@@ -311,6 +312,26 @@ def test_what_is_chosen_is_nearer_than_random_documents_of_the_same_domains(
 def alone(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
     even = (np.full(len(one), 1 / len(one)) for one in (x, y))
     return float(ot.emd2(*even, cost_matrix(x, y, Cost())))
+
+
+def test_small_domains_of_large_weight_are_not_left_to_a_sample() -> None:
+    codes = np.repeat(np.arange(3, dtype=np.int32), [10, 1_000, 100_000])
+    domains = Domains.of(Rows.whole([np.zeros((len(codes), 1), np.float32)], 1), codes)
+    assert domains.heavy(np.array([0.5, 0.3, 0.2])) == 1_010
+    assert domains.heavy(np.array([0.5, 0.0, 0.5])) == 10
+    assert domains.heavy(domains.natural) == 0
+
+
+def test_of_very_many_rows_none_are_copied_to_measure_a_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, w = small(), np.array([0.25, 0.0, 0.75])
+    copied = problem.domains.occurring(w)
+    monkeypatch.setattr("gapsel.mixture.domains._MOST_GATHERED", 0)
+    whole = problem.domains.occurring(w)
+    assert (copied.n, whole.n) == (45, 75)
+    given = problem.target, problem.cost, problem.scale
+    one, other = (distance(CpuBackend(1), rows, *given) for rows in (copied, whole))
+    assert one.lower == pytest.approx(other.lower, rel=1e-4)
+    assert one.upper == pytest.approx(other.upper, rel=1e-3)
 
 
 # ---- bad input
