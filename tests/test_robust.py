@@ -155,6 +155,19 @@ def test_what_is_let_go_is_what_linear_programming_lets_go(
     assert np.abs(point.columns - plan[:-1].sum(axis=0)).sum() < 0.15
 
 
+def test_columns_that_hold_next_to_nothing_take_finite_steps(
+    vectors: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> None:
+    pool, y = vectors
+    b = np.append(np.full(len(y) - 1, 1 / (len(y) - 1)), 1e-25)
+    for trimmed in (None, Trimmed(0.1, np.zeros(len(y), np.intp), 1e-3)):
+        rows, box = Rows.whole([pool], 5), Box.fixed(1 / N)
+        dual = Dual(ReferenceBackend(), rows, Target(y, b), box, 0.1, Cost(), trimmed=trimmed)
+        point = dual.at(np.linspace(0, 3, len(y)))
+        assert np.all(np.isfinite(dual.scaling_step(point)))
+        assert np.array_equal(point.columns, b) == (trimmed is None)
+
+
 # ---- what cannot be asked
 
 

@@ -31,6 +31,7 @@ _STEEPEST = 0.9
 class Point:
     """The dual at one g (m,): its value, its gradient b - q (m,), the marginal error; f (n,) or, unasked, (0,).
 
+    ``columns`` (m,) are what stands for b: what the columns are to hold.
     ``rough``: the backend was free to round the vectors to bfloat16.
     """
 
@@ -40,12 +41,8 @@ class Point:
     error: float
     sweep: Sweep
     f: NDArray[np.float32]
+    columns: NDArray[np.float64]
     rough: bool = False
-
-    @property
-    def columns(self) -> NDArray[np.float64]:
-        """What the columns are to hold (m,)."""
-        return self.gradient + self.sweep.q
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +87,10 @@ class Dual:
         if self.trimmed is not None:
             columns = self.trimmed.at(b, g)
             held, value = columns.held, columns.value
-        gradient = held + self.tilt - sweep.q
+        held = np.asarray(held + self.tilt)
+        gradient = held - sweep.q
         value += float((self.tilt * g).sum()) + sweep.value
-        return Point(g, value, gradient, float(np.abs(gradient).sum()), sweep, f, rough)
+        return Point(g, value, gradient, float(np.abs(gradient).sum()), sweep, f, held, rough)
 
     @property
     def bears_rounding(self) -> bool:
@@ -110,7 +108,7 @@ class Dual:
         Where eta is below eps, free rows answer to g more sharply than columns do, and the step is eta log(b / q).
         Trimmed columns answer too, by no more than a factor of exp(step / their eta).
         """
-        b = np.where(self.target.b > 0, point.columns, 1.0)
+        b = np.where(self.target.b > 0, np.maximum(point.columns, np.finfo(float).tiny), 1.0)
         q = np.where(self.target.b > 0, np.maximum(point.sweep.q, b * np.exp(-30.0)), 1.0)
         reach = self.eps if self.box.is_fixed else min(self.eps, self.box.eta)
         if self.trimmed is not None:
