@@ -117,7 +117,9 @@ def test_the_run_record_and_the_summary_tell_the_same(home: Path, found: dict[st
     assert json.loads((home / "run" / "evaluation.json").read_text()) == found
     record = json.loads((home / "run" / "run.json").read_text())
     assert record["settings"]["warm_tokens"] == FAST["warm_tokens"]
-    assert record["evaluation"] == {"file": "evaluation.json"}
+    assert record["evaluation"] == {"file": "evaluation.json", "methods": ["random", "nearest"]}
+    assert record["settings"]["methods"] == [], "the report is still of those that it was made of"
+    assert not (home / "run" / ".sweeps").exists()
     assert {"embed", "fit", "score", "select"} <= set(record["steps"])
     assert found["held_out"]["documents"] == 12
     assert found["held_out"]["in_target"] == 0

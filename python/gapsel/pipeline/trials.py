@@ -7,7 +7,7 @@ anew, whole, when one is finished; lm/, the small GPT where no model was given. 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from gapsel.config import BUDGET, RULES, Settings
 from gapsel.embed.pretrained import require_packages
 from gapsel.errors import UsageError
 from gapsel.files import write_json
+from gapsel.pipeline import journal
 from gapsel.pipeline.choices import choices
 from gapsel.pipeline.compare import check_compared
 from gapsel.pipeline.folder import plain, read_json, sign
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 FOLDER = "evaluation"
 EVALUATION = "evaluation.json"
 _DEFAULTS = Settings()
+_OWN = {field.name for field in fields(Settings) if field.metadata["doors"] == ("evaluate",)}
 # What every method is compared with too: the target alone, without any selection.
 NO_WARM_UP = "no warm-up"
 
@@ -67,6 +69,7 @@ def train_and_judge(run: Run) -> dict[str, Any]:
     labels = {side: read_labels(run, side) for side in ("pool", "target")}
     seeds = range(s.seed, s.seed + s.seeds)
     chosen = choices(run, labels, seeds, folder / "choices.json")
+    journal.clear(run.path)
     texts = Texts(s, chosen)
     _warn(run, texts)
     tokens = Tokens(texts, read_lm(run, folder / "lm"), s.context)
@@ -85,8 +88,9 @@ def train_and_judge(run: Run) -> dict[str, Any]:
         "methods": [_told(one, facts, trials) for one in evaluation.judge(trials, baselines.Random.name, NO_WARM_UP)],
     }
     write_json(run.path / EVALUATION, plain(summary))
-    run.folder.record["settings"] = s.to_json()
-    run.folder.remember("evaluation", {"file": EVALUATION})
+    # The settings that other steps share stay what those steps were done with.
+    run.folder.record["settings"] |= {name: value for name, value in s.to_json().items() if name in _OWN}
+    run.folder.remember("evaluation", {"file": EVALUATION, "methods": list(s.methods)})
     return plain(summary)  # type: ignore[no-any-return]
 
 
