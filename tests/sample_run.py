@@ -88,6 +88,7 @@ FINDINGS = Findings(
     version="0.1.0",
     pool=("data/pool/part-01.jsonl", "data/pool/part-02.jsonl", "data/pool/part-03.jsonl"),
     target=("data/target_emma.jsonl.gz",),
+    base=(),
     embedder="sentence-transformers/all-MiniLM-L6-v2 (mean pooling, 256 tokens)",
     n=1_000_000,
     m=300,

@@ -31,6 +31,8 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "target": PATHS,
     "pool_vectors": PATHS,
     "target_vectors": PATHS,
+    "base": PATHS,
+    "base_vectors": PATHS,
     "paths_per_task": ([(2, 1), (1, 1, 3), ()], [(1,), (0, 2), (1.5, 2), ("1", "2"), [1, 2], None, 5]),
     "balance": (["gap", "tasks", "examples"], ["none", None]),
     "robust": ([0.0, 0.1, 0, np.float32(0.25)], [0.5, -0.1, float("nan"), "5%", True, None]),
@@ -51,6 +53,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "pool_weights": TEXT_OR_NONE,
     "loss_weights": TEXT_OR_NONE,
     "target_weights": TEXT_OR_NONE,
+    "base_weights": TEXT_OR_NONE,
     "k": (
         ["1", "10000", "5%", "0.1%", "100%", "20.0"],
         ["0", "-1", "1.5", "0%", "101%", "5 %x", "", "many", "9" * 400],

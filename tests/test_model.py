@@ -59,7 +59,7 @@ def test_saved_and_loaded_it_is_the_same_bit_for_bit(tmp_path: Path, kind: CostK
         assert again.potentials.scale == model.potentials.scale
         assert again.potentials.cost == model.potentials.cost
         assert again.potentials.mass == mass
-        for name in ("rows", "pool_rows", "mean"):
+        for name in ("rows", "pool_rows", "mean", "weight"):
             assert getattr(again.calibration, name) == getattr(model.calibration, name)
         for name in ("ranks", "quantiles"):
             assert getattr(again.calibration, name).tobytes() == getattr(model.calibration, name).tobytes()

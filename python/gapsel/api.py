@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from gapsel.records import Evidence
 
 
-_OF_FILES = {*Settings().of("embed", "report"), "pool_weights", "loss_weights", "target_weights", "device", *STUDIES}
+_OF_FILES = {*Settings().of("embed", "report"), "device", *STUDIES}
+_OF_FILES |= {"pool_weights", "loss_weights", "target_weights", "base_weights"}
 _OF_FILES |= {"clusters", "choose", "token_field", "exclude", "held_out", "max_jaccard"}
 
 MATRIX = 2
@@ -79,21 +80,26 @@ class Selector:
         tokens: ArrayLike | None = None,
         barred: ArrayLike | None = None,
         fields: Mapping[str, ArrayLike] | None = None,
+        base: ArrayLike | Sequence[ArrayLike] | None = None,
+        base_weights: ArrayLike | None = None,
     ) -> Selector:
         """Solve for the potentials of target (m, d) and pool (n, d), or a list of pool shards; return self.
 
         Floating vectors of any width; float16 and float32 pools are read where they lie. Weights (m,) and (n,) are
         scaled to sum 1. ``tasks`` (m,) are labels, numbers or texts, of several tasks, which are weighted as the
-        setting ``balance`` says. For the rules of the choice, all (n,): ``tokens`` of each row, where the budget is in
-        tokens; ``barred`` rows, true or false, which may not be chosen; ``fields``, the values of those that
-        ``at_most`` names. Not converging is said in ``evidence``. Raises DataError for arrays that cannot be
-        used, UsageError for a k larger than the pool.
+        setting ``balance`` says. A ``base`` (p, d), or a list of shards, says in the pool's place what the model has
+        already, with ``base_weights`` (p,); chosen is from the pool alone. For the rules of the choice, all (n,):
+        ``tokens`` of each row, where the budget is in tokens; ``barred`` rows, true or false, which may not be chosen;
+        ``fields``, the values of those that ``at_most`` names. Not converging is said in ``evidence``. Raises DataError
+        for arrays that cannot be used, UsageError for a k larger than the pool and for pool weights beside a base.
         """
         task, weighing = self._posed(target, pool, target_weights, pool_weights, tasks)
-        given = _given(task.rows.n, tokens, barred, fields or {})
-        self._rules = lambda k: rules_of(self.settings, task.rows.n, k=k, **given)
-        capacity = self._rules(self.settings.k).budget.capacity()
-        task = dataclasses.replace(task, rows=dataclasses.replace(task.rows, capacity=capacity))
+        n = task.rows.n
+        given = _given(n, tokens, barred, fields or {})
+        self._rules = lambda k: rules_of(self.settings, n, k=k, **given)
+        task = dataclasses.replace(task, rows=task.rows.allowing(self._rules(self.settings.k).budget.capacity()))
+        if base is not None:
+            task = self._beside(task, base, base_weights, pool_weights=pool_weights)
         self._asked = (task.target, weighing)
         self._model, f, self._weighed = self._solved(task, weighing)
         self._texts = None
@@ -119,13 +125,14 @@ class Selector:
     @property
     def potentials_(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """The potentials f (n,) of the pool and g (m,) of the target."""
-        return self._fitted_pool()[1], self._fitted().potentials.g
+        task, f = self._fitted_pool()
+        return f[: task.rows.pool_rows], self._fitted().potentials.g
 
     def score(self, vectors: ArrayLike | None = None) -> NDArray[np.float64]:
         """Return the scores (n,) of any vectors (n, d), the lower the better; without vectors, of the pool itself."""
         if vectors is None:
             task, f = self._fitted_pool()
-            return scores(f, task.rows.a, self._fitted().calibration.mean)
+            return scores(f, task.rows.a, self._fitted().calibration.mean)[: task.rows.pool_rows]
         fitted = self._fitted()
         x = _matrix(vectors, "vectors")
         store.check([x], name="vectors", normalize=fitted.potentials.cost.normalize)
@@ -166,7 +173,7 @@ class Selector:
         if (self.settings.mass > 0 or weighs) and rules.budget.amount != self._rules(self.settings.k).budget.amount:
             p = fitted.potentials
             start = None if weighs else Start(task.k, p.g, f, p.evidence.plain_value)
-            anew = self._task(dataclasses.replace(task.rows, capacity=rules.budget.capacity()), target)
+            anew = self._task(task.rows.allowing(rules.budget.capacity()), target)
             fitted, f, _ = self._solved(anew, weighing, start)
         return self._chosen(f, rules, task.rows, fitted)
 
@@ -176,8 +183,8 @@ class Selector:
         if rules.plain and s.threshold is None and s.max_cosine is None and not s.temperature:
             return selection.select(f, rules.budget.amount, rows, p, self._backend, mean=mean)
         copies = None if s.max_cosine is None else ByVectors(rows.shards, s.max_cosine)
-        limit = limit_of(s, mean, rows.a)
-        choice, _ = choose_by(lambda: [f], rules, s, eps=p.eps, limit=limit, copies=copies)
+        limit, of_pool = limit_of(s, mean, rows.a_of_pool), f[: rows.pool_rows]
+        choice, _ = choose_by(lambda: [of_pool], rules, s, eps=p.eps, limit=limit, copies=copies)
         return selection.scored(choice.rows, f, rows, p, self._backend, mean=mean)
 
     def certify(self, chosen: selection.Selection) -> Certificate:
@@ -257,13 +264,9 @@ class Selector:
         """Return the problem that these arrays pose, and how its target is to be weighed."""
         y = _matrix(target, "target")
         shards = [_matrix(shard, "pool") for shard in _shards(pool)]
-        self._check(y, shards)
+        self._check(y, shards, "pool")
         weights = _target_weights(target_weights, len(y))
-        a = (
-            None
-            if pool_weights is None
-            else check_weights(_array(pool_weights, "pool_weights"), _n(shards), "pool_weights")
-        )
+        a = _weights(pool_weights, _n(shards), "pool_weights")
         rows = Rows.whole(shards, rows_for(self.settings.k, _n(shards)), a)
         given = Target(np.ascontiguousarray(y, np.float32), weights)
         posed, weighing = _tasks(tasks, weights).posed(given, self.settings)
@@ -274,16 +277,33 @@ class Selector:
         scale = scale_of(rows, target, cost, s.seed)
         return Task(rows, target, cost, scale, scale.eps(s.relative_eps), s.mass, s.tolerance, s.max_sweeps, s.seed)
 
-    def _check(self, y: NDArray[np.floating], shards: Sequence[NDArray[np.floating]]) -> None:
+    def _beside(
+        self,
+        task: Task,
+        base: ArrayLike | Sequence[ArrayLike],
+        base_weights: ArrayLike | None,
+        *,
+        pool_weights: ArrayLike | None,
+    ) -> Task:
+        """Return the problem with a base beside the pool, checked."""
+        if pool_weights is not None:
+            msg = "pool_weights are given beside a base, which has all the weight: leave one of them out"
+            raise UsageError(msg)
+        shards = [_matrix(shard, "base") for shard in _shards(base)]
+        self._check(task.target.y, shards, "base")
+        rows = task.rows.beside(shards, _weights(base_weights, _n(shards), "base_weights"))
+        return dataclasses.replace(task, rows=rows)
+
+    def _check(self, y: NDArray[np.floating], shards: Sequence[NDArray[np.floating]], name: str) -> None:
         normalize = self.settings.normalize or self.settings.cost == "cosine"
         store.check([y], name="target", normalize=normalize)
-        store.check(shards, name="pool", normalize=normalize)
+        store.check(shards, name=name, normalize=normalize)
         if y.shape[1] != shards[0].shape[1]:
-            msg = f"the pool has {shards[0].shape[1]} dimensions, the target {y.shape[1]}: embed both alike"
+            msg = f"the {name} has {shards[0].shape[1]} dimensions, the target {y.shape[1]}: embed both alike"
             raise DataError(msg)
 
     def _n(self) -> int:
-        return self._fitted_pool()[0].rows.n
+        return self._fitted_pool()[0].rows.pool_rows
 
     def _fitted(self) -> model.Model:
         if self._model is None:
@@ -405,8 +425,10 @@ def _tasks(labels: ArrayLike | None, b: NDArray[np.float64]) -> Tasks:
     return tasks
 
 
+def _weights(weights: ArrayLike | None, n: int, name: str) -> NDArray[np.float64] | None:
+    return None if weights is None else check_weights(_array(weights, name), n, name)
+
+
 def _target_weights(weights: ArrayLike | None, m: int) -> NDArray[np.float64]:
-    if weights is None:
-        return np.full(m, 1.0 / m)
-    b = check_weights(_array(weights, "target_weights"), m, "target_weights")
-    return np.asarray(b / b.sum())
+    b = _weights(weights, m, "target_weights")
+    return np.full(m, 1.0 / m) if b is None else np.asarray(b / b.sum())

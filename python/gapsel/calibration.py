@@ -58,30 +58,42 @@ class Calibration:
 
     ``fresh``: the solver has not seen them. On rows that it has seen, the lowest f are a little too high, since it
     raised them; more of a stream than of them then lies below the threshold of the choice. ``mean`` is that of f under
-    the base weights. ``ranks[i]`` of the rows have an f of at most ``quantiles[i]``: (q,) int64 and (q,) float32, both
-    ascending, on a logarithmic grid.
+    the base weights, ``weight`` what one more document of the pool has of these. ``ranks[i]`` of the rows have an f of
+    at most ``quantiles[i]``: (q,) int64 and (q,) float32, both ascending, on a logarithmic grid.
     """
 
     rows: int
     pool_rows: int
     fresh: bool
     mean: float
+    weight: float
     ranks: NDArray[np.int64]
     quantiles: NDArray[np.float32]
 
     @classmethod
     def of(
-        cls, f: NDArray[np.float32], a: float | NDArray[np.float64], pool_rows: int = 0, *, fresh: bool = False
+        cls,
+        f: NDArray[np.float32],
+        a: float | NDArray[np.float64],
+        pool_rows: int = 0,
+        *,
+        fresh: bool = False,
+        base: int = 0,
     ) -> Calibration:
-        """Measure f (n,) under the base weights, of all rows of a pool or of a random part of ``pool_rows``."""
-        values = np.sort(f)
-        quantiles = np.unique(values[_ranks(len(f)) - 1])
+        """Measure f (n,) under the base weights, of all rows of a pool or of a random part of ``pool_rows``.
+
+        The last ``base`` rows are those of a base, which has all the weight: the pool's rows then have none.
+        """
+        values = np.sort(f[: len(f) - base])
+        quantiles = np.unique(values[_ranks(len(values)) - 1])
         ranks = np.searchsorted(values, quantiles, side="right")
-        return cls(len(f), pool_rows or len(f), fresh, mean_of(f, a), ranks.astype(np.int64), quantiles)
+        of = pool_rows or len(values)
+        weight = 0.0 if base else 1.0 / of
+        return cls(len(values), of, fresh, mean_of(f, a), weight, ranks.astype(np.int64), quantiles)
 
     def score(self, f: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the scores (n,) of documents with potentials f (n,), each as one of the pool with an equal weight."""
-        return scores(f, 1.0 / self.pool_rows, self.mean)
+        return scores(f, self.weight, self.mean)
 
     def keep(self, share: str) -> Threshold:
         """Return the threshold that keeps a share, like "1%", of what is like the pool; known to three digits.

@@ -27,8 +27,8 @@ METHODS = ("random", "nearest", "roundrobin", "centroid", "kde", "dsir", "curate
 # What is chosen, by which a fit at a mass above 0 differs; and how, which is for the choice alone.
 BUDGET = ("k", "tokens", "token_field", "exclude", "held_out")
 RULES = ("at_most", "threshold", "max_jaccard", "max_cosine", "temperature")
-_PATHS = ("pool", "target", "pool_vectors", "target_vectors", "exclude", "held_out", "test")
-_WEIGHTS = ("pool_weights", "target_weights")
+_PATHS = ("pool", "target", "base", "pool_vectors", "target_vectors", "base_vectors", "exclude", "held_out", "test")
+_WEIGHTS = ("pool_weights", "target_weights", "base_weights")
 _MODELS = ("model", "loss_weights", "lm")
 _OF_TASKS = ("target", "target_vectors")
 _WORDS = {bool: "true or false", int: "a whole number", str: "text"}
@@ -67,6 +67,13 @@ class Settings:
         (), "ready-made vectors of the target (.npy, .parquet, .jsonl) instead of embedding it", _EMBED, metavar="PATH",
         repeats=True,
     )  # fmt: skip
+    base: tuple[str, ...] = _field(
+        (), "documents like those that the model was trained on, or that are chosen already; without them the pool "
+        "stands for these", _EMBED, metavar="PATH",
+    )  # fmt: skip
+    base_vectors: tuple[str, ...] = _field(
+        (), "ready-made vectors of the base (.npy, .parquet) instead of embedding it", _EMBED, metavar="PATH"
+    )
     paths_per_task: tuple[int, ...] = _field(
         (), "how many of the target's paths each of several tasks has, as --target given again says it",
         ("run", "embed", "fit", "mix"), metavar="N",
@@ -117,6 +124,9 @@ class Settings:
     )
     target_weights: str | None = _field(
         None, "weights of the target's rows (.npy), default all equal", _SOLVE, metavar="PATH"
+    )
+    base_weights: str | None = _field(
+        None, "weights of the base's rows (.npy), default all equal", _FIT, metavar="PATH"
     )
     k: str = _field(
         "1%",

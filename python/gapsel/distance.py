@@ -64,10 +64,10 @@ def distances(
     def of(rows: Rows, heavy: int = 0) -> Interval:
         return distance(backend, rows, task.target, task.cost, task.scale, heavy=heavy, seed=task.seed)
 
-    before, mass = of(task.rows), task.mass
+    before, mass = of(task.rows.present), task.mass
     if mass in (0, 1):
         return Distances(before, of(task.rows.only(chosen, shares)) if mass else before)
-    return Distances(before, of(task.rows.mixed(chosen, mass, shares), len(chosen)))
+    return Distances(before, of(task.rows.mixed(chosen, mass, shares).carrying, len(chosen)))
 
 
 def _measured(  # noqa: PLR0917 - the problem, and how it is begun

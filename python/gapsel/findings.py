@@ -198,12 +198,14 @@ class Findings:
 
     Where ``fitted_rows`` is below n, the solver read that many random rows, and the whole pool's marginals miss the
     target's by about ``sampling_error``. ``tasks`` are those of a target of several, and
-    ``ignored`` the examples of the target, in its order, that a robust fit lets go.
+    ``ignored`` the examples of the target, in its order, that a robust fit lets go. Where there is
+    a ``base``, what is said of the pool's distance is said of it.
     """
 
     version: str
     pool: tuple[str, ...]
     target: tuple[str, ...]
+    base: tuple[str, ...]
     embedder: str
     n: int
     m: int

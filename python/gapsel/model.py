@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gapsel.backends import Backend
 
 # Any other tensor, key or meaning is another version, and the reader refuses what it does not know.
-VERSION = 2
+VERSION = 3
 FORMAT = f"gapsel-model-{VERSION}"
 _METADATA = {"format", "about", "digest"}
 _ABOUT = {"eps", "mass", "cost", "scale", "evidence", "calibration", "embedder"}

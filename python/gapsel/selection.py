@@ -56,10 +56,11 @@ def select(
     f: NDArray[np.float32], k: int, rows: Rows, potentials: Potentials, backend: Backend, *, mean: float
 ) -> Selection:
     """Choose the k lowest f (n,), and score them by the ``mean`` of f. Raises UsageError where k is not from 1 to n."""
-    if not 1 <= k <= len(f):
-        msg = f"k is {k}, and the pool has {len(f)} documents: choose from 1 to {len(f)}"
+    n = rows.pool_rows
+    if not 1 <= k <= n:
+        msg = f"k is {k}, and the pool has {n} documents: choose from 1 to {n}"
         raise UsageError(msg)
-    return scored(backend.topk(f, k), f, rows, potentials, backend, mean=mean)
+    return scored(backend.topk(f[:n], k), f, rows, potentials, backend, mean=mean)
 
 
 def scored(
@@ -125,12 +126,12 @@ def certify(
     after = point.value + rest
 
     def least(h: NDArray[np.float32]) -> float:
-        return float(np.mean(h[backend.topk(h, len(chosen))], dtype=np.float64))
+        of_pool = h[: task.rows.pool_rows]
+        if rules is not None:
+            return rules.least_mean(of_pool, chosen)
+        return float(np.mean(of_pool[backend.topk(of_pool, len(chosen))], dtype=np.float64))
 
-    bound = max(
-        _bound(g, h, least(h) if rules is None else rules.least_mean(h, chosen), task)
-        for g, h in ((potentials.g, f), (point.g, point.f))
-    )
+    bound = max(_bound(g, h, least(h), task) for g, h in ((potentials.g, f), (point.g, point.f)))
     gap, attainable = max(0.0, after - bound), before - bound
     percent = 100.0 * min(1.0, gap / attainable) if attainable > 0 else 100.0 * (gap > 0)
     return Certificate(before, after, gap, percent, rest)
@@ -144,7 +145,7 @@ def _plain_value(task: Task, potentials: Potentials, backend: Backend) -> float:
     """
     if potentials.evidence.rows == task.rows.n:
         return potentials.evidence.plain_value
-    return solve(replace(task, mass=0.0, max_sweeps=2), backend).potentials.evidence.plain_value
+    return solve(replace(task, rows=task.rows.present, mass=0.0, max_sweeps=2), backend).potentials.evidence.plain_value
 
 
 def _bound(g: NDArray[np.float64], f: NDArray[np.float32], least: float, task: Task) -> float:
@@ -161,7 +162,7 @@ def _solve_mixture(
     That is done on a shortlist; then one look at the pool mostly closes the matter.
     """
     g, curvature = potentials.g, None
-    sizes = shortlist_sizes(mixture.n, len(task.target.b), task.rows.k, task.mass)
+    sizes = shortlist_sizes(mixture.pool_rows, len(task.target.b), task.rows.k, task.mass)
     if sum(sizes) < mixture.n:
         dual = _listed(mixture, f, task, backend, sizes=sizes, g=g)
         reached = ascend(dual, g, tolerance=0.3 * task.tolerance, max_sweeps=60, rough="always", secants=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapsel.cli.flags import Help, add_settings
-from gapsel.cli.targets import interval
+from gapsel.cli.targets import before, interval
 from gapsel.cli.words import in_json
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ compared that can be: dsir reads texts, curated goes by labels.
   gapsel compare -o OUT --methods random dsir kde
 """
 _LABELS_SHOWN = 4
-_IN_JSON = ("k", "mass", "pool_distance", "tasks", "methods")
+_IN_JSON = ("base", "k", "mass", "pool_distance", "tasks", "methods")
 
 
 def add(commands: Commands) -> None:
@@ -53,11 +53,11 @@ def _table(found: dict[str, Any]) -> str:
         f"  {'':24}{'mixture':>16}{'alone':>16}{'overlap':>9}{'coverage':>10}{'precision':>11}{'tokens':>13}{'time':>9}"
     )
     lines = [f"{found['k']:,} documents each, at mass {found['mass']:g}; OT distance to the target", "", head]
-    lines.append(f"  {'the pool itself':24}{interval(found['pool_distance']):>16}")
+    lines.append(f"  {before(found):24}{interval(found['pool_distance']):>16}")
     lines += [_row(one) for one in found["methods"]]
     for at, task in enumerate(found["tasks"]):
         lines += ["", f"  Of the task {task['name']} alone"]
-        lines.append(f"  {'the pool itself':24}{interval(task['pool_distance']):>16}")
+        lines.append(f"  {before(found):24}{interval(task['pool_distance']):>16}")
         lines += [_of_task(one["name"], one["tasks"][at]) for one in found["methods"]]
     if any(one["mix"] for one in found["methods"]):
         lines += ["", "  Where the chosen come from:", *(_mix(one) for one in found["methods"])]

@@ -8,6 +8,11 @@ from typing import Any
 _NAME, _SHOWN = 25, 10
 
 
+def before(found: dict[str, Any]) -> str:
+    """Say what the distance before a choice is that of."""
+    return "the base" if found["base"] else "the pool itself"
+
+
 def of_target(found: dict[str, Any]) -> list[str]:
     """Say what the findings have on several tasks and on examples that are ignored."""
     return [*_tasks(found), *_ignored(found["ignored"], found["m"])]
@@ -26,7 +31,7 @@ def interval(bounds: dict[str, float]) -> str:
 def _tasks(found: dict[str, Any]) -> list[str]:
     """Say what the choice is to each task of several."""
     head = (
-        f"  {'of each task':26}{'weight':>8}{'the pool itself':>18}{'mixture':>18}{'alone':>18}{'coverage':>10}"
+        f"  {'of each task':26}{'weight':>8}{before(found):>18}{'mixture':>18}{'alone':>18}{'coverage':>10}"
         f"{'precision':>11}{'closed':>8}"
     )
     ours = found["methods"][-1]["tasks"]

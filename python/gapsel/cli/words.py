@@ -7,7 +7,7 @@ from json import dumps
 from typing import Any
 
 from gapsel.cli import rules
-from gapsel.cli.targets import interval, of_fit, of_target
+from gapsel.cli.targets import before, interval, of_fit, of_target
 
 # How many missing parts are named.
 _SHOWN = 10
@@ -60,7 +60,7 @@ def _answer(found: dict[str, Any], rules_did: list[str]) -> list[str]:
         f"{chose}, at mass {found['mass']:g}.",
         "",
         f"  {'OT distance to the target':26}{'mixture':>18}{'alone':>18}{'precision':>12}{'overlap':>10}",
-        f"  {'the pool itself':26}{interval(found['pool_distance']):>18}",
+        f"  {before(found):26}{interval(found['pool_distance']):>18}",
     ]
     for one in found["methods"]:
         precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
@@ -92,7 +92,7 @@ def _moved(chosen: dict[str, Any]) -> str:
     """Say what the choice does to the distance."""
     before, after = (interval(chosen["distances"][when]) for when in ("before", "after"))
     mixture = f", {after} of the mixture with them" if chosen["mass"] else ""
-    return f"OT distance to the target: {before} of the pool{mixture}"
+    return f"OT distance to the target: {before} before the choice{mixture}"
 
 
 def _rules(steps: dict[str, Any]) -> list[str]:

@@ -32,7 +32,7 @@ def choose_rows(run: Run) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[
 
     Raises UsageError where no document keeps to the rules.
     """
-    limit = limit_of(run.settings, run.model.calibration.mean, run.rows.a)
+    limit = limit_of(run.settings, run.model.calibration.mean, run.rows.a_of_pool)
 
     def read() -> Iterator[NDArray[np.float32]]:
         return potentials(run.path, run.parts)

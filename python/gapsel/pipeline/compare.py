@@ -70,7 +70,7 @@ class Yardstick:
 
     @property
     def of_pool(self) -> Interval:
-        """The distance of the pool itself."""
+        """The distance of the pool itself, or of the base."""
         return self.made.distances.before
 
     def measure_own(self, seconds: float) -> MethodResult:
@@ -112,7 +112,7 @@ class Yardstick:
         if mass in (0, 1):
             return None if mass else self.of_pool
         shares = self.run.rules.budget.shares(rows)
-        return self._whole.distance(self.run.rows.mixed(rows, mass, shares), len(rows))
+        return self._whole.distance(self.run.rows.mixed(rows, mass, shares).carrying, len(rows))
 
     def _to_each(self, rows: NDArray[np.int64], mass: float) -> tuple[TaskResult, ...]:
         return tuple(one.measure(rows, mass) for one in self._each)

@@ -12,7 +12,7 @@ from gapsel.pipeline.fit import check_d
 from gapsel.pipeline.losses import check_losses
 from gapsel.pipeline.rules import check_rules
 from gapsel.pipeline.targets import read_tasks
-from gapsel.pipeline.vectors import SIDES, at_work, load_encoder, look_at, write_side
+from gapsel.pipeline.vectors import at_work, load_encoder, look_at, sides, write_side
 from gapsel.pipeline.weights import read_weights
 
 if TYPE_CHECKING:
@@ -20,25 +20,28 @@ if TYPE_CHECKING:
 
 
 def embed_step(run: Run) -> dict[str, Any]:
-    """Look at both sides, then write their vectors."""
-    sides = [look_at(run.settings, side) for side in SIDES]
-    pool, target = sides
+    """Look at all sides, then write their vectors."""
+    found = [look_at(run.settings, side) for side in sides(run.settings)]
+    pool, target, *base = found
     rows_for(run.settings.k, pool.rows)
     check_rules(run.settings)
-    memory.check(pool.rows, target.rows, max(pool.d, target.d))
+    memory.check(pool.rows + sum(one.rows for one in base), target.rows, max(pool.d, target.d))
     check_losses(run.settings)
     read_weights(run.settings.pool_weights, pool.rows, "pool")
     weights = read_weights(run.settings.target_weights, target.rows, "target")
     read_tasks(run.settings, target.sources).check(weights)
+    for one in base:
+        read_weights(run.settings.base_weights, one.rows, "base")
     check_compared(run.settings)
-    encoder = load_encoder(run.settings, sides)
-    check_d(pool.d, target.d)
+    encoder = load_encoder(run.settings, found)
+    for one in (pool, *base):
+        check_d(one.name, one.d, target.d)
     run.folder.writes("embed")
-    embedder = at_work(run.settings, run.path, sides, encoder)
-    found = {side.name: write_side(run.settings, run.path, side, embedder, quiet=run.quiet) for side in sides}
+    embedder = at_work(run.settings, run.path, found, encoder)
+    made = {side.name: write_side(run.settings, run.path, side, embedder, quiet=run.quiet) for side in found}
     if embedder is not None:
         embedder.close()
-    run.forget("pool", "pool_content", "target_store", "tasks", "rows", "rules", "parts")
-    files = [file for _, written in found.values() for file in written]
+    run.forget("pool", "pool_content", "target_store", "base_store", "tasks", "rows", "rules", "parts")
+    files = [file for _, written in made.values() for file in written]
     files += [MOMENTS] if run.settings.features == "gradient" and embedder is not None else []
-    return {**{name: facts for name, (facts, _) in found.items()}, "files": files}
+    return {**{name: facts for name, (facts, _) in made.items()}, "files": files}

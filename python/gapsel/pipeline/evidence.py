@@ -16,7 +16,7 @@ from gapsel.pipeline.errorbars import read_error_bars
 from gapsel.pipeline.folder import peak_memory
 from gapsel.pipeline.labels import Labels, read_labels
 from gapsel.pipeline.masses import read_mass_path
-from gapsel.pipeline.vectors import has_texts
+from gapsel.pipeline.vectors import has_texts, sides
 from gapsel.potentials import gather
 from gapsel.selection import Selection, nearest_targets
 
@@ -40,18 +40,19 @@ def gather_findings(run: Run, made: Made) -> Findings:
     p, record = run.model.potentials, run.folder.record
     labels = {side: read_labels(run, side) for side in ("pool", "target")}
     stick, chosen = Yardstick(run, made, labels), made.selection
-    values = scores(run.f, run.rows.a, run.model.calibration.mean)
+    values = scores(run.f_of_rows, run.rows.a, run.model.calibration.mean)[: run.pool.n]
     embedder = run.model.embedder
     steps = record["steps"]
     return Findings(
         version=__version__,
         pool=tuple(map(_shown, run.settings.pool or run.settings.pool_vectors)),
         target=tuple(map(_shown, run.settings.target or run.settings.target_vectors)),
+        base=tuple(map(_shown, run.settings.base or run.settings.base_vectors)),
         embedder=str(embedder.get("model", "ready-made vectors")),
         n=run.pool.n,
         m=run.target_store.n,
         k=len(chosen.rows),
-        rejected_rows=sum(steps["embed"][side]["rejected"] for side in ("pool", "target")),
+        rejected_rows=sum(steps["embed"][side]["rejected"] for side in sides(run.settings)),
         mass=p.mass,
         cost=p.cost.kind + (" on unit vectors" if p.cost.normalize else ""),
         eps=p.eps,

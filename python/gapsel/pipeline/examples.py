@@ -46,7 +46,8 @@ class Examples:
         if mass == 0:
             mixture = self.of_pool
         else:
-            mixture = alone if mass == 1 else self.distance(self.run.rows.mixed(rows, mass, shares), len(rows))
+            mixed = self.run.rows.mixed(rows, mass, shares)
+            mixture = alone if mass == 1 else self.distance(mixed.carrying, len(rows))
         return TaskResult(mixture, alone, self.precision(rows), self.coverage(rows))
 
     def distance(self, rows: Rows, heavy: int = 0) -> Interval:
@@ -64,8 +65,8 @@ class Examples:
 
     @cached_property
     def of_pool(self) -> Interval:
-        """The distance of the pool itself."""
-        return self.distance(self.run.rows)
+        """The distance of the pool itself, or of the base."""
+        return self.distance(self.run.rows.present)
 
     @cached_property
     def _covering(self) -> NDArray[np.int64]:

@@ -23,14 +23,16 @@ from gapsel.records import Cost, Target
 if TYPE_CHECKING:
     from gapsel.pipeline.work import Run
     from gapsel.potentials import Balance, Weighed
+    from gapsel.store import Store
 
 
 def fit_step(run: Run) -> dict[str, Any]:
     """Vectors to potentials, saved as the model."""
     run.loss_weights = write_loss_weights(run)
     target, weighing = run.tasks.posed(read_target(run), run.settings)
-    check_d(run.pool.d, run.target_store.d)
-    _same_embedder(run)
+    for name, store in run.beside_target.items():
+        check_d(name, store.d, run.target_store.d)
+        _same_embedder(name, store, run.target_store)
     task = run.task(target, Cost(run.settings.cost, run.settings.normalize))
     start = known_start(run)
     with track("fit", None, "sweeps", enabled=not run.quiet) as advance:
@@ -41,7 +43,7 @@ def fit_step(run: Run) -> dict[str, Any]:
     fitted = model.Model(found.potentials, found.calibration, embedder if isinstance(embedder, dict) else {})
     run.folder.writes("fit")
     fitted.save(run.path / MODEL)
-    run.forget("model", "parts", "f")
+    run.forget("model", "parts", "f", "f_of_rows")
     evidence = asdict(found.potentials.evidence) | {"pool_rows": found.calibration.pool_rows}
     facts = {"eps": found.potentials.eps, "scale": asdict(found.potentials.scale), **evidence, "files": [MODEL]}
     if run.loss_weights is not None:
@@ -82,16 +84,16 @@ def _of_tasks(run: Run, target: Target, balance: Balance | None) -> dict[str, An
     return {"tasks": found}
 
 
-def _same_embedder(run: Run) -> None:
-    made = [one.fingerprint.get("embedder") for one in (run.pool, run.target_store)]
+def _same_embedder(name: str, store: Store, target: Store) -> None:
+    made = [one.fingerprint.get("embedder") for one in (store, target)]
     hashes = [one.get("hash") if isinstance(one, dict) else None for one in made]
     if None not in hashes and hashes[0] != hashes[1]:
-        msg = "pool and target were embedded differently: embed both with the same model and settings"
+        msg = f"{name} and target were embedded differently: embed both with the same model and settings"
         raise DataError(msg)
 
 
-def check_d(pool: int, target: int) -> None:
-    """Raise DataError unless both sides have vectors of as many dimensions."""
-    if pool != target:
-        msg = f"the pool's vectors have {pool} dimensions, the target's {target}: embed both with the same model"
+def check_d(name: str, d: int, target: int) -> None:
+    """Raise DataError unless a side has vectors of as many dimensions as the target."""
+    if d != target:
+        msg = f"the {name}'s vectors have {d} dimensions, the target's {target}: embed both with the same model"
         raise DataError(msg)

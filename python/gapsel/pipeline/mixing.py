@@ -232,7 +232,10 @@ def _chosen(run: Run, problem: Problem, mixed: Mixed, found: Mixture) -> Mixture
 def _problem(run: Run, named: Named) -> Problem:
     s = run.settings
     target, _ = run.tasks.posed(read_target(run), s)
-    check_d(run.pool.d, run.target_store.d)
+    if run.base_store is not None:
+        msg = "mix weighs the domains of the pool, and this run has a base beside it: begin a run without one (-o)"
+        raise UsageError(msg)
+    check_d("pool", run.pool.d, run.target_store.d)
     task = run.task(target, Cost(s.cost, s.normalize))
     domains = Domains.of(run.rows, named.codes)
     hi = capacities(domains.counted(run.rules.budget.barred), run.k) if s.choose else np.ones(domains.u)

@@ -6,6 +6,9 @@ at most, and never more than four fifths of a pool that has more, since as many 
     f on them      calibrates scores and thresholds, with none of the solver's own luck in it
     q on them      misses b by the chance of the s rows of the fit and of these t, so that the whole pool of n would
                    miss it by about  |q - b| sqrt((1/s - 1/n) / (1/s + 1/t))
+
+A base is a side of its own: the smaller of the two is taken whole, where it is less than half of ``most``. At mass 0
+g follows from the base alone, and the pool is only looked at.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ import numpy as np
 
 from gapsel.calibration import Calibration
 from gapsel.errors import UsageError
-from gapsel.potentials import solve, weigh
+from gapsel.potentials import Solution, solve, weigh
+from gapsel.records import Box
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,13 +69,14 @@ def fit(
     rows = task.rows
     if rows.n <= most:
         task, weighed = _weighed(task, weighing, backend, watch)
-        solution = solve(task, backend, start=start, watch=watch)
-        return Fitted(solution.potentials, Calibration.of(solution.f, rows.a), solution.f, weighed)
-    seen, fresh = _parted(task, most)
-    known = start and replace(start, k=max(1, round(start.k * len(seen) / rows.n)), f=start.f[seen])
+        solution = _solved(task, backend, start, watch)
+        return Fitted(solution.potentials, _calibration(solution.f, task), solution.f, weighed)
+    (pool, base), seen, fresh = _parted(task, most)
+    known = start and replace(start, k=max(1, round(start.k * pool.seen / pool.n)), f=start.f[seen])
     part, weighed = _weighed(replace(task, rows=rows.part(seen)), weighing, backend, watch)
-    found = solve(part, backend, start=known, watch=watch).potentials
-    fitted = _calibrated(found, replace(part, rows=rows.part(fresh)), rows.n, backend)
+    found = _solved(part, backend, known, watch).potentials
+    share = max(base.share_unseen, pool.share_unseen if task.mass > 0 or not base.n else 0.0)
+    fitted = _calibrated(found, replace(part, rows=rows.part(fresh)), pool, share, backend)
     return replace(fitted, weighed=weighed)
 
 
@@ -91,10 +96,41 @@ def part_sizes(n: int, most: int) -> tuple[int, int]:
     return size, min(size, n - size)
 
 
-def _parted(task: Task, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows to solve on and those to look at afterwards, random and ascending."""
-    n = task.rows.n
-    size, fresh = part_sizes(n, most)
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Of ``n`` rows some are solved on and some looked at afterwards; all are both where they are few."""
+
+    n: int
+    seen: int
+    fresh: int
+
+    @classmethod
+    def of(cls, n: int, most: int) -> _Side:
+        seen, fresh = part_sizes(n, most)
+        return cls(n, seen, fresh or n)
+
+    @property
+    def share_unseen(self) -> float:
+        """What the whole misses, in units of what seen and fresh rows differ by."""
+        if self.seen == self.n:
+            return 0.0
+        return float(np.sqrt((1 / self.seen - 1 / self.n) / (1 / self.seen + 1 / self.fresh)))
+
+    def drawn(self, first: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows to solve on and those to look at, random and ascending, numbered from ``first``."""
+        if self.seen == self.n:
+            every = np.arange(first, first + self.n)
+            return every, every
+        drawn = first + rng.choice(self.n, self.seen + self.fresh, replace=False)
+        return np.sort(drawn[: self.seen]), np.sort(drawn[self.seen :])
+
+
+def _parted(task: Task, most: int) -> tuple[tuple[_Side, _Side], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the two sides, the rows to solve on and those to look at afterwards, random and ascending."""
+    n, base = task.rows.pool_rows, task.rows.base
+    of_base = min(base, max(most // 2, most - n))
+    pool, beside = _Side.of(n, most - of_base), _Side.of(base, of_base)
+    size = pool.seen
     chosen = task.k * size / n
     if task.mass > 0 and chosen < _FEWEST_CHOSEN:
         msg = (
@@ -105,17 +141,34 @@ def _parted(task: Task, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
         raise UsageError(msg)
     # A stream of its own, so that the solver's samples are not those that the seed gives here.
     rng = np.random.default_rng([task.seed, n])
-    drawn = rng.choice(n, size + fresh, replace=False)
-    return np.sort(drawn[:size]), np.sort(drawn[size:])
+    drawn = [side.drawn(first, rng) for side, first in ((pool, 0), (beside, n))]
+    seen, fresh = (np.concatenate(of_sides) for of_sides in zip(*drawn, strict=True))
+    return (pool, beside), seen, fresh
 
 
-def _calibrated(found: Potentials, fresh: Task, n: int, backend: Backend) -> Fitted:
-    """Sweep the rows that the solver has not seen, at its g."""
-    f = np.empty(fresh.rows.n, np.float32)
-    q = backend.sweep(
-        fresh.rows.shards, fresh.target, found.g, fresh.box(), eps=found.eps, cost=found.cost, f=f
-    ).q  # fmt: skip
-    s, t = found.evidence.rows, fresh.rows.n
-    error = float(np.abs(q - fresh.target.b).sum() * np.sqrt((1 / s - 1 / n) / (1 / s + 1 / t)))
-    evidence = replace(found.evidence, sampling_error=error)
-    return Fitted(replace(found, evidence=evidence), Calibration.of(f, fresh.rows.a, n, fresh=True), None)
+def _solved(task: Task, backend: Backend, start: Start | None, watch: Callable[[Stage], None] | None) -> Solution:
+    """Solve, and return f of all rows; at mass 0 on the base alone, where there is one."""
+    rows = task.rows
+    if task.mass > 0 or not rows.base:
+        return solve(task, backend, start=start, watch=watch)
+    found = solve(replace(task, rows=rows.present), backend, watch=watch).potentials
+    f = np.empty(rows.n, np.float32)
+    backend.sweep(rows.shards, task.target, found.g, Box.fixed(rows.a), eps=found.eps, cost=found.cost, f=f)
+    # How settled the k lowest of the base are is no matter.
+    evidence = replace(found.evidence, unsettled=float("nan"))
+    return Solution(replace(found, evidence=evidence), f)
+
+
+def _calibrated(found: Potentials, fresh: Task, pool: _Side, share: float, backend: Backend) -> Fitted:
+    """Sweep the rows that the solver has not seen, at its g; of what they miss, the whole misses a share."""
+    rows, f = fresh.rows, np.empty(fresh.rows.n, np.float32)
+    q = backend.sweep(rows.shards, fresh.target, found.g, fresh.box(), eps=found.eps, cost=found.cost, f=f).q
+    evidence = replace(found.evidence, sampling_error=float(np.abs(q - fresh.target.b).sum() * share))
+    calibration = _calibration(f, fresh, pool.n, fresh=pool.seen < pool.n)
+    return Fitted(replace(found, evidence=evidence), calibration, None)
+
+
+def _calibration(f: NDArray[np.float32], task: Task, n: int = 0, *, fresh: bool = False) -> Calibration:
+    """Measure f of rows, of a pool of n; at mass 0 beside a base the solver has seen none of the pool's."""
+    base = task.rows.base
+    return Calibration.of(f, task.rows.a, n, fresh=fresh or (base > 0 and task.mass == 0), base=base)

@@ -34,7 +34,7 @@ def score_step(run: Run) -> dict[str, Any]:
     for old in (run.path / parts.SCORES).glob("*.parquet"):
         if f"{parts.SCORES}/{old.name}" not in files:
             old.unlink()
-    run.forget("f")
+    run.forget("f", "f_of_rows")
     return {
         "rows": run.pool.n,
         "mean": math.fsum(one["sum"] for one in about) / run.pool.n,

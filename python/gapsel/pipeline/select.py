@@ -72,7 +72,8 @@ def _certify(run: Run, chosen: Selection) -> Certificate:
     p = run.model.potentials
     if run.settings.mass == 0:
         return selection.exact(p)
-    return selection.certify(run.f, chosen.rows, run.task(p.target, p.cost, p.scale), p, run.backend, rules=run.rules)
+    task = run.task(p.target, p.cost, p.scale)
+    return selection.certify(run.f_of_rows, chosen.rows, task, p, run.backend, rules=run.rules)
 
 
 def read_selection(run: Run) -> Made:

@@ -44,7 +44,8 @@ def signatures(settings: Settings, inputs: dict[str, str]) -> dict[str, str]:
     knows = settings.mass > 0 or settings.weighs
     bars = [settings.tokens is None, settings.token_field, lists_hash(settings)]
     own = [{name: value for name, value in fitting.items() if name not in BUDGET}, bars if knows else None]
-    any_k = sign(embed, own, [content_hash(settings.pool_weights), content_hash(settings.target_weights)])
+    weights = [content_hash(getattr(settings, f"{side}_weights")) for side in ("pool", "target", "base")]
+    any_k = sign(embed, own, weights)
     fit = sign(any_k, settings.k, settings.tokens) if knows else any_k
     select = sign(fit, bars, [asked[name] for name in (*BUDGET, *RULES)])
     studies = {name: sign(select, settings.label_field, name) for name in STUDIES}

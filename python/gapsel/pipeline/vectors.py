@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 # Small shards: an interrupted run loses at most one.
 _SHARD_ROWS = 8192
 _BATCH_ROWS = 2048
-SIDES = ("pool", "target")
+
+
+def sides(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the sides: pool and target, and the base where one is given."""
+    return ("pool", "target", *(("base",) if settings.base or settings.base_vectors else ()))
 
 
 def has_texts(settings: Settings, side: str) -> bool:
@@ -40,8 +44,8 @@ def has_texts(settings: Settings, side: str) -> bool:
 
 
 def check_inputs(settings: Settings, folder: Path) -> None:
-    """Raise UsageError unless both sides are given, and no run folder lies where its own inputs are looked for."""
-    for side in SIDES:
+    """Raise UsageError unless all sides are given, and no run folder lies where its own inputs are looked for."""
+    for side in sides(settings):
         texts, vectors = getattr(settings, side), getattr(settings, f"{side}_vectors")
         if not texts and not vectors:
             msg = f"no {side} is given: name its files (--{side}) or its vectors (--{side}-vectors)"
@@ -50,6 +54,22 @@ def check_inputs(settings: Settings, folder: Path) -> None:
         inside = inside or next((path for path in vectors if _holds(path, folder, store.files)), None)
         if inside is not None:
             msg = f"{folder}: lies in {inside}, and would be read as a part of the {side}: name a folder elsewhere (-o)"
+            raise UsageError(msg)
+    _check_base(settings)
+
+
+def _check_base(settings: Settings) -> None:
+    """Raise UsageError for weights that belong to no base, or that a base takes the meaning from."""
+    beside = "base" in sides(settings)
+    if settings.base_weights is not None and not beside:
+        msg = f"base_weights is {settings.base_weights!r}, and there is no base: name its files (--base) too"
+        raise UsageError(msg)
+    for name in ("pool_weights", "loss_weights") if beside else ():
+        if getattr(settings, name) is not None:
+            msg = (
+                f"{name} is {getattr(settings, name)!r}, and there is a base, which has all the weight: leave one of "
+                "them out (weights of the base are --base-weights)"
+            )
             raise UsageError(msg)
 
 
@@ -66,7 +86,7 @@ def _holds(path: str, folder: Path, find: Callable[[Sequence[str]], list[str]]) 
 def input_files(settings: Settings) -> list[str]:
     """Return the files of all inputs."""
     found = []
-    for side in SIDES:
+    for side in sides(settings):
         texts, vectors = getattr(settings, side), getattr(settings, f"{side}_vectors")
         found += [*(corpus.sources(texts) if texts else ()), *store.files(vectors)]
     return found
@@ -75,7 +95,7 @@ def input_files(settings: Settings) -> list[str]:
 def input_fingerprints(settings: Settings) -> dict[str, str]:
     """Return a hash of the contents of each side's input files."""
     found = {}
-    for side in SIDES:
+    for side in sides(settings):
         texts, vectors = getattr(settings, side), getattr(settings, f"{side}_vectors")
         if texts:
             found[side] = corpus.fingerprint(texts)

@@ -16,7 +16,7 @@ from gapsel.pipeline.parts import Part
 from gapsel.pipeline.rules import read_rules
 from gapsel.pipeline.stamps import stamp
 from gapsel.pipeline.targets import Tasks, read_tasks
-from gapsel.pipeline.vectors import open_side, side_files
+from gapsel.pipeline.vectors import open_side, side_files, sides
 from gapsel.pipeline.weights import content_hash, read_weights
 from gapsel.potentials import Rows, Task, scale_of
 
@@ -84,12 +84,26 @@ class Run:
     def backend(self) -> Backend:
         """What sweeps the pool, and keeps what long sweeps answer until the step is done."""
         machine = backends.choose(**self.settings.sweeper)
-        return journal.Journal(machine, self.path / journal.FOLDER, lambda: (self.pool.shards, self.pool_content))
+        return journal.Journal(machine, self.path / journal.FOLDER, self._swept)
 
     @cached_property
     def pool(self) -> Store:
         """The pool's vectors, checked."""
         return self._side("pool")
+
+    def _swept(self) -> tuple[list[NDArray[np.floating]], str]:
+        """Return the shards of all rows that the solver reads, and a hash of their content."""
+        return [shard for store in self.beside_target.values() for shard in store.shards], self.pool_content
+
+    @cached_property
+    def base_store(self) -> Store | None:
+        """The base's vectors, checked; None where there is no base."""
+        return self._side("base") if "base" in sides(self.settings) else None
+
+    @property
+    def beside_target(self) -> dict[str, Store]:
+        """The sides that are swept, by their names."""
+        return {"pool": self.pool} | ({} if self.base_store is None else {"base": self.base_store})
 
     @cached_property
     def target_store(self) -> Store:
@@ -120,7 +134,7 @@ class Run:
         """The parts that the scores come in, with what they follow from: the model, the pool and its weights."""
         fitted, p = self.model.calibration, self.model.potentials
         numbers = b"".join(np.ascontiguousarray(one).tobytes() for one in (p.target.y, p.target.b, p.g))
-        made_by = sign(numbers.hex(), p.eps, asdict(p.cost), fitted.mean, self.pool_content)
+        made_by = sign(numbers.hex(), p.eps, asdict(p.cost), fitted.mean, fitted.weight, self.pool_content)
         return [
             Part(at, *rows, signature=sign(made_by, at, *rows))
             for at, rows in enumerate(parts.cut(self.pool.starts.tolist()))
@@ -128,10 +142,13 @@ class Run:
 
     @cached_property
     def pool_content(self) -> str:
-        """A hash of the pool's vectors and weights, and of what made them."""
+        """A hash of the vectors and weights of the pool, and of the base, and of what made them."""
         inputs = self.folder.record["inputs"]
-        vectors = self.pool.fingerprint_hex if self.pool.content else inputs["pool_vectors"]
-        return sign(vectors, content_hash(self.pool_weights))
+        vectors = [
+            store.fingerprint_hex if store.content else inputs[f"{name}_vectors"]
+            for name, store in self.beside_target.items()
+        ]
+        return sign(*vectors, content_hash(self.pool_weights), content_hash(self.settings.base_weights))
 
     @cached_property
     def f(self) -> NDArray[np.float32]:
@@ -141,6 +158,13 @@ class Run:
             f[start : start + len(batch)] = batch
             start += len(batch)
         return f
+
+    @cached_property
+    def f_of_rows(self) -> NDArray[np.float32]:
+        """The potential of every row that is swept, those of a base after the pool's."""
+        if self.base_store is None:
+            return self.f
+        return np.concatenate([self.f, self.model.f(self.base_store.shards, self.backend)])
 
     @property
     def k(self) -> int:
@@ -154,10 +178,15 @@ class Run:
 
     @cached_property
     def rows(self) -> Rows:
-        """The pool's rows with their weights, once it is known that the memory is enough for them."""
-        memory.check(self.pool.n, self.target_store.n, self.pool.d)
+        """The rows of pool and base with their weights, once it is known that the memory is enough for them."""
+        swept = sum(store.n for store in self.beside_target.values())
+        memory.check(swept, self.target_store.n, self.pool.d)
         a = read_weights(self.pool_weights, self.pool.n, "pool")
-        return replace(Rows.whole(self.pool.shards, self.k, a), capacity=self.rules.budget.capacity())
+        rows = Rows.whole(self.pool.shards, self.k, a).allowing(self.rules.budget.capacity())
+        base = self.base_store
+        if base is None:
+            return rows
+        return rows.beside(base.shards, read_weights(self.settings.base_weights, base.n, "base"))
 
     def task(self, target: Target, cost: Cost, scale: CostScale | None = None) -> Task:
         """Return the problem that these settings pose, with the scale of the fit where there is one."""

@@ -126,12 +126,12 @@ class _Scales:
     def _listed(self, rng: np.random.Generator) -> tuple[Rows, list[tuple[Task, NDArray[np.float64]]]]:
         """Read the pool for each task; return the lowest f of each with some that stand for the rest, and each g."""
         rows, codes = self._task.rows, range(int(self._task_of.max()) + 1)
-        exact, extra = shortlist_sizes(rows.n, len(self._task_of), rows.k, 1.0 / len(codes))
+        exact, extra = shortlist_sizes(rows.pool_rows, len(self._task_of), rows.k, 1.0 / len(codes))
         kept, starts = np.zeros(rows.n, np.bool_), []
         for code in codes:
             part = self._part(code)
             point = self._recipe(replace(part, mass=1.0)).plain(rng)
-            kept[np.argpartition(point.f, exact - 1)[:exact]] = True
+            kept[np.argpartition(point.f[: rows.pool_rows], exact - 1)[:exact]] = True
             starts.append((part, point.g))
         count = int(kept.sum())
         if count + extra >= rows.n:
@@ -200,7 +200,7 @@ class _Scales:
         a = np.broadcast_to(np.asarray(rows.a), (rows.n,))
         if mass == 0:
             return float((a - density) @ one.plain.f.astype(np.float64))
-        mixture = Rows(rows.shards, (1.0 - mass) * a + mass * density, rows.capacity)
+        mixture = Rows(rows.shards, (1.0 - mass) * a + mass * density, rows.capacity, rows.base)
         point = self._recipe(one.task).ascended("shortlist", mixture, one.g, _SOLVED).point
         one.g = point.g
         return one.plain.value - point.value

@@ -29,8 +29,8 @@ def chosen_after(dual: Dual, point: Point, step: NDArray[np.float64], k: int) ->
 
     ``point`` has f of all rows. None where the shortlist would be more than a quarter of the pool.
     """
-    listed = candidates(point.f, step[dual.target.b > 0], k, dual.backend.resolution)
-    if len(listed) > max(k, _LONGEST_LIST * dual.rows.n):
+    listed = candidates(point.f[: dual.rows.pool_rows], step[dual.target.b > 0], k, dual.backend.resolution)
+    if len(listed) > max(k, _LONGEST_LIST * dual.rows.pool_rows):
         return None
     f = np.empty(len(listed), np.float32)
     dual.backend.sweep(

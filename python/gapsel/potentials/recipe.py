@@ -111,13 +111,15 @@ class Recipe:
 
     def _sampled(self, rng: np.random.Generator) -> NDArray[np.float64] | Ascent:
         """Plain transport on samples: a g (m,) for the pool; or, where that is small, on the pool itself."""
-        task = self.task
-        sizes = sample_sizes(task.rows.n, len(task.target.b))
+        task, rows = self.task, self.task.rows.present
+        sizes = sample_sizes(rows.n, len(task.target.b))
+        if not sizes and task.rows.base:
+            return self.annealed(rows, self._noise(rows.n), whole=False).point.g
         if not sizes:
-            return self.annealed(task.rows, task.tolerance, whole=True)
+            return self.annealed(rows, task.tolerance, whole=True)
         # A ranking for the shortlist needs no more than the first.
         sizes = sizes[:1] if task.mass > 0 else sizes
-        drawn = task.rows.sample(sizes[-1], rng)
+        drawn = rows.sample(sizes[-1], rng)
         g = self.annealed(drawn.prefix(sizes[0]), self._noise(sizes[0]), whole=False).point.g
         for size in sizes[1:]:
             g = self._next_sample(drawn.prefix(size), g)
@@ -187,7 +189,7 @@ class Recipe:
 
     def _list_sizes(self) -> tuple[int, int]:
         task = self.task
-        return shortlist_sizes(task.rows.n, len(task.target.b), task.rows.k, task.mass)
+        return shortlist_sizes(task.rows.pool_rows, len(task.target.b), task.rows.k, task.mass)
 
     def _from_list(self, short: Shortlist, at: Ascent, rng: np.random.Generator) -> Ascent:
         """From a point solved for on a shortlist to the pool, and back to the list as often as that leads on."""
@@ -296,7 +298,7 @@ class Recipe:
     def _next_choice(self, dual: Dual, point: Point, curvature: Curvature) -> tuple[NDArray[np.int64] | None, float]:
         """Return the k lowest f after one more step, where a shortlist tells, and the share that it exchanges."""
         after = chosen_after(dual, point, newton_step(dual, point, curvature), self.task.k)
-        return after, exchanged(self.backend.topk(point.f, self.task.k), after)
+        return after, exchanged(self.backend.topk(point.f[: dual.rows.pool_rows], self.task.k), after)
 
     def _note(self, stage: str, dual: Dual, point: Point) -> None:
         if stage == "pool":

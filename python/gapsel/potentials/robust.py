@@ -74,7 +74,7 @@ def _prices(
     rng = np.random.default_rng(task.seed)
     plain = Recipe(task, backend, watch).plain(rng)
     rows, f = task.rows, plain.f
-    sizes = shortlist_sizes(rows.n, len(task_of), rows.k, task.mass)
+    sizes = shortlist_sizes(rows.pool_rows, len(task_of), rows.k, task.mass)
     if sum(sizes) < rows.n:
         short = rows.shortlist(f, *sizes, rng)
         rows, f = short.rows, f[short.index]

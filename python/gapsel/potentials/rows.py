@@ -2,12 +2,15 @@
 
 Whatever the set, it stands for the whole pool: its base weights a sum to 1, and a row that stands for v rows of the
 pool carries v times their weight and v times their capacity.
+
+Where a base says what the model has already, its rows come after the pool's: they have all of the weight and no
+capacity, and the pool's rows capacity and no weight. Each side is then sampled by itself.
 """
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,11 +40,13 @@ class Rows:
     ``shards``: arrays (n_s, d), together n rows. ``a``: base weights, one number or (n,), sum 1. ``capacity``: the
     largest share of the selection that a row may be, 1/k for each row of the whole pool; one number or (n,). A row of
     capacity 0 may not be chosen, and is known all the same.
+    ``base``: how many of the rows, the last ones, are those of a base.
     """
 
     shards: tuple[NDArray[np.floating], ...]
     a: float | NDArray[np.float64]
     capacity: float | NDArray[np.float64]
+    base: int = 0
 
     def __post_init__(self) -> None:
         # The solver reads the same rows many times; a GPU keeps what nobody can change.
@@ -53,10 +58,47 @@ class Rows:
         n = sum(len(shard) for shard in shards)
         return cls(tuple(shards), 1.0 / n if a is None else a / a.sum(), 1.0 / k)
 
+    def beside(self, base: Sequence[NDArray[np.floating]], weights: NDArray[np.float64] | None = None) -> Rows:
+        """Return these rows as what may be chosen, and all the weight on a base, equally or by weights (rows,)."""
+        n, rows = self.n, sum(len(shard) for shard in base)
+        w = np.full(rows, 1.0 / rows) if weights is None else weights / weights.sum()
+        capacity = np.broadcast_to(np.asarray(self.capacity), (n,))
+        return Rows(
+            (*self.shards, *base), np.concatenate([np.zeros(n), w]), np.concatenate([capacity, np.zeros(rows)]), rows
+        )
+
     @property
     def n(self) -> int:
         """The number of rows."""
         return sum(len(shard) for shard in self.shards)
+
+    @property
+    def pool_rows(self) -> int:
+        """The number of rows that may be chosen: the first ones."""
+        return self.n - self.base
+
+    @property
+    def pool(self) -> Rows:
+        """The rows that may be chosen, alone and equally weighted where there is a base."""
+        if not self.base:
+            return self
+        return Rows(self._shards(0, self.pool_rows), 1.0 / self.pool_rows, _of(self.capacity, slice(self.pool_rows)))
+
+    @property
+    def present(self) -> Rows:
+        """The rows that say what the model has: the base, where there is one."""
+        if not self.base:
+            return self
+        at = self.pool_rows
+        return Rows(self._shards(at, self.n), _of(self.a, slice(at, None)), 1.0 / self.k)
+
+    @property
+    def carrying(self) -> Rows:
+        """The rows that weigh something, where there is a base: few beside a pool."""
+        if not self.base:
+            return self
+        picked = np.flatnonzero(np.asarray(self.a))
+        return Rows((gather(self.shards, picked),), _of(self.a, picked), 1.0 / self.k)
 
     @property
     def d(self) -> int:
@@ -77,6 +119,18 @@ class Rows:
         lo = (1.0 - mass) * self.a
         return Box(lo, lo + mass * self.capacity, eta)
 
+    def allowing(self, capacity: float | NDArray[np.float64]) -> Rows:
+        """Return the same rows with another capacity of those of the pool, one number or (n,)."""
+        if self.base:
+            of_pool = np.broadcast_to(np.asarray(capacity), (self.pool_rows,))
+            capacity = np.concatenate([of_pool, np.zeros(self.base)])
+        return replace(self, capacity=capacity)
+
+    @property
+    def a_of_pool(self) -> float | NDArray[np.float64]:
+        """The weights of the rows that may be chosen: 0 beside a base."""
+        return _of(self.a, slice(self.pool_rows))
+
     def sample(self, count: int, rng: np.random.Generator) -> Rows:
         """Return ``count`` random rows in random order, so that each prefix is a random sample too."""
         picked = rng.choice(self.n, size=count, replace=False)
@@ -87,9 +141,11 @@ class Rows:
         return Rows((vectors,), a, _of(self.capacity, picked) * (self.n / count))
 
     def part(self, picked: NDArray[np.int64]) -> Rows:
-        """Return some rows (s,), random ones in ascending order, standing for the whole."""
+        """Return some rows (s,), random ones of each side in ascending order, standing for the whole."""
         a = 1.0 / len(picked) if isinstance(self.a, float) else self.a[picked] / self.a[picked].sum()
-        return Rows((gather(self.shards, picked),), a, _of(self.capacity, picked) * (self.n / len(picked)))
+        of_pool = int(np.searchsorted(picked, self.pool_rows))
+        capacity = _of(self.capacity, picked) * (self.pool_rows / of_pool)
+        return Rows((gather(self.shards, picked),), a, capacity, len(picked) - of_pool)
 
     def prefix(self, count: int) -> Rows:
         """Return the first ``count`` rows of a set that lies in one shard, standing for the whole again."""
@@ -105,28 +161,49 @@ class Rows:
         """Return all rows, weighted (1 - mass) as they were and mass on the chosen (k,), by their shares or evenly."""
         r = np.broadcast_to((1.0 - mass) * np.asarray(self.a), (self.n,)).copy()
         r[chosen] += mass / len(chosen) if shares is None else mass * shares
-        return Rows(self.shards, r, self.capacity)
+        return Rows(self.shards, r, self.capacity, self.base)
 
     def shortlist(self, f: NDArray[np.float32], exact: int, extra: int, rng: np.random.Generator) -> Shortlist:
         """Return the ``exact`` rows of lowest f (n,) as they are and ``extra`` random rows that stand for the rest.
 
         Rows that may not be chosen carry what they carry, whatever their f: they are the last to be kept as they are.
+        Of a base, whose f do not matter, there are ``extra`` more.
         """
-        may = True if isinstance(self.capacity, float) else self.capacity > 0
-        order = np.argpartition(f if may is True else np.where(may, f, np.float32(np.inf)), exact - 1)
-        top, rest = order[:exact], order[exact:]
-        picked = np.concatenate([top, rng.choice(rest, size=extra, replace=False)])
-        stands_for = np.concatenate([np.ones(exact), np.full(extra, len(rest) / extra)])
+        f = f[: self.pool_rows]
+        if not isinstance(self.capacity, float):
+            f = np.where(self.capacity[: len(f)] > 0, f, np.float32(np.inf))
+        order = np.argpartition(f, exact - 1)
+        top, sides = order[:exact], (order[exact:], np.arange(self.pool_rows, self.n))
+        drawn = [rng.choice(side, size=min(extra, len(side)), replace=False) for side in sides if len(side)]
+        picked = np.concatenate([top, *drawn])
+        stood = [len(side) / min(extra, len(side)) for side in sides if len(side)]
+        stands_for = np.concatenate([np.ones(exact), *map(np.full, map(len, drawn), stood)])
         ascending = np.argsort(picked)
         picked, stands_for = picked[ascending], stands_for[ascending]
         a = _of(self.a, picked) * stands_for
-        rows = Rows((gather(self.shards, picked),), a / a.sum(), _of(self.capacity, picked) * stands_for)
+        rows = Rows(
+            (gather(self.shards, picked),), a / a.sum(), _of(self.capacity, picked) * stands_for,
+            int((picked >= self.pool_rows).sum()),
+        )  # fmt: skip
         return Shortlist(rows, picked, top)
+
+    def _shards(self, first: int, stop: int) -> tuple[NDArray[np.floating], ...]:
+        """Return the vectors of consecutive rows."""
+        starts = np.cumsum([0, *map(len, self.shards)])
+        parts = [
+            shard[max(first - at, 0) : max(stop - at, 0)] for shard, at in zip(self.shards, starts[:-1], strict=True)
+        ]
+        return tuple(
+            shard if len(part) == len(shard) else part
+            for shard, part in zip(self.shards, parts, strict=True)
+            if len(part)
+        )
 
 
 def scale_of(rows: Rows, target: Target, cost: Cost, seed: int) -> CostScale:
     """Measure the scale of the cost between some random rows and the target."""
-    return measure_scale(rows.sample(min(_SCALE_ROWS, rows.n), np.random.default_rng(seed)).shards[0], target, cost)
+    size, rng = min(_SCALE_ROWS, rows.pool_rows), np.random.default_rng(seed)
+    return measure_scale(rows.pool.sample(size, rng).shards[0], target, cost)
 
 
 @dataclass(frozen=True, slots=True)

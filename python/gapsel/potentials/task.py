@@ -44,7 +44,7 @@ class Task:
     @property
     def k(self) -> int:
         """The size of the selection, about, where rows are not all alike of it."""
-        return min(self.rows.n, max(1, round(self.rows.k)))
+        return min(self.rows.pool_rows, max(1, round(self.rows.k)))
 
     def box(self) -> Box:
         """Return the row rule that is solved for, at the last eta."""

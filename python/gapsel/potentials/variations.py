@@ -138,8 +138,8 @@ class _Listed:
 
 def _deepest(rows: Rows, f: NDArray[np.float32], m: int, rng: np.random.Generator) -> Shortlist:
     """Return the shortlist for a mass of 1, or all rows where it would have them."""
-    sizes = shortlist_sizes(rows.n, m, rows.k, 1.0)
+    sizes = shortlist_sizes(rows.pool_rows, m, rows.k, 1.0)
     if sum(sizes) < rows.n:
         return rows.shortlist(f, *sizes, rng)
     everything = np.arange(rows.n)
-    return Shortlist(rows, everything, everything)
+    return Shortlist(rows, everything, everything[: rows.pool_rows])

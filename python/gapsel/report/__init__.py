@@ -52,6 +52,7 @@ def render(findings: Findings) -> str:
         certified=verdicts.is_certified(findings),
         steadiness=verdicts.steadiness(findings),
         shift=verdicts.shift,
+        before=verdicts.before(findings),
         histogram=charts.histogram(findings),
         convergence=charts.convergence(findings),
         intervals=charts.intervals(findings),

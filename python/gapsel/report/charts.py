@@ -278,7 +278,9 @@ def intervals(findings: Findings) -> IntervalsChart:
     """Return the pool's distance and every method's, by which they are compared."""
     distances = [findings.pool_distance, *(compared(method, findings.mass) for method in findings.methods)]
     across = Axis(0.0, round_top(max((d.upper for d in distances if measured(d)), default=0.0)), 0.0, 100.0)
-    pool = IntervalRow("pool", findings.pool_distance, _places(findings.pool_distance, across))
+    pool = IntervalRow(
+        "base" if findings.base else "pool", findings.pool_distance, _places(findings.pool_distance, across)
+    )
     mixed = is_mixed(findings.mass)
     rows = [
         IntervalRow(

@@ -207,13 +207,12 @@ def _gain(findings: Findings) -> Line:
     ours = _ours(findings)
     distance = compared(ours, findings.mass) if ours else None
     found = change(distance, findings.pool_distance) if distance else None
-    if findings.k >= findings.n:
+    if findings.k >= findings.n and not findings.base:
         return Line(f"0{NARROW}%", "The chosen are the whole pool, so the OT distance to the target stays what it is.")
     if distance is None or found is None:
-        return Line(UNKNOWN, "The OT distance to the target was not measured against the pool's.")
-    figures = (
-        f"{number(findings.pool_distance.middle)} for the pool, {number(distance.middle)} for {_what_of(findings)}"
-    )
+        return Line(UNKNOWN, f"The OT distance to the target was not measured against the {before(findings)}'s.")
+    from_ = f"{number(findings.pool_distance.middle)} for the {before(findings)}"
+    figures = f"{from_}, {number(distance.middle)} for {_what_of(findings)}"
     if math.floor(-found.high) > 0:
         least, most = math.floor(-found.high), math.ceil(-found.low)
         text = (
@@ -230,7 +229,12 @@ def _gain(findings: Findings) -> Line:
 def _what_of(findings: Findings) -> str:
     if not is_mixed(findings.mass):
         return "the chosen alone"
-    return f"the mixture of {share(1 - findings.mass)} pool and {share(findings.mass)} chosen"
+    return f"the mixture of {share(1 - findings.mass)} {before(findings)} and {share(findings.mass)} chosen"
+
+
+def before(findings: Findings) -> str:
+    """Return what the choice is mixed with: the base, or the pool in its place."""
+    return "base" if findings.base else "pool"
 
 
 def _beside(findings: Findings) -> str:
