@@ -123,7 +123,12 @@ CASES = [
     Case("vectors cut short", {"pool_vectors": "cut.npy"}, DATA, ("cut.npy", "cut short", "write it again")),
     Case("vectors that are none", {"pool_vectors": "no.npy"}, DATA, ("no.npy", "cannot be read", "write it again")),
     Case("vectors of objects", {"pool_vectors": "object.npy"}, DATA, ("object.npy", "not numeric", "write it again")),
-    Case("vectors in a text file", {"pool_vectors": "good.jsonl"}, DATA, ("good.jsonl", "list of numbers", "--vector-field")),
+    Case(
+        "vectors in a text file",
+        {"pool_vectors": "good.jsonl"},
+        DATA,
+        ("good.jsonl", "list of numbers", "--vector-field"),
+    ),
     Case("weights missing", {"pool_weights": "gone.npy"}, DATA, ("gone.npy", "weights", "give a .npy file")),
     Case("weights in an archive", {"pool_weights": "w.npz"}, DATA, ("w.npz", "cannot be read", "give a .npy file")),
     Case("target weights of the wrong length", {"target_weights": "w_short.npy"}, DATA, (f"give {M} numbers",)),
