@@ -19,7 +19,7 @@ from gapsel.pipeline.choosing import choose_by, limit_of
 from gapsel.pipeline.errorbars import error_bars
 from gapsel.pipeline.masses import MASSES
 from gapsel.pipeline.mixing import described, named_domains
-from gapsel.pipeline.rules import rules_of
+from gapsel.pipeline.rules import caps_of, rules_of, solved
 from gapsel.pipeline.targets import Tasks
 from gapsel.pipeline.weights import check_weights
 from gapsel.pipeline.work import MODEL
@@ -190,10 +190,11 @@ class Selector:
     def certify(self, chosen: selection.Selection) -> Certificate:
         """Bound how far a selection of the fitted k is from the best one of its size, within the quotas."""
         task, f = self._fitted_pool()
-        rules = self._rules(self.settings.k)
+        rules, p = self._rules(self.settings.k), self._fitted().potentials
+        as_solved = solved(task, rules, p, f)
         return selection.certify(
-            f, chosen.rows, task, self._fitted().potentials, self._backend, rules=None if rules.plain else rules
-        )
+            f, chosen.rows, as_solved, p, self._backend, rules=None if rules.plain else rules
+        )  # fmt: skip
 
     def distances(self, chosen: selection.Selection) -> Distances:
         """Return the unregularised distance to the target of the pool, and of the mixture with a selection.
@@ -248,7 +249,10 @@ class Selector:
         self, task: Task, weighing: Weighing | None, start: Start | None = None
     ) -> tuple[model.Model, NDArray[np.float32], Weighed | None]:
         """Return the fitted model, f (n,) of all rows, and how the target was weighed."""
-        found = sampled.fit(task, self.settings.fit_rows, self._backend, weighing=weighing, start=start)
+        caps = caps_of(self._rules(self.settings.k))
+        found = sampled.fit(
+            task, self.settings.fit_rows, self._backend, weighing=weighing, caps=caps, start=start
+        )  # fmt: skip
         fitted = model.Model(found.potentials, found.calibration)
         f = fitted.f(task.rows.shards, self._backend) if found.f is None else found.f
         return fitted, f, found.weighed

@@ -25,8 +25,8 @@ STEPS = ("embed", "fit", "score", "select", "report")
 STUDIES = ("mass_path", "error_bars")
 METHODS = ("random", "nearest", "roundrobin", "centroid", "kde", "dsir", "curated")
 # What is chosen, by which a fit at a mass above 0 differs; and how, which is for the choice alone.
-BUDGET = ("k", "tokens", "token_field", "exclude", "held_out")
-RULES = ("at_most", "threshold", "max_jaccard", "max_cosine", "temperature")
+BUDGET = ("k", "tokens", "token_field", "at_most", "exclude", "held_out")
+RULES = ("threshold", "max_jaccard", "max_cosine", "temperature")
 _PATHS = ("pool", "target", "base", "pool_vectors", "target_vectors", "base_vectors", "exclude", "held_out", "test")
 _WEIGHTS = ("pool_weights", "target_weights", "base_weights")
 _MODELS = ("model", "loss_weights", "lm")
@@ -146,7 +146,7 @@ class Settings:
     )
     at_most: tuple[str, ...] = _field(
         (), "the largest share of the choice that one value of a field may be, like domain=20%; file=20% for files",
-        ("run", "select"), metavar="FIELD=SHARE",
+        _SELECT, metavar="FIELD=SHARE",
     )  # fmt: skip
     threshold: float | None = _field(
         None, "choose only documents with a score of at most this, even if they are fewer", ("run", "select")

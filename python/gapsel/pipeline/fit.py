@@ -14,6 +14,7 @@ from gapsel import model
 from gapsel.errors import DataError
 from gapsel.pipeline import sampled
 from gapsel.pipeline.losses import write_loss_weights
+from gapsel.pipeline.rules import caps_of
 from gapsel.pipeline.start import known_start
 from gapsel.pipeline.weights import read_weights
 from gapsel.pipeline.work import ANY_K, LOSS_WEIGHTS, MODEL
@@ -37,7 +38,8 @@ def fit_step(run: Run) -> dict[str, Any]:
     start = known_start(run)
     with track("fit", None, "sweeps", enabled=not run.quiet) as advance:
         found = sampled.fit(
-            task, run.settings.fit_rows, run.backend, weighing=weighing, start=start, watch=lambda _stage: advance(1)
+            task, run.settings.fit_rows, run.backend, weighing=weighing, caps=caps_of(run.rules), start=start,
+            watch=lambda _stage: advance(1),
         )  # fmt: skip
     embedder = run.target_store.fingerprint.get("embedder", {})
     fitted = model.Model(found.potentials, found.calibration, embedder if isinstance(embedder, dict) else {})

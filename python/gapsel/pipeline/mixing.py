@@ -93,7 +93,7 @@ def mix_run(run: Run) -> Mixture:
 def _check_rules(settings: Settings) -> None:
     """Raise UsageError for rules of a choice that this one does not keep to."""
     usual = Settings()
-    rules = ("tokens", *RULES)
+    rules = ("tokens", "at_most", *RULES)
     wanted = next((name for name in rules if getattr(settings, name) != getattr(usual, name)), None)
     if wanted is not None:
         msg = (

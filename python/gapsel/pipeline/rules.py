@@ -12,6 +12,7 @@ from gapsel.config import parse_count, parse_quota, rows_for
 from gapsel.errors import DataError, UsageError
 from gapsel.pipeline.barred import read_barred, tables
 from gapsel.pipeline.vectors import has_texts
+from gapsel.potentials import Cap, priced
 from gapsel.rules import Budget, Quota, Rules, check_by_words, check_met
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.config import Settings
+    from gapsel.potentials import Task
+    from gapsel.records import Potentials
     from gapsel.store import Store
 
 # The field that stands for the file a document came from.
@@ -74,6 +77,17 @@ def read_rules(settings: Settings, folder: Path, pool: Store, *, quiet: bool = T
         budget = Budget(pool.n, parse_count(settings.tokens), read_tokens(settings, pool), barred)
     check_met(budget, quotas)
     return Rules(budget, quotas)
+
+
+def caps_of(rules: Rules) -> tuple[Cap, ...]:
+    """Return the quotas as what the solver knows them by."""
+    return tuple(Cap(quota.share, quota.codes) for quota in rules.quotas)
+
+
+def solved(task: Task, rules: Rules, found: Potentials, f: NDArray[np.float32]) -> Task:
+    """Return the problem as it was solved, with potentials f (n,) found: at its prices, where these were sought."""
+    at_prices = found.evidence.rows == task.rows.n and not task.rows.base
+    return priced(task, caps_of(rules), f) if at_prices else task
 
 
 def rules_of(

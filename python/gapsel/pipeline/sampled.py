@@ -20,16 +20,16 @@ import numpy as np
 
 from gapsel.calibration import Calibration
 from gapsel.errors import UsageError
-from gapsel.potentials import Solution, solve, weigh
+from gapsel.potentials import Solution, solve, solve_capped, weigh
 from gapsel.records import Box
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.potentials import Start, Task, Weighed, Weighing
+    from gapsel.potentials import Cap, Start, Task, Weighed, Weighing
     from gapsel.records import Potentials, Stage
 
 _LARGEST_PART = 0.8
@@ -56,6 +56,7 @@ def fit(
     backend: Backend,
     *,
     weighing: Weighing | None = None,
+    caps: Sequence[Cap] = (),
     start: Start | None = None,
     watch: Callable[[Stage], None] | None = None,
 ) -> Fitted:
@@ -64,12 +65,17 @@ def fit(
     Where the target is to be weighed that is done before, on the same rows; another k then has other weights, so that
     there is no ``start``.
 
+    ``caps`` on groups of rows are solved for where all rows are read. A part of them does without: the choice then
+    keeps to the caps, in a mixture that was solved for without them.
+
     Raises UsageError where the mass is above 0 and too few rows of such a sample would be chosen.
     """
     rows = task.rows
     if rows.n <= most:
         task, weighed = _weighed(task, weighing, backend, watch)
-        solution = _solved(task, backend, start, watch)
+        # A base is known for what it is, and not chosen from: caps are for the pool alone, where there is none.
+        capped = caps and not rows.base
+        solution = solve_capped(task, backend, caps, watch=watch) if capped else _solved(task, backend, start, watch)
         return Fitted(solution.potentials, _calibration(solution.f, task), solution.f, weighed)
     (pool, base), seen, fresh = _parted(task, most)
     known = start and replace(start, k=max(1, round(start.k * pool.seen / pool.n)), f=start.f[seen])

@@ -15,6 +15,7 @@ from gapsel.files import write_json
 from gapsel.findings import Certificate, Distances, Interval
 from gapsel.pipeline.choosing import choose_rows
 from gapsel.pipeline.folder import plain, read_json
+from gapsel.pipeline.rules import solved
 from gapsel.pipeline.vectors import has_texts
 from gapsel.selection import Selection
 
@@ -72,7 +73,7 @@ def _certify(run: Run, chosen: Selection) -> Certificate:
     p = run.model.potentials
     if run.settings.mass == 0:
         return selection.exact(p)
-    task = run.task(p.target, p.cost, p.scale)
+    task = solved(run.task(p.target, p.cost, p.scale), run.rules, p, run.f_of_rows)
     return selection.certify(run.f_of_rows, chosen.rows, task, p, run.backend, rules=run.rules)
 
 

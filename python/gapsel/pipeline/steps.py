@@ -42,7 +42,7 @@ def signatures(settings: Settings, inputs: dict[str, str]) -> dict[str, str]:
     fitting, asked = settings.of("fit"), settings.to_json()
     # At mass 0 a fit knows nothing of what is to be chosen, unless the target is weighed by it.
     knows = settings.mass > 0 or settings.weighs
-    bars = [settings.tokens is None, settings.token_field, lists_hash(settings)]
+    bars = [settings.tokens is None, settings.token_field, settings.at_most, lists_hash(settings)]
     own = [{name: value for name, value in fitting.items() if name not in BUDGET}, bars if knows else None]
     weights = [content_hash(getattr(settings, f"{side}_weights")) for side in ("pool", "target", "base")]
     any_k = sign(embed, own, weights)

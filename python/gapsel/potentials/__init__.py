@@ -2,6 +2,7 @@
 
 from gapsel.potentials.ascent import ascend, promised_rise
 from gapsel.potentials.balancing import Balance, balance, weighted
+from gapsel.potentials.capped import Cap, priced, solve_capped
 from gapsel.potentials.dual import Dual, Point
 from gapsel.potentials.recipe import annealed, solve
 from gapsel.potentials.rows import Rows, gather, scale_of
@@ -12,6 +13,7 @@ from gapsel.potentials.weighing import Weighed, Weighing, weigh
 
 __all__ = [
     "Balance",
+    "Cap",
     "Dual",
     "Point",
     "Rows",
@@ -26,10 +28,12 @@ __all__ = [
     "gather",
     "halves",
     "mass_path",
+    "priced",
     "promised_rise",
     "scale_of",
     "shortlist_sizes",
     "solve",
+    "solve_capped",
     "weigh",
     "weighted",
 ]

@@ -39,14 +39,15 @@ class Rows:
 
     ``shards``: arrays (n_s, d), together n rows. ``a``: base weights, one number or (n,), sum 1. ``capacity``: the
     largest share of the selection that a row may be, 1/k for each row of the whole pool; one number or (n,). A row of
-    capacity 0 may not be chosen, and is known all the same.
-    ``base``: how many of the rows, the last ones, are those of a base.
+    capacity 0 may not be chosen, and is known all the same. ``base``: how many of the rows, the last ones, are those of
+    a base. ``price``: what it costs to choose a row, in units of the cost, one number or (n,).
     """
 
     shards: tuple[NDArray[np.floating], ...]
     a: float | NDArray[np.float64]
     capacity: float | NDArray[np.float64]
     base: int = 0
+    price: float | NDArray[np.float64] = 0.0
 
     def __post_init__(self) -> None:
         # The solver reads the same rows many times; a GPU keeps what nobody can change.
@@ -117,7 +118,7 @@ class Rows:
         if mass == 0:
             return Box.fixed(self.a)
         lo = (1.0 - mass) * self.a
-        return Box(lo, lo + mass * self.capacity, eta)
+        return Box(lo, lo + mass * self.capacity, eta, self.price)
 
     def allowing(self, capacity: float | NDArray[np.float64]) -> Rows:
         """Return the same rows with another capacity of those of the pool, one number or (n,)."""
@@ -138,19 +139,24 @@ class Rows:
         vectors = np.empty((count, self.d), self.shards[0].dtype)
         vectors[order] = gather(self.shards, picked[order])
         a = 1.0 / count if isinstance(self.a, float) else self.a[picked] / self.a[picked].sum()
-        return Rows((vectors,), a, _of(self.capacity, picked) * (self.n / count))
+        return Rows((vectors,), a, _of(self.capacity, picked) * (self.n / count), price=_of(self.price, picked))
 
     def part(self, picked: NDArray[np.int64]) -> Rows:
         """Return some rows (s,), random ones of each side in ascending order, standing for the whole."""
         a = 1.0 / len(picked) if isinstance(self.a, float) else self.a[picked] / self.a[picked].sum()
         of_pool = int(np.searchsorted(picked, self.pool_rows))
         capacity = _of(self.capacity, picked) * (self.pool_rows / of_pool)
-        return Rows((gather(self.shards, picked),), a, capacity, len(picked) - of_pool)
+        return Rows((gather(self.shards, picked),), a, capacity, len(picked) - of_pool, _of(self.price, picked))
 
     def prefix(self, count: int) -> Rows:
         """Return the first ``count`` rows of a set that lies in one shard, standing for the whole again."""
         a = 1.0 / count if isinstance(self.a, float) else self.a[:count] / self.a[:count].sum()
-        return Rows((self.shards[0][:count],), a, _of(self.capacity, slice(count)) * (self.n / count))
+        return Rows(
+            (self.shards[0][:count],),
+            a,
+            _of(self.capacity, slice(count)) * (self.n / count),
+            price=_of(self.price, slice(count)),
+        )
 
     def only(self, chosen: NDArray[np.int64], shares: NDArray[np.float64] | None = None) -> Rows:
         """Return the chosen rows (k,) alone, weighted by their shares, which sum to 1, or equally."""
@@ -161,7 +167,7 @@ class Rows:
         """Return all rows, weighted (1 - mass) as they were and mass on the chosen (k,), by their shares or evenly."""
         r = np.broadcast_to((1.0 - mass) * np.asarray(self.a), (self.n,)).copy()
         r[chosen] += mass / len(chosen) if shares is None else mass * shares
-        return Rows(self.shards, r, self.capacity, self.base)
+        return Rows(self.shards, r, self.capacity, self.base, self.price)
 
     def shortlist(self, f: NDArray[np.float32], exact: int, extra: int, rng: np.random.Generator) -> Shortlist:
         """Return the ``exact`` rows of lowest f (n,) as they are and ``extra`` random rows that stand for the rest.
@@ -170,6 +176,8 @@ class Rows:
         Of a base, whose f do not matter, there are ``extra`` more.
         """
         f = f[: self.pool_rows]
+        if not isinstance(self.price, float):
+            f = f + self.price[: len(f)].astype(np.float32)
         if not isinstance(self.capacity, float):
             f = np.where(self.capacity[: len(f)] > 0, f, np.float32(np.inf))
         order = np.argpartition(f, exact - 1)
@@ -183,7 +191,7 @@ class Rows:
         a = _of(self.a, picked) * stands_for
         rows = Rows(
             (gather(self.shards, picked),), a / a.sum(), _of(self.capacity, picked) * stands_for,
-            int((picked >= self.pool_rows).sum()),
+            int((picked >= self.pool_rows).sum()), _of(self.price, picked),
         )  # fmt: skip
         return Shortlist(rows, picked, top)
 

@@ -58,7 +58,8 @@ def missed_mass(f: NDArray[np.float32], short: Shortlist, task: Task) -> float:
 
 def threshold(f: NDArray[np.float32], box: Box) -> float:
     """Return the tau at which the row masses of f - tau sum to 1, by bisection."""
-    low, high = float(f.min()) - 100.0 * box.eta, float(f.max()) + 100.0 * box.eta
+    dear = f + np.asarray(box.price)
+    low, high = float(dear.min()) - 100.0 * box.eta, float(dear.max()) + 100.0 * box.eta
     room = 1.0 - float(np.broadcast_to(box.lo, f.shape).sum())
     for _ in range(60):
         tau = 0.5 * (low + high)
