@@ -197,7 +197,7 @@ class Selector:
         )  # fmt: skip
 
     def distances(self, chosen: selection.Selection) -> Distances:
-        """Return the unregularised distance to the target of the pool, and of the mixture with a selection.
+        """Return the unregularised distance to the target of the pool, or base, and of the mixture with a selection.
 
         Each is an interval: weak duality bounds it from below, a plan whose columns are put right from above.
         """
