@@ -236,3 +236,11 @@ def test_arrays_that_cannot_be_a_base() -> None:
         Selector(k=K).fit(TARGET, POOL, base=BASE, pool_weights=np.ones(N))
     with pytest.raises(DataError, match="base_weights"):
         Selector(k=K).fit(TARGET, POOL, base=BASE, base_weights=np.ones(3))
+
+
+@pytest.mark.parametrize("mass", [0.0, 0.5])
+def test_quotas_are_kept_beside_a_base(mass: float) -> None:
+    kinds = POOL[:, :3].argmax(axis=1).astype(str)
+    selector = Selector(k=K, mass=mass, at_most=("kind=40%",)).fit(TARGET, POOL, base=BASE, fields={"kind": kinds})
+    assert len(selector.select().rows) == K
+    assert kinds_of(selector.select().rows).max() == int(0.4 * K)
