@@ -56,7 +56,7 @@ ONLY = {
     "records": {"errors"},
     "findings": set[str](),
     "calibration": {"errors"},
-    "config": {"errors", "records", "remote"},
+    "config": {"config", "errors", "records", "remote"},
     "cost": {"errors", "records"},
     "files": {"errors"},
     "memory": {"errors"},

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapsel import baselines
+from gapsel.config import parse_masses
 from gapsel.files import write_json
 from gapsel.pipeline import sampled
 from gapsel.pipeline.compare import problem_of
@@ -45,7 +46,7 @@ class Choice:
 def choices(run: Run, labels: Mapping[str, Labels], seeds: Sequence[int], file: Path) -> dict[int, list[Choice]]:
     """Return, for each seed, the choice of every method, gapsel's own last; ``file`` keeps those that are made."""
     kept = _Kept(run, file)
-    masses = sorted({run.settings.mass, *map(float, run.settings.masses)})
+    masses = sorted({run.settings.mass, *parse_masses(run.settings.masses)})
     ours = [kept.choice(own_name(mass), [mass], partial(_at_mass, run, mass)) for mass in masses]
     return {seed: [*(_by(kept, key, labels, seed) for key in _keys(run)), *ours] for seed in seeds}
 

@@ -1,0 +1,81 @@
+"""Values as people write them: one path for a list of one, a number for a text, NumPy's numbers, relative paths."""
+
+from __future__ import annotations
+
+import numbers
+import os
+import typing
+from typing import Any
+
+from gapsel.config.allowed import check
+from gapsel.remote import is_url
+
+# Settings by the form of their values.
+PATHS = ("pool", "target", "base", "pool_vectors", "target_vectors", "base_vectors", "exclude", "held_out", "test")
+WEIGHTS = ("pool_weights", "target_weights", "base_weights")
+MODELS = ("model", "loss_weights", "lm")
+_LISTS = (*PATHS, "methods", "at_most")
+_OF_TASKS = ("target", "target_vectors")
+
+
+def grouped(values: dict[str, Any]) -> dict[str, Any]:
+    """Return loose values with the target's paths in one list, and how many of them each task has.
+
+    [["a", "b"], ["c"]] are the paths of two tasks, ["a", "b", "c"] and [["a", "b", "c"]] those of one. Raises
+    UsageError where texts and vectors are not of as many tasks.
+    """
+    found, counts = dict(values), []
+    for name in filter(values.__contains__, _OF_TASKS):
+        paths = values[name]
+        if isinstance(paths, list | tuple) and any(isinstance(one, list | tuple) for one in paths):
+            tasks = [one if isinstance(one, list | tuple) else [one] for one in paths]
+            found[name] = [path for task in tasks for path in task]
+            counts.append([len(task) for task in tasks])
+        found.setdefault("paths_per_task", ())
+    if counts and "paths_per_task" not in values:
+        alike = len({len(one) for one in counts}) == 1
+        check(alike, "target_vectors", values.get("target_vectors"), "as many tasks as target has")
+        found["paths_per_task"] = counts[0] if len(counts[0]) > 1 else ()
+    return found
+
+
+def loose(name: str, value: Any) -> Any:  # noqa: ANN401 - a setting as people write it
+    """Return the value of one setting in its own type, where it is plain what is meant."""
+    if name == "masses":
+        several = value if isinstance(value, list | tuple) else (value,)
+        return tuple(str(one) if _is_number(one) else one for one in several)
+    if name in _LISTS:
+        if isinstance(value, str | os.PathLike):
+            return (os.fspath(value),)
+        if isinstance(value, list | tuple):
+            return tuple(os.fspath(one) if isinstance(one, os.PathLike) else one for one in value)
+    if name == "paths_per_task" and isinstance(value, list | tuple):
+        return tuple(value)
+    if name in ("k", "tokens") and _is_number(value):
+        return str(value)
+    if name in (*WEIGHTS, *MODELS) and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def plain(value: Any, kind: Any) -> Any:  # noqa: ANN401 - any type of setting
+    """Return NumPy's numbers as Python's, and whole numbers as floats where those are wanted: 0 and 0.0 are one."""
+    if isinstance(value, bool):
+        return value
+    wanted = typing.get_args(kind) or (kind,)
+    if int in wanted and isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if float in wanted and isinstance(value, numbers.Real) else value
+
+
+def absolute(path: str) -> str:
+    """Return a path from the root of the file system; a URL as it is."""
+    if is_url(path):
+        return path
+    path = path.removeprefix("file://")
+    # Links are kept, and so are globs: they are what the user wrote.
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - pathlib's would follow links
