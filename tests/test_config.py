@@ -52,6 +52,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "normalize": ([True, False], [1, "yes", None]),
     "pool_weights": TEXT_OR_NONE,
     "loss_weights": TEXT_OR_NONE,
+    "weight_field": TEXT_OR_NONE,
     "target_weights": TEXT_OR_NONE,
     "base_weights": TEXT_OR_NONE,
     "k": (

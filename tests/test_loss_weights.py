@@ -95,7 +95,7 @@ def test_a_stopped_pass_goes_on_and_another_model_is_another_fit(
     assert main(["fit", "-o", str(tmp_path / "out"), "--quiet", "--loss-weights", str(models["masked"])]) == 0
     changed = json.loads((tmp_path / "out" / "run.json").read_text())["steps"]
     assert changed["embed"] == record["embed"]
-    assert changed["fit"]["loss_weights"] != record["fit"]["loss_weights"]
+    assert changed["fit"]["made_weights"] != record["fit"]["made_weights"]
     assert main(["select", "-o", str(tmp_path / "out"), "--quiet"]) == 0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from gapsel import backends, model, selection, store, stream
 from gapsel.calibration import scores
-from gapsel.config import STUDIES, Settings, rows_for
+from gapsel.config import POOL_WEIGHTS, STUDIES, Settings, rows_for
 from gapsel.distance import distances
 from gapsel.errors import DataError, UsageError
 from gapsel.mixture import Domains, Problem, capacities, mix
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 _OF_FILES = {*Settings().of("embed", "report"), "device", *STUDIES}
-_OF_FILES |= {"pool_weights", "loss_weights", "target_weights", "base_weights"}
+_OF_FILES |= {*POOL_WEIGHTS, "target_weights", "base_weights"}
 _OF_FILES |= {"clusters", "choose", "token_field", "exclude", "held_out", "max_jaccard"}
 
 MATRIX = 2

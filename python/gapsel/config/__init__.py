@@ -8,11 +8,12 @@ loose.py      values as people write them
 
 from gapsel.config.loose import grouped
 from gapsel.config.parsing import parse_count, parse_k, parse_masses, parse_quota, parse_size, rows_for
-from gapsel.config.settings import BUDGET, METHODS, RULES, STEPS, STUDIES, WITHOUT_EFFECT, Settings
+from gapsel.config.settings import BUDGET, METHODS, POOL_WEIGHTS, RULES, STEPS, STUDIES, WITHOUT_EFFECT, Settings
 
 __all__ = [
     "BUDGET",
     "METHODS",
+    "POOL_WEIGHTS",
     "RULES",
     "STEPS",
     "STUDIES",

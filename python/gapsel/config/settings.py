@@ -34,6 +34,8 @@ METHODS = ("random", "nearest", "roundrobin", "centroid", "kde", "dsir", "curate
 # What is chosen, by which a fit at a mass above 0 differs; and how, which is for the choice alone.
 BUDGET = ("k", "tokens", "token_field", "at_most", "exclude", "held_out")
 RULES = ("threshold", "max_jaccard", "max_cosine", "temperature")
+# What says the weights of the pool's rows, one of them at a time.
+POOL_WEIGHTS = ("pool_weights", "loss_weights", "weight_field")
 # What cannot change a result: a run may be taken up again with another value of it.
 WITHOUT_EFFECT = ("threads", "device", "memory", "ray", "gpu_share", *STUDIES)
 _COUNT = at_least(1)
@@ -126,6 +128,9 @@ class Settings:
     )
     loss_weights: str | None = _field(
         None, "language model by whose loss the pool is weighted, exp(-loss): a local folder or a hub name", _SOLVE
+    )
+    weight_field: str | None = _field(
+        None, "field with the weight of each document of the pool, a number that is not negative", _SOLVE
     )
     target_weights: str | None = _field(
         None, "weights of the target's rows (.npy), default all equal", _SOLVE, metavar="PATH"
@@ -286,8 +291,10 @@ class Settings:
 
     def _check_together(self) -> None:
         """Check what depends on another setting."""
-        weighed = self.pool_weights is None or self.loss_weights is None
-        check(weighed, "loss_weights", self.loss_weights, "it or pool_weights: both are weights of the pool")
+        given = [name for name in POOL_WEIGHTS if getattr(self, name) is not None]
+        for name in given[1:]:
+            words = f"it or {given[0]}: both are weights of the pool"
+            check(False, name, getattr(self, name), words)  # noqa: FBT003 - one too many
         sweeps = self.backend != "reference" or not self.ray
         check(sweeps, "backend", self.backend, "auto, cpu, gpu or ray: a cluster sweeps on its processors or its GPUs")
         several = min(self.paths_per_task, default=1) >= 1 and len(self.paths_per_task) != 1

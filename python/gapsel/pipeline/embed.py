@@ -10,6 +10,7 @@ from gapsel.embed import MOMENTS
 from gapsel.pipeline.compare import check_compared
 from gapsel.pipeline.fit import check_d
 from gapsel.pipeline.losses import check_losses
+from gapsel.pipeline.own_weights import read_own_weights
 from gapsel.pipeline.rules import check_rules
 from gapsel.pipeline.targets import read_tasks
 from gapsel.pipeline.vectors import at_work, load_encoder, look_at, sides, write_side
@@ -28,6 +29,7 @@ def embed_step(run: Run) -> dict[str, Any]:
     memory.check(pool.rows + sum(one.rows for one in base), target.rows, max(pool.d, target.d))
     check_losses(run.settings)
     read_weights(run.settings.pool_weights, pool.rows, "pool")
+    read_own_weights(run.settings, pool.rows)
     weights = read_weights(run.settings.target_weights, target.rows, "target")
     read_tasks(run.settings, target.sources).check(weights)
     for one in base:

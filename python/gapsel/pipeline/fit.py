@@ -14,10 +14,11 @@ from gapsel import model
 from gapsel.errors import DataError
 from gapsel.pipeline import sampled
 from gapsel.pipeline.losses import write_loss_weights
+from gapsel.pipeline.own_weights import write_own_weights
 from gapsel.pipeline.rules import caps_of
 from gapsel.pipeline.start import known_start
 from gapsel.pipeline.weights import read_weights
-from gapsel.pipeline.work import ANY_K, LOSS_WEIGHTS, MODEL
+from gapsel.pipeline.work import ANY_K, MADE_WEIGHTS, MODEL
 from gapsel.progress import track
 from gapsel.records import Cost, Target
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 def fit_step(run: Run) -> dict[str, Any]:
     """Vectors to potentials, saved as the model."""
-    run.loss_weights = write_loss_weights(run)
+    weigh_pool(run)
     target, weighing = run.tasks.posed(read_target(run), run.settings)
     for name, store in run.beside_target.items():
         check_d(name, store.d, run.target_store.d)
@@ -48,10 +49,15 @@ def fit_step(run: Run) -> dict[str, Any]:
     run.forget("model", "parts", "f", "f_of_rows")
     evidence = asdict(found.potentials.evidence) | {"pool_rows": found.calibration.pool_rows}
     facts = {"eps": found.potentials.eps, "scale": asdict(found.potentials.scale), **evidence, "files": [MODEL]}
-    if run.loss_weights is not None:
-        facts |= {LOSS_WEIGHTS: run.loss_weights, "files": [MODEL, run.loss_weights]}
+    if run.made_weights is not None:
+        facts |= {MADE_WEIGHTS: run.made_weights, "files": [MODEL, run.made_weights]}
     facts |= _of_weights(run, found.potentials.target, found.weighed)
     return {**facts, ANY_K: run.signatures[ANY_K], "rows_chosen": run.k}
+
+
+def weigh_pool(run: Run) -> None:
+    """Write the weights of the pool's rows, where they are no file that was given."""
+    run.made_weights = write_loss_weights(run) or write_own_weights(run)
 
 
 def read_target(run: Run) -> Target:

@@ -23,10 +23,9 @@ from gapsel.mixture import Domains, Problem, apportion, capacities, chosen_withi
 from gapsel.mixture.clusters import clusters
 from gapsel.pipeline import journal
 from gapsel.pipeline.barred import lists_hash
-from gapsel.pipeline.fit import check_d, read_target
+from gapsel.pipeline.fit import check_d, read_target, weigh_pool
 from gapsel.pipeline.folder import plain, read_json, sign
 from gapsel.pipeline.labels import check_labels, read_labels
-from gapsel.pipeline.losses import write_loss_weights
 from gapsel.pipeline.select import write_selected
 from gapsel.pipeline.steps import advance_to
 from gapsel.pipeline.weights import content_hash
@@ -73,7 +72,7 @@ def mix_run(run: Run) -> Mixture:
     if run.settings.choose:
         _check_rules(run.settings)
     advance_to(run, "embed")
-    run.loss_weights = write_loss_weights(run)
+    weigh_pool(run)
     signature, file = _signature(run), run.path / MIXTURE
     done = run.folder.record.get("mixture", {})
     if done.get("signature") == signature and all((run.path / name).exists() for name in done["files"]):

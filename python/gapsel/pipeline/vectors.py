@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from gapsel import corpus, embed, remote, store
+from gapsel.config import POOL_WEIGHTS
 from gapsel.errors import DataError, UsageError
 from gapsel.files import is_leftover
 from gapsel.pipeline.encoding import Given, Here, There, which
@@ -64,7 +65,7 @@ def _check_base(settings: Settings) -> None:
     if settings.base_weights is not None and not beside:
         msg = f"base_weights is {settings.base_weights!r}, and there is no base: name its files (--base) too"
         raise UsageError(msg)
-    for name in ("pool_weights", "loss_weights") if beside else ():
+    for name in POOL_WEIGHTS if beside else ():
         if getattr(settings, name) is not None:
             msg = (
                 f"{name} is {getattr(settings, name)!r}, and there is a base, which has all the weight: leave one of "

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 MODEL = "model.safetensors"
 # The name of the signature that fits share which differ in k alone.
 ANY_K = "fit for any k"
-# The name of the fact that says where weights by a model's loss are.
-LOSS_WEIGHTS = "loss_weights"
+# The name of the fact that says where weights that the fit made are: by a model's loss, or of a field.
+MADE_WEIGHTS = "made_weights"
 
 
 @dataclass
@@ -50,25 +50,25 @@ class Run:
     quiet: bool = False
     signatures: dict[str, str] = field(default_factory=dict)
     by_stamps: bool = False
-    _loss_weights: str | None = None
+    _made_weights: str | None = None
 
     @property
-    def loss_weights(self) -> str | None:
-        """The file, in the run folder, of weights by a model's loss; None before they are made, or without them."""
-        if self.settings.loss_weights is None:
+    def made_weights(self) -> str | None:
+        """The file, in the run folder, of weights that the fit made; None before they are made, or without them."""
+        if self.settings.loss_weights is None and self.settings.weight_field is None:
             return None
-        found: str | None = self._loss_weights or self.folder.record["steps"].get("fit", {}).get(LOSS_WEIGHTS)
+        found: str | None = self._made_weights or self.folder.record["steps"].get("fit", {}).get(MADE_WEIGHTS)
         return found
 
-    @loss_weights.setter
-    def loss_weights(self, file: str | None) -> None:
-        self._loss_weights = file
+    @made_weights.setter
+    def made_weights(self, file: str | None) -> None:
+        self._made_weights = file
         self.forget("pool_content", "rows", "parts")
 
     @property
     def pool_weights(self) -> str | None:
-        """The file of the pool's weights: the one that was given, or the one that a model's losses made."""
-        return str(self.path / self.loss_weights) if self.loss_weights else self.settings.pool_weights
+        """The file of the pool's weights: the one that was given, or the one that the fit made."""
+        return str(self.path / self.made_weights) if self.made_weights else self.settings.pool_weights
 
     @property
     def settings(self) -> Settings:
