@@ -149,7 +149,9 @@ def test_each_door_does_its_step_and_says_so(capsys: pytest.CaptureFixture[str])
     assert "out/model.safetensors" in said["fit"]
     assert f"{N} documents have scores, in out/scores" in said["score"]
     assert "Chose 10 documents, at mass 0.5." in said["select"]
-    assert re.search(r"target: \d\.\d+ \.\. \d\.\d+ of the pool, \d\.\d+ \.\. \d\.\d+ of the mixture", said["select"])
+    assert re.search(
+        r"target: \d\.\d+ \.\. \d\.\d+ before the choice, \d\.\d+ \.\. \d\.\d+ of the mixture", said["select"]
+    )
     assert "Report     out/report.html" in said["report"]
     # The doors one by one, and all at once, are one run.
     assert main([*RUN[:-1], "whole", "--quiet"]) == 0
