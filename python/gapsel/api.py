@@ -14,14 +14,12 @@ from gapsel.config import POOL_WEIGHTS, STUDIES, Settings, rows_for
 from gapsel.distance import distances
 from gapsel.errors import DataError, UsageError
 from gapsel.mixture import Domains, Problem, capacities, mix
-from gapsel.pipeline import sampled
+from gapsel.pipeline import arrays, sampled
 from gapsel.pipeline.choosing import choose_by, limit_of
 from gapsel.pipeline.errorbars import error_bars
 from gapsel.pipeline.masses import MASSES
 from gapsel.pipeline.mixing import described, named_domains
 from gapsel.pipeline.rules import caps_of, rules_of, solved
-from gapsel.pipeline.targets import Tasks
-from gapsel.pipeline.weights import check_weights
 from gapsel.pipeline.work import MODEL
 from gapsel.potentials import Balance, Rows, Start, Task, Weighed, Weighing, mass_path, scale_of
 from gapsel.records import Cost, Target
@@ -41,8 +39,6 @@ if TYPE_CHECKING:
 _OF_FILES = {*Settings().of("embed", "report"), "device", *STUDIES}
 _OF_FILES |= {*POOL_WEIGHTS, "target_weights", "base_weights"}
 _OF_FILES |= {"clusters", "choose", "token_field", "exclude", "held_out", "max_jaccard"}
-
-MATRIX = 2
 
 
 class Selector:
@@ -95,7 +91,7 @@ class Selector:
         """
         task, weighing = self._posed(target, pool, target_weights, pool_weights, tasks)
         n = task.rows.n
-        given = _given(n, tokens, barred, fields or {})
+        given = arrays.for_rules(n, tokens, barred, fields or {})
         self._rules = lambda k: rules_of(self.settings, n, k=k, **given)
         task = dataclasses.replace(task, rows=task.rows.allowing(self._rules(self.settings.k).budget.capacity()))
         if base is not None:
@@ -134,7 +130,7 @@ class Selector:
             task, f = self._fitted_pool()
             return scores(f, task.rows.a, self._fitted().calibration.mean)[: task.rows.pool_rows]
         fitted = self._fitted()
-        x = _matrix(vectors, "vectors")
+        x = arrays.matrix(vectors, "vectors")
         store.check([x], name="vectors", normalize=fitted.potentials.cost.normalize)
         return fitted.score(fitted.f([x], self._backend))
 
@@ -266,14 +262,14 @@ class Selector:
         tasks: ArrayLike | None = None,
     ) -> tuple[Task, Weighing]:
         """Return the problem that these arrays pose, and how its target is to be weighed."""
-        y = _matrix(target, "target")
-        shards = [_matrix(shard, "pool") for shard in _shards(pool)]
+        y = arrays.matrix(target, "target")
+        shards = [arrays.matrix(shard, "pool") for shard in arrays.shards_of(pool)]
         self._check(y, shards, "pool")
-        weights = _target_weights(target_weights, len(y))
-        a = _weights(pool_weights, _n(shards), "pool_weights")
-        rows = Rows.whole(shards, rows_for(self.settings.k, _n(shards)), a)
+        weights = arrays.target_weights_of(target_weights, len(y))
+        a = arrays.weights_of(pool_weights, arrays.count(shards), "pool_weights")
+        rows = Rows.whole(shards, rows_for(self.settings.k, arrays.count(shards)), a)
         given = Target(np.ascontiguousarray(y, np.float32), weights)
-        posed, weighing = _tasks(tasks, weights).posed(given, self.settings)
+        posed, weighing = arrays.tasks_of(tasks, weights).posed(given, self.settings)
         return self._task(rows, posed), weighing
 
     def _task(self, rows: Rows, target: Target) -> Task:
@@ -293,9 +289,9 @@ class Selector:
         if pool_weights is not None:
             msg = "pool_weights are given beside a base, which has all the weight: leave one of them out"
             raise UsageError(msg)
-        shards = [_matrix(shard, "base") for shard in _shards(base)]
+        shards = [arrays.matrix(shard, "base") for shard in arrays.shards_of(base)]
         self._check(task.target.y, shards, "base")
-        rows = task.rows.beside(shards, _weights(base_weights, _n(shards), "base_weights"))
+        rows = task.rows.beside(shards, arrays.weights_of(base_weights, arrays.count(shards), "base_weights"))
         return dataclasses.replace(task, rows=rows)
 
     def _check(self, y: NDArray[np.floating], shards: Sequence[NDArray[np.floating]], name: str) -> None:
@@ -367,72 +363,3 @@ def domain_weights(
     )
     backend = selector._backend  # noqa: SLF001 - as above
     return described(problem, mix(problem, backend), named, backend)
-
-
-def _matrix(vectors: Any, name: str) -> NDArray[np.floating]:  # noqa: ANN401 - whatever NumPy makes an array of
-    """Return the vectors as one C-ordered array of float16 or float32; what else floats becomes float32."""
-    array = _array(vectors, name)
-    # What no array of vectors can be is said here, with its name; rows are checked once all shards are there.
-    if array.ndim != MATRIX or array.dtype.kind != "f" or not array.size:
-        store.check([array], name=name, normalize=False)
-    with np.errstate(over="ignore"):
-        return store.from_vectors(array).shards[0]
-
-
-def _shards(pool: Any) -> Sequence[Any]:  # noqa: ANN401 - as in _matrix
-    """Return the arrays of a pool: a list of rows is one, as NumPy has it, a list of arrays several."""
-    several = isinstance(pool, list | tuple) and not (len(pool) and np.ndim(pool[0]) == 1)
-    return pool if several else [pool]
-
-
-def _array(values: ArrayLike, name: str) -> NDArray[Any]:
-    try:
-        return np.asarray(values)
-    # What torch and CuPy raise for a tensor on a device, with a gradient or of a type that NumPy has not.
-    except (TypeError, ValueError, RuntimeError) as error:
-        msg = f"{name}: cannot be read as an array ({error}): give floating numbers, all rows alike, in main memory"
-        raise DataError(msg) from error
-
-
-def _given(
-    n: int, tokens: ArrayLike | None, barred: ArrayLike | None, fields: Mapping[str, ArrayLike]
-) -> dict[str, Any]:
-    """Return what rules are made of, each an array (n,) of its kind. Raises DataError for others."""
-    return {
-        "tokens": None if tokens is None else _of_rows(tokens, n, "tokens", "iu"),
-        "barred": None if barred is None else _of_rows(barred, n, "barred", "b"),
-        "fields": {field: _of_rows(values, n, f"fields[{field!r}]", "biufUS") for field, values in fields.items()},
-    }
-
-
-def _of_rows(values: ArrayLike, n: int, name: str, kinds: str) -> NDArray[Any]:
-    array = _array(values, name)
-    if array.shape != (n,) or array.dtype.kind not in kinds:
-        what = {"iu": "whole number", "b": "true or false"}.get(kinds, "number or text")
-        msg = f"{name} are {array.dtype} of shape {array.shape}: give one {what} for each of the {n} rows"
-        raise DataError(msg)
-    return array
-
-
-def _n(shards: Sequence[NDArray[np.floating]]) -> int:
-    return sum(len(shard) for shard in shards)
-
-
-def _tasks(labels: ArrayLike | None, b: NDArray[np.float64]) -> Tasks:
-    """Return the tasks of examples with weights b (m,); one without labels."""
-    array = np.zeros(len(b), np.int64) if labels is None else _array(labels, "tasks")
-    if array.shape != b.shape or array.dtype.kind not in "iuUSb":
-        msg = f"tasks are {array.dtype} of shape {array.shape}: give {len(b)} labels, whole numbers or texts"
-        raise DataError(msg)
-    tasks = Tasks.by_label(array)
-    tasks.check(b)
-    return tasks
-
-
-def _weights(weights: ArrayLike | None, n: int, name: str) -> NDArray[np.float64] | None:
-    return None if weights is None else check_weights(_array(weights, name), n, name)
-
-
-def _target_weights(weights: ArrayLike | None, m: int) -> NDArray[np.float64]:
-    b = _weights(weights, m, "target_weights")
-    return np.full(m, 1.0 / m) if b is None else np.asarray(b / b.sum())
