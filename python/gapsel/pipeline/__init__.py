@@ -12,8 +12,8 @@ and, beside the corridor, trials.py: a language model trained on the selection a
 
 steps.py leads through them; folder.py keeps the record of what is done, lock.py other commands out, journal.py what
 long sweeps answered until their step is done, start.py what a fit for another k goes on from; encoding.py and making.py
-bring documents to a store, moments.py what gradients are divided by, ahead.py one batch ahead; stamps.py tells files that
-are as they were; weights.py, own_weights.py and losses.py say what rows weigh, barred.py which may not be chosen;
+bring documents to a store, moments.py what gradients are divided by, ahead.py one batch ahead; stamps.py tells files
+that are as they were; weights.py, own_weights.py and losses.py say what rows weigh, barred.py which may not be chosen;
 rules.py and choosing.py make a choice by its rules; parts.py are the files of scores; work.py is what the doors share,
 tasks.py a share of a door's work; targets.py says which task an example is of, examples.py what a choice is to them;
 arrays.py is for those who bring arrays.
