@@ -22,7 +22,7 @@ from gapsel.embed.projection import Fold
 from gapsel.errors import DataError, UsageError
 from gapsel.pipeline import encoding, moments, vectors
 from gapsel.store import open as open_store
-from tiny_models import TEXTS
+from tiny_models import KINDS, TEXTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,17 +30,10 @@ if TYPE_CHECKING:
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-KINDS = ["llama", "gpt2", "bert"]
-
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    home = tmp_path_factory.mktemp("models")
-    return {
-        "llama": tiny_models.save_causal(home / "llama"),
-        "gpt2": tiny_models.save_causal(home / "gpt2", "gpt2"),
-        "bert": tiny_models.save_masked(home / "bert"),
-    }
+    return tiny_models.save_each(tmp_path_factory.mktemp("models"))
 
 
 def load(folder: Path, **more: Any) -> embed.Encoder:  # noqa: ANN401 - settings

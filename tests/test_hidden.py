@@ -16,7 +16,7 @@ from gapsel import embed, pipeline
 from gapsel.errors import DataError, UsageError
 from gapsel.pipeline import vectors
 from gapsel.store import open as open_store
-from tiny_models import TEXTS
+from tiny_models import KINDS, TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,17 +26,10 @@ if TYPE_CHECKING:
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-KINDS = ["llama", "gpt2", "bert"]
-
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    home = tmp_path_factory.mktemp("models")
-    return {
-        "llama": tiny_models.save_causal(home / "llama"),
-        "gpt2": tiny_models.save_causal(home / "gpt2", "gpt2"),
-        "bert": tiny_models.save_masked(home / "bert"),
-    }
+    return tiny_models.save_each(tmp_path_factory.mktemp("models"))
 
 
 def expected(folder: Path, text: str) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
+KINDS = ["llama", "gpt2", "bert"]
 TEXTS = [
     "the ship left the harbour at dawn",
     "rain",
@@ -43,6 +44,12 @@ def save_masked(folder: Path, seed: int = 0) -> Path:
     config = transformers.BertConfig(vocab_size=len(WORDS), max_position_embeddings=_LONGEST, **_SIZES)
     names = {f"{name[1:-1].lower()}_token": name for name in SPECIAL}
     return _saved(folder, transformers.BertForMaskedLM(config), _tokenizer(transformers, enclosed=True, **names))
+
+
+def save_each(home: Path) -> dict[str, Path]:
+    """Save a model of each of the `KINDS`, and return where."""
+    causal = {kind: save_causal(home / kind, kind) for kind in ("llama", "gpt2")}
+    return {**causal, "bert": save_masked(home / "bert")}
 
 
 def write_texts(folder: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapsel.cli.flags import Help, add_settings
+from gapsel.cli.flags import Help, add_settings, add_telling
 from gapsel.cli.targets import before, interval
 from gapsel.cli.words import in_json
 
@@ -31,8 +31,7 @@ def add(commands: Commands) -> None:
     )
     command.set_defaults(do=_compare)
     command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the run folder")
-    command.add_argument("--json", action="store_true", help="print the results as JSON")
-    command.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add_telling(command)
     add_settings(command, "report")
 
 

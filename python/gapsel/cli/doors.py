@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gapsel.cli import score
-from gapsel.cli.flags import BEGIN, Help, add_settings
+from gapsel.cli.flags import BEGIN, Help, add_settings, add_telling
 from gapsel.cli.words import in_json, in_words, task_in_words
 from gapsel.config import Settings
 from gapsel.errors import DataError, NotConvergedError, UsageError
@@ -42,8 +42,7 @@ def add(commands: Commands) -> None:
             command.add_argument(
                 "--config", metavar="FILE", help="take the settings from a run.json, or a JSON file of settings"
             )
-        command.add_argument("--json", action="store_true", help="print the results as JSON")
-        command.add_argument("--quiet", action="store_true", help="no progress on stderr")
+        add_telling(command)
         if door in TASKS:
             command.add_argument("--task-index", type=int, metavar="I", help="do the share of task I, from 0, alone")
             command.add_argument("--task-count", type=int, metavar="N", help="of so many tasks")

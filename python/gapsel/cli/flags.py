@@ -22,6 +22,12 @@ class Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=32)
 
 
+def add_telling(command: argparse.ArgumentParser) -> None:
+    """Add the flags that say how results and progress are told."""
+    command.add_argument("--json", action="store_true", help="print the results as JSON")
+    command.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
 def add_settings(command: argparse.ArgumentParser, door: str) -> None:
     """Add the flags of one door. What is not given is left out, so that it may be the default or as it was."""
     hints = typing.get_type_hints(Settings)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapsel.cli.doors import quiet_stdout, read_config
-from gapsel.cli.flags import Help, add_settings
+from gapsel.cli.flags import Help, add_settings, add_telling
 from gapsel.cli.targets import interval
 from gapsel.cli.words import in_json
 from gapsel.errors import NotConvergedError
@@ -38,8 +38,7 @@ def add(commands: Commands) -> None:
     command.add_argument(
         "--config", metavar="FILE", help="take the settings from a run.json, or a JSON file of settings"
     )
-    command.add_argument("--json", action="store_true", help="print the results as JSON")
-    command.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add_telling(command)
     add_settings(command, "mix")
 
 
