@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import Selector, corpus, embed
-from gapsel.pipeline.moments import SAMPLED
+from gapsel.pipeline.vectors.moments import SAMPLED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from gapsel.cli import main
-from gapsel.pipeline import journal, parts, vectors
+from gapsel.pipeline.folder import journal, parts
+from gapsel.pipeline.vectors import sides as vectors
 
 ROWS = 16
 _left = [0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gapsel.pipeline.ahead import ahead
+from gapsel.pipeline.vectors.ahead import ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

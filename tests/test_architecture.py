@@ -84,6 +84,9 @@ NEVER = {
     "bench": {"pipeline", "report", "api"},
 }
 
+# The rooms of the pipeline from the floor up: which others of them a room may use while the program runs.
+PIPELINE = {"folder": set[str](), "vectors": {"folder"}, "inputs": {"folder", "vectors"}}
+
 
 @dataclass(frozen=True)
 class Import:
@@ -177,6 +180,14 @@ def test_the_corridor_runs_one_way(path: Path) -> None:
     if here in ONLY:
         assert used <= ONLY[here], f"{here} may import {sorted(ONLY[here])}, not {sorted(used - ONLY[here])}"
     assert used.isdisjoint(NEVER.get(here, ())), f"{here} may not import {sorted(used & NEVER[here])}"
+
+
+@pytest.mark.parametrize("here", PIPELINE)
+def test_what_the_steps_stand_on_knows_no_step(here: str) -> None:
+    for path in sorted((PACKAGE / "pipeline" / here).glob("*.py")):
+        names = [i.module.split(".") for i in imports(path) if not i.typing]
+        used = {parts[2] for parts in names if parts[:2] == ["gapsel", "pipeline"] and len(parts) > 2}  # noqa: PLR2004
+        assert used <= {here} | PIPELINE[here], f"pipeline/{here}/{path.name} uses {sorted(used)}"
 
 
 @each_file

@@ -13,8 +13,8 @@ from gapsel import DataError, Selector, UsageError, model, pipeline
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import ReferenceBackend
 from gapsel.cost import measure_scale
-from gapsel.pipeline import sampled
-from gapsel.pipeline.select import read_selection
+from gapsel.pipeline.steps import sampled
+from gapsel.pipeline.steps.select import read_selection
 from gapsel.potentials import Rows, Task, solve
 from gapsel.records import Cost, Target
 

@@ -19,7 +19,7 @@ import gapsel
 from gapsel import pipeline
 from gapsel.cli import main
 from gapsel.config import STEPS
-from gapsel.pipeline import sampled
+from gapsel.pipeline.steps import sampled
 from gapsel.potentials import solve
 
 if TYPE_CHECKING:
@@ -333,8 +333,8 @@ def test_what_stops_a_run_is_one_line(
 def test_ctrl_c_stops_the_process_with_one_line() -> None:
     # A shell that works in the background has its children ignore Ctrl-C.
     stop = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    stop += "from gapsel.pipeline import steps; "
-    stop += "steps.DOORS['score'] = lambda run: os.kill(os.getpid(), signal.SIGINT); "
+    stop += "from gapsel.pipeline.steps import order; "
+    stop += "order.DOORS['score'] = lambda run: os.kill(os.getpid(), signal.SIGINT); "
     done = subprocess.run(
         [sys.executable, "-c", stop + SOURCE, *RUN], capture_output=True, text=True, timeout=60, check=False
     )

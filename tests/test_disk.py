@@ -16,7 +16,8 @@ import pytest
 
 from faults import DATA, POOL, RESOURCE, TARGET, assert_says, command, snapshot
 from gapsel.cli import main
-from gapsel.pipeline import journal, parts, vectors
+from gapsel.pipeline.folder import journal, parts
+from gapsel.pipeline.vectors import sides as vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ import gapsel
 from gapsel import evaluation, pipeline
 from gapsel.cli import main
 from gapsel.errors import UsageError
-from gapsel.pipeline.trials import train_and_judge
+from gapsel.pipeline.studies.trials import train_and_judge
 
 WORDS = {"sea": ["ship", "sail", "mast", "tide", "gull"], "bread": ["loaf", "oven", "flour", "yeast", "crust"]}
 N, M, D, K = 200, 8, 8, 24

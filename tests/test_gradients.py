@@ -20,7 +20,8 @@ from gapsel.embed.lora import RANK, lora_gradients
 from gapsel.embed.moments import Moments
 from gapsel.embed.projection import Fold
 from gapsel.errors import DataError, UsageError
-from gapsel.pipeline import encoding, moments, vectors
+from gapsel.pipeline.vectors import encoding, moments
+from gapsel.pipeline.vectors import sides as vectors
 from gapsel.store import open as open_store
 from tiny_models import KINDS, TEXTS
 

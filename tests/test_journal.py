@@ -10,8 +10,8 @@ import pytest
 
 from gapsel.backends.cpu import CpuBackend
 from gapsel.cost import measure_scale
-from gapsel.pipeline import journal
-from gapsel.pipeline.journal import Journal
+from gapsel.pipeline.folder import journal
+from gapsel.pipeline.folder.journal import Journal
 from gapsel.potentials import Rows, Task, solve
 from gapsel.records import Box, Cost, Sweep, Target
 

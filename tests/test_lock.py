@@ -13,12 +13,12 @@ import pytest
 from faults import GOOD, POOL, RESOURCE, TARGET, assert_says, command, finish_run, flags, snapshot
 from gapsel.errors import ResourceError
 from gapsel.files import sweep_leftovers
-from gapsel.pipeline.lock import Lock
+from gapsel.pipeline.folder.lock import Lock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from gapsel.pipeline.lock import Lock
+from gapsel.pipeline.folder.lock import Lock
 with Lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -75,7 +75,7 @@ def test_of_many_at_once_each_has_it_alone() -> None:
 import sys, time
 from pathlib import Path
 from gapsel.errors import ResourceError
-from gapsel.pipeline.lock import Lock
+from gapsel.pipeline.folder.lock import Lock
 done = 0
 while done < 20:
     try:

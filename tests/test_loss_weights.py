@@ -14,7 +14,7 @@ import tiny_models
 from gapsel import embed, pipeline
 from gapsel.cli import main
 from gapsel.errors import DataError, UsageError
-from gapsel.pipeline import vectors
+from gapsel.pipeline.vectors import sides as vectors
 from gapsel.store import open as open_store
 
 torch = pytest.importorskip("torch")

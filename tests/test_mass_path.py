@@ -14,7 +14,7 @@ from gapsel.backends.cpu import CpuBackend
 from gapsel.cli import main
 from gapsel.cost import measure_scale
 from gapsel.errors import UsageError
-from gapsel.pipeline.masses import MASSES
+from gapsel.pipeline.steps.masses import MASSES
 from gapsel.potentials import Rows, Task, mass_path, solve
 from gapsel.records import Cost, Target
 

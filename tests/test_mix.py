@@ -84,7 +84,7 @@ def test_it_is_remembered_and_changes_nothing_else(
     assert after | {"stamps": None} == before | {"stamps": None}
     assert (told["settings"]["label_field"], told["settings"]["seed"]) == ("topic", 3)
     with monkeypatch.context() as patch:
-        patch.setattr("gapsel.pipeline.mixing.mix", None)
+        patch.setattr("gapsel.pipeline.studies.mixing.mix", None)
         assert mixed(capsys, "-o", str(run), "--label-field=topic", "--seed=3", "-k=7") == found
     assert mixed(capsys, "-o", str(run), "--label-field=topic", "--eps=2")["eps"] != found["eps"]
 

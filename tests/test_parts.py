@@ -15,12 +15,13 @@ import pytest
 import gapsel
 from faults import DATA, GOOD, POOL, TARGET, N, assert_says, command, finish_run
 from gapsel.cli import main
-from gapsel.pipeline import parts, score
+from gapsel.pipeline.folder import parts
+from gapsel.pipeline.steps import score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gapsel.pipeline.parts import Part
+    from gapsel.pipeline.folder.parts import Part
     from gapsel.pipeline.work import Run
 
 ROWS = 16

@@ -23,7 +23,7 @@ import pytest
 import gapsel
 from gapsel import embed, store
 from gapsel.cli import main
-from gapsel.pipeline import vectors
+from gapsel.pipeline.vectors import sides as vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ KILLED = """
 import os, sys
 from gapsel import store
 from gapsel.cli import main
-from gapsel.pipeline import vectors
+from gapsel.pipeline.vectors import sides as vectors
 vectors._SHARD_ROWS = vectors._BATCH_ROWS = 32
 save = store.Writer._save
 def save_and_die(self, index):

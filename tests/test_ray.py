@@ -26,7 +26,8 @@ from gapsel.backends.ray.crew import Crew, Worker
 from gapsel.backends.ray.rows import MappedRows, UnseenError
 from gapsel.cli import main
 from gapsel.errors import DataError, DeviceError, UsageError
-from gapsel.pipeline import steps, vectors
+from gapsel.pipeline.steps import order as steps
+from gapsel.pipeline.vectors import sides as vectors
 from gapsel.records import Box, Cost, Target
 from ray_cluster import needs_ray, two_machines
 

@@ -225,8 +225,8 @@ def test_texts_by_url_beside_vectors_and_the_users_own_rows_at_the_end(server: S
 def test_a_bad_row_is_named_and_what_was_brought_before_it_stays(
     server: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gapsel.pipeline.given._MOST_ROWS", 16)
-    monkeypatch.setattr("gapsel.pipeline.given._LEAST_ROWS", 16)
+    monkeypatch.setattr("gapsel.pipeline.vectors.given._MOST_ROWS", 16)
+    monkeypatch.setattr("gapsel.pipeline.vectors.given._LEAST_ROWS", 16)
     monkeypatch.setattr("gapsel.store.given.BLOCK_ROWS", 4)
     bad = POOL.copy()
     bad[40] = np.nan
@@ -241,8 +241,8 @@ def test_a_bad_row_is_named_and_what_was_brought_before_it_stays(
 
 
 def test_an_interrupted_bringing_goes_on(server: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gapsel.pipeline.given._MOST_ROWS", 16)
-    monkeypatch.setattr("gapsel.pipeline.given._LEAST_ROWS", 16)
+    monkeypatch.setattr("gapsel.pipeline.vectors.given._MOST_ROWS", 16)
+    monkeypatch.setattr("gapsel.pipeline.vectors.given._LEAST_ROWS", 16)
     monkeypatch.setattr("gapsel.store.given.BLOCK_ROWS", 4)
     monkeypatch.setattr(remote, "BLOCK", 64)
     server.files |= {"pool.npy": npy(POOL), "target.npy": npy(TARGET)}

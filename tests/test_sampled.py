@@ -11,7 +11,7 @@ import pytest
 from gapsel import Selector, UsageError, model
 from gapsel.backends.cpu import CpuBackend
 from gapsel.cost import measure_scale
-from gapsel.pipeline.sampled import fit
+from gapsel.pipeline.steps.sampled import fit
 from gapsel.potentials import Rows, Task, solve
 from gapsel.records import Box, Cost, Potentials, Target
 

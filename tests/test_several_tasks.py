@@ -15,7 +15,7 @@ from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import ReferenceBackend
 from gapsel.cli import main
 from gapsel.cost import cost_matrix, measure_scale
-from gapsel.pipeline.targets import Tasks
+from gapsel.pipeline.inputs.targets import Tasks
 from gapsel.potentials import Rows, Task, balance, solve, weighted
 from gapsel.records import Cost, Target
 

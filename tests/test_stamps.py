@@ -13,7 +13,10 @@ from faults import DATA, GOOD, POOL, TARGET, assert_says, command, flags
 from gapsel import store
 from gapsel.cli import main
 from gapsel.errors import DataError
-from gapsel.pipeline import stamps, steps, vectors, work
+from gapsel.pipeline import work
+from gapsel.pipeline.folder import stamps
+from gapsel.pipeline.steps import order as steps
+from gapsel.pipeline.vectors import sides as vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,9 @@ import pytest
 
 from gapsel import pipeline
 from gapsel.cli import main
-from gapsel.pipeline import parts, vectors
-from gapsel.pipeline.lock import Lock
+from gapsel.pipeline.folder import parts
+from gapsel.pipeline.folder.lock import Lock
+from gapsel.pipeline.vectors import sides as vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +124,7 @@ KILLED = """
 import os, sys
 from gapsel import store
 from gapsel.cli import main
-from gapsel.pipeline import vectors
+from gapsel.pipeline.vectors import sides as vectors
 vectors._SHARD_ROWS, vectors._BATCH_ROWS = 24, 10
 finish, done = store.Writer.finish, []
 def finish_and_die(self):

@@ -14,12 +14,13 @@ from gapsel.config import POOL_WEIGHTS, STUDIES, Settings, rows_for
 from gapsel.distance import distances
 from gapsel.errors import DataError, UsageError
 from gapsel.mixture import Domains, Problem, capacities, mix
-from gapsel.pipeline import arrays, sampled
-from gapsel.pipeline.choosing import choose_by, limit_of
-from gapsel.pipeline.errorbars import error_bars
-from gapsel.pipeline.masses import MASSES
-from gapsel.pipeline.mixing import described, named_domains
-from gapsel.pipeline.rules import caps_of, rules_of, solved
+from gapsel.pipeline.inputs import arrays
+from gapsel.pipeline.inputs.rules import caps_of, rules_of, solved
+from gapsel.pipeline.steps import sampled
+from gapsel.pipeline.steps.choosing import choose_by, limit_of
+from gapsel.pipeline.steps.errorbars import error_bars
+from gapsel.pipeline.steps.masses import MASSES
+from gapsel.pipeline.studies.mixing import described, named_domains
 from gapsel.pipeline.work import MODEL
 from gapsel.potentials import Balance, Rows, Start, Task, Weighed, Weighing, mass_path, scale_of
 from gapsel.records import Cost, Target

@@ -1,22 +1,12 @@
 """The corridor: `run` does everything, each door does one step, and all of them over one run folder.
 
-embed   texts -> vectors            embed.py, vectors.py
-fit     vectors -> potentials       fit.py
-score   potentials -> scores        score.py
-select  scores -> selection         select.py, masses.py, errorbars.py
-report  selection -> one HTML file  report.py, evidence.py, compare.py, labels.py
-mix     vectors -> domain weights   mixing.py, beside the others
+steps/    embed, fit, score, select, report, and the way through them
+studies/  beside the corridor: other methods (compare), domain weights (mix), what it is good for (evaluate)
+inputs/   what is said about the rows: tasks, weights, labels, rules
+vectors/  documents to vectors, and the vectors of a run opened
+folder/   the run folder: its record, lock, journal, parts of scores
 
-and, beside the corridor, trials.py: a language model trained on the selection and on what other methods choose
-(choices.py, trained.py, pretrained.py).
-
-steps.py leads through them; folder.py keeps the record of what is done, lock.py other commands out, journal.py what
-long sweeps answered until their step is done, start.py what a fit for another k goes on from; encoding.py and making.py
-bring documents to a store, moments.py what gradients are divided by, ahead.py one batch ahead; stamps.py tells files
-that are as they were; weights.py, own_weights.py and losses.py say what rows weigh, barred.py which may not be chosen;
-rules.py and choosing.py make a choice by its rules; parts.py are the files of scores; work.py is what the doors share,
-tasks.py a share of a door's work; targets.py says which task an example is of, examples.py what a choice is to them;
-arrays.py is for those who bring arrays.
+work.py is what all of them share, the run at work; tasks.py a share of a step's work, for schedulers.
 """
 
 from __future__ import annotations
@@ -30,17 +20,17 @@ from gapsel import memory
 from gapsel.config import STEPS, Settings, grouped, parse_size
 from gapsel.errors import UsageError
 from gapsel.files import sweep_leftovers
-from gapsel.pipeline.compare import possible_methods
-from gapsel.pipeline.errorbars import ERROR_BARS
-from gapsel.pipeline.folder import RunFolder, check_begun, check_free, check_writable, plain, read_json
-from gapsel.pipeline.lock import Lock
-from gapsel.pipeline.masses import MASS_PATH
-from gapsel.pipeline.mixing import mix_run
-from gapsel.pipeline.report import FINDINGS
-from gapsel.pipeline.select import read_selection
-from gapsel.pipeline.steps import advance_to, steps_to
+from gapsel.pipeline.folder.lock import Lock
+from gapsel.pipeline.folder.run_folder import RunFolder, check_begun, check_free, check_writable, plain, read_json
+from gapsel.pipeline.steps.errorbars import ERROR_BARS
+from gapsel.pipeline.steps.masses import MASS_PATH
+from gapsel.pipeline.steps.order import advance_to, steps_to
+from gapsel.pipeline.steps.report import FINDINGS
+from gapsel.pipeline.steps.select import read_selection
+from gapsel.pipeline.studies.compare import possible_methods
+from gapsel.pipeline.studies.mixing import mix_run
+from gapsel.pipeline.studies.trials import check_evaluated, train_and_judge
 from gapsel.pipeline.tasks import Task, do_task
-from gapsel.pipeline.trials import check_evaluated, train_and_judge
 from gapsel.pipeline.work import Run
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gapsel.errors import UsageError
-from gapsel.pipeline import parts
-from gapsel.pipeline.score import write_parts
-from gapsel.pipeline.steps import checked_inputs, signatures
-from gapsel.pipeline.vectors import at_work, load_encoder, look_at, maker
+from gapsel.pipeline.folder import parts
+from gapsel.pipeline.steps.order import checked_inputs, signatures
+from gapsel.pipeline.steps.score import write_parts
+from gapsel.pipeline.vectors.sides import at_work, load_encoder, look_at, maker
 from gapsel.progress import track
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import backends, memory, model
-from gapsel.pipeline import journal, parts
-from gapsel.pipeline.folder import sign
-from gapsel.pipeline.parts import Part
-from gapsel.pipeline.rules import read_rules
-from gapsel.pipeline.stamps import stamp
-from gapsel.pipeline.targets import Tasks, read_tasks
-from gapsel.pipeline.vectors import open_side, side_files, sides
-from gapsel.pipeline.weights import content_hash, read_weights
+from gapsel.pipeline.folder import journal, parts
+from gapsel.pipeline.folder.parts import Part
+from gapsel.pipeline.folder.run_folder import sign
+from gapsel.pipeline.folder.stamps import stamp
+from gapsel.pipeline.inputs.rules import read_rules
+from gapsel.pipeline.inputs.targets import Tasks, read_tasks
+from gapsel.pipeline.inputs.weights import content_hash, read_weights
+from gapsel.pipeline.vectors.sides import open_side, side_files, sides
 from gapsel.potentials import Rows, Task, scale_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gapsel.backends import Backend
     from gapsel.config import Settings
-    from gapsel.pipeline.folder import RunFolder
+    from gapsel.pipeline.folder.run_folder import RunFolder
     from gapsel.records import Cost, CostScale, Target
     from gapsel.rules import Rules
     from gapsel.store import Store

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import embed
-from gapsel.pipeline.encoding import which
+from gapsel.pipeline.vectors.encoding import which
 from gapsel.plan.machines import token_flop
 from gapsel.plan.sample import Estimate
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gapsel.backends.reference import EXPONENTIALS, GRAM_COST, GRAM_MASS, GRAM_ROWS
 from gapsel.config import Settings
-from gapsel.pipeline.sampled import part_sizes
+from gapsel.pipeline.steps.sampled import part_sizes
 from gapsel.potentials.ascent import gram_pays
 from gapsel.potentials.sizes import annealed_eps, sample_sizes, shortlist_sizes
 

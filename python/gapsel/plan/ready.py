@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import store
-from gapsel.pipeline import given
+from gapsel.pipeline.vectors import given
 from gapsel.remote import is_url
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gapsel import corpus, remote, store
-from gapsel.pipeline.ahead import ahead
+from gapsel.pipeline.vectors.ahead import ahead
 
 if TYPE_CHECKING:
     import io

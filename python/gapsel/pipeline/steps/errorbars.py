@@ -1,0 +1,90 @@
+"""How steady a run's choice is: what halves of the examples, and of the pool, would have chosen; error_bars.json.
+
+Two disjoint halves of the target are two independent samples of the task, each half as large. How far their choices
+agree is what another sample of that size would have left of the choice; how often a chosen document is chosen by a half
+is its inclusion frequency. The halves of the pool say the same of what the pool stands for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gapsel.errors import DataError
+from gapsel.files import write_json
+from gapsel.findings import Agreement, ErrorBars
+from gapsel.pipeline.folder.run_folder import plain, read_json
+from gapsel.pipeline.steps.select import read_selection
+from gapsel.potentials import halves
+from gapsel.progress import track
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from gapsel.backends import Backend
+    from gapsel.pipeline.work import Run
+    from gapsel.potentials import Task
+    from gapsel.potentials.variations import Choose
+    from gapsel.records import Stage
+
+ERROR_BARS = "error_bars.json"
+SPLITS = 4
+# Where two halves agree on less than this, each example has chosen for itself, and others would choose other documents.
+# (What a half keeps of the whole's choice tells less: of examples that have nothing in common it keeps half.)
+STEADY = 0.1
+
+
+def error_bars(
+    task: Task,
+    chosen: NDArray[np.int64],
+    backend: Backend,
+    watch: Callable[[Stage], None] | None = None,
+    choose: Choose | None = None,
+) -> ErrorBars:
+    """Choose by the halves of several random splits, and compare with what the whole chose (k,)."""
+    found = list(halves(task, backend, SPLITS, watch, choose))
+    of_target, of_pool = ([pairs[side] for pairs in found] for side in (0, 1))
+    inclusion = np.mean([np.isin(chosen, half) for pair in of_target for half in pair], axis=0)
+    agreement = _agreement(chosen, of_target)
+    return ErrorBars(
+        splits=SPLITS,
+        target=agreement,
+        pool=_agreement(chosen, of_pool),
+        steady=agreement.agree >= STEADY,
+        inclusion=tuple(inclusion.tolist()),
+    )
+
+
+def error_bars_step(run: Run) -> dict[str, Any]:
+    """Write how steady the run's choice is; ``inclusion`` is in the order of selection.json."""
+    chosen = read_selection(run).selection
+    p = run.model.potentials
+    with track("error bars", None, "sweeps", enabled=not run.quiet) as advance:
+        task = run.task(p.target, p.cost, p.scale)
+        bars = error_bars(task, chosen.rows, run.backend, lambda _: advance(1), run.rules.choose_some)
+    run.folder.writes("error_bars")
+    write_json(run.path / ERROR_BARS, plain({"k": len(chosen.rows), **asdict(bars)}))
+    return {"files": [ERROR_BARS]}
+
+
+def read_error_bars(run: Run) -> ErrorBars:
+    """Read what error_bars_step wrote. Raises DataError for anything else."""
+    file = run.path / ERROR_BARS
+    saved = read_json(file)
+    try:
+        target, pool = (Agreement(**saved[side]) for side in ("target", "pool"))
+        return ErrorBars(saved["splits"], target, pool, saved["steady"], tuple(saved["inclusion"]))
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{file}: cannot be read as error bars ({error}): delete it, and give the same command again"
+        raise DataError(msg) from error
+
+
+def _agreement(chosen: NDArray[np.int64], pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Agreement:
+    return Agreement(
+        agree=float(np.mean([np.isin(one, other).mean() for one, other in pairs])),
+        keeps=float(np.mean([np.isin(chosen, half).mean() for pair in pairs for half in pair])),
+    )
