@@ -9,6 +9,9 @@
     curated.py     random rows of the target's labels; knows labels
     problem.py     what each of them is given; the pool as rows, however it is cut into shards
 
+Each says in which order rows come. What is taken of them, and when it is enough, the rules say (`rules.Walk`), the same
+that gapsel's own choice keeps to.
+
 None of them looks at the pool as a distribution: that is what they are there to show.
 """
 
@@ -54,7 +57,7 @@ class Baseline(Protocol):
     name: str
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:
-        """Return k distinct rows (k,) of the pool, best first, numbered across the shards.
+        """Return k distinct rows (k,) of the pool, best first, numbered across the shards: or what the rules let through.
 
         The cut into shards changes nothing. Targets of weight 0 take part in nothing. ``backend`` is for baselines that
         sweep. Raises DataError for values that do not fit, naming the row.

@@ -39,4 +39,5 @@ class Centroid:
             msg = "the target's vectors cancel each other, so that their mean has no direction: leave the centroid out"
             raise DataError(msg)
         centre = Target(np.ascontiguousarray(mean[None], np.float32), np.ones(1))
-        return backend.topk(smallest_costs(problem, centre, backend), problem.k)
+        smallest = smallest_costs(problem, centre, backend)
+        return problem.first_of(lambda count: backend.topk(smallest, count))

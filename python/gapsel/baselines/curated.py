@@ -35,4 +35,5 @@ class Curated:
             raise UsageError(msg)
         order = np.random.default_rng(problem.seed).permutation(problem.n)
         own = problem.akin[order]
-        return np.concatenate([order[own], order[~own]])[: problem.k].astype(np.int64)
+        order = np.concatenate([order[own], order[~own]])
+        return problem.first_of(lambda count: order[:count])

@@ -55,7 +55,8 @@ class Dsir:
             msg = f"DSIR: the pool has {len(weights)} texts and {problem.n} vectors: give one vector for each text"
             raise DataError(msg)
         noisy = weights + np.random.default_rng(problem.seed).gumbel(size=problem.n)
-        return np.lexsort((-noisy, words < _LEAST_WORDS))[: problem.k].astype(np.int64)
+        order = np.lexsort((-noisy, words < _LEAST_WORDS))
+        return problem.first_of(lambda count: order[:count])
 
 
 def log_weights(

@@ -8,7 +8,8 @@ its rows, nearest first, up to a level s that is common to all; s grows until th
 
 reaches a bound; rows are then drawn by what they got. Two departures: the density is by a Gaussian kernel of the same
 variance as the authors' parabola, since a sweep gives it; and rows are drawn without replacement, with those that got
-nothing after the others, so that there are always k.
+nothing after the others, so that there are always k. Where rules refuse so many that they do not suffice, targets are
+given longer lists of rows that are still free, and these are drawn from in the same way.
 """
 
 from __future__ import annotations
@@ -48,30 +49,47 @@ class Kde:
         """Return k rows (k,); see Baseline.choose."""
         present = problem.target.b > 0
         y, b = problem.target.y[present], problem.target.b[present]
-        lists = _neighbours(problem, y)
-        rows, place = np.unique(lists, return_inverse=True)
-        place = place.reshape(lists.shape)
-        near = gather(problem.shards, rows)
-        length = _length_of(problem.cost, y)
-        distances = np.stack([_distances(near[at], one, problem.cost) for at, one in zip(place, y, strict=True)])
-        parts = 1.0 / _density(near, problem.cost, (_WIDTH * length) ** 2 * _GAUSSIAN, backend)[place]
-        given = np.zeros(len(rows))
-        np.add.at(given, place.ravel(), _given(distances, parts, b / b.sum(), length).ravel())
-        nearest = np.full(len(rows), np.inf)
-        np.minimum.at(nearest, place.ravel(), distances.ravel())
-        return rows[_drawn(given, nearest, problem.seed)][: problem.k]
+        walk = problem.walk()
+        taken = ~walk.room()
+        length = max(min(_MOST, problem.n // _SHARE, _ALTOGETHER // len(y)), _LEAST)
+        while not (walk.full or taken.all()):
+            lists = _neighbours(problem, y, taken, length, walk.expects)
+            order = _order(problem, y, b / b.sum(), lists, backend)
+            walk.along(order)
+            taken[order] = True
+            taken |= ~walk.room()
+            length = 2 * lists.shape[1]
+        return walk.finish().rows
 
 
-def _neighbours(problem: Problem, y: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the nearest rows of each target (m, L), nearest first, with at least k rows among them."""
-    n, m = problem.n, len(y)
-    length = max(min(_MOST, n // _SHARE, _ALTOGETHER // m), _LEAST)
+def _neighbours(
+    problem: Problem, y: NDArray[np.float32], taken: NDArray[np.bool_], length: int, wanted: int
+) -> NDArray[np.int64]:
+    """Return the nearest free rows of each target (m, L), nearest first, with as many as are wanted among them."""
+    free = len(taken) - int(np.count_nonzero(taken))
     while True:
-        length = min(length, n)
-        lists = nearest_rows(problem.shards, y, problem.cost, length)
-        if length == n or len(np.unique(lists)) >= problem.k:
+        length = min(length, free)
+        lists = nearest_rows(problem.shards, y, problem.cost, length, taken)
+        if length == free or len(np.unique(lists)) >= wanted:
             return lists
         length *= 2
+
+
+def _order(
+    problem: Problem, y: NDArray[np.float32], b: NDArray[np.float64], lists: NDArray[np.int64], backend: Backend
+) -> NDArray[np.int64]:
+    """Return the rows of all lists (m, L) in the order in which they are drawn."""
+    rows, place = np.unique(lists, return_inverse=True)
+    place = place.reshape(lists.shape)
+    near = gather(problem.shards, rows)
+    length = _length_of(problem.cost, y)
+    distances = np.stack([_distances(near[at], one, problem.cost) for at, one in zip(place, y, strict=True)])
+    parts = 1.0 / _density(near, problem.cost, (_WIDTH * length) ** 2 * _GAUSSIAN, backend)[place]
+    given = np.zeros(len(rows))
+    np.add.at(given, place.ravel(), _given(distances, parts, b, length).ravel())
+    nearest = np.full(len(rows), np.inf)
+    np.minimum.at(nearest, place.ravel(), distances.ravel())
+    return rows[_drawn(given, nearest, problem.seed)]
 
 
 def _length_of(cost: Cost, y: NDArray[np.float32]) -> float:

@@ -33,7 +33,8 @@ class Nearest:
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:
         """Return k rows (k,); see Baseline.choose."""
-        return backend.topk(smallest_costs(problem, problem.target, backend), problem.k)
+        smallest = smallest_costs(problem, problem.target, backend)
+        return problem.first_of(lambda count: backend.topk(smallest, count))
 
 
 def smallest_costs(problem: Problem, target: Target, backend: Backend) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What a baseline is given, and the pool in tiles of always the same height, however it is cut into shards."""
+"""What a baseline is given, the rules included, and the pool in tiles of one height, however it is cut into shards."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.errors import DataError, UsageError
+from gapsel.rules import Budget, Rules, Walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,12 +22,13 @@ MATRIX = 2
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Choose k rows of a pool for a target.
+    """Choose k rows of a pool for a target, or under rules so many or about so many.
 
     ``shards`` are those of `backends.Backend`: n rows of d dimensions, numbered across the shards. ``seed`` is for
     baselines that draw; ``texts`` for those that read: each call of one of the two reads the documents of the pool, or
     of the target, anew, in the order of the rows; ``akin`` (n,) for those that know labels: whether a row's is one of
-    the target's.
+    the target's. ``begin`` starts a choice under the rules of a run; without it, k rows are chosen and there is no other
+    rule.
 
     Raises DataError for a shard or target that is not (rows, d) with the same d, UsageError unless 1 <= k <= n.
     """
@@ -38,6 +40,7 @@ class Problem:
     seed: int = 0
     texts: tuple[Callable[[], Iterable[str]], Callable[[], Iterable[str]]] | None = None
     akin: NDArray[np.bool_] | None = None
+    begin: Callable[[], Walk] | None = None
 
     def __post_init__(self) -> None:
         y = self.target.y
@@ -57,6 +60,16 @@ class Problem:
     def n(self) -> int:
         """The number of rows in the pool."""
         return sum(map(len, self.shards))
+
+    def walk(self) -> Walk:
+        """Begin a choice."""
+        return Walk(Rules(Budget(self.n, self.k))) if self.begin is None else self.begin()
+
+    def first_of(self, first: Callable[[int], NDArray[np.int64]]) -> NDArray[np.int64]:
+        """Return the first rows (k,) of an order that keep to the rules; ``first`` returns so many rows of it."""
+        walk = self.walk()
+        walk.through(first)
+        return walk.finish().rows
 
 
 def tiles(shards: Sequence[NDArray[np.floating]], height: int) -> Iterator[tuple[int, int, NDArray[np.float32]]]:

@@ -26,4 +26,20 @@ class Random:
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:  # noqa: ARG002 - nothing is swept
         """Return k rows (k,); see Baseline.choose."""
-        return np.random.default_rng(problem.seed).choice(problem.n, problem.k, replace=False).astype(np.int64)
+        rng, order = np.random.default_rng(problem.seed), np.zeros(0, np.int64)
+
+        def first(count: int) -> NDArray[np.int64]:
+            nonlocal order
+            if len(order) < count:
+                order = np.concatenate([order, _more(rng, problem.n, order, count - len(order))])
+            return order[:count]
+
+        return problem.first_of(first)
+
+
+def _more(rng: np.random.Generator, n: int, before: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return so many of the rows that did not come before, in random order."""
+    if not len(before):
+        return rng.choice(n, count, replace=False)
+    left = np.delete(np.arange(n), before)
+    return left[rng.choice(len(left), count, replace=False)]

@@ -2,14 +2,17 @@
 
 Every target gets its share, whatever the pool is dense in; weights play no part. Of each target only a running list of
 its L nearest free rows is held, from one read of the pool. When a target finds its list used up, the pool is read again
-without the rows taken so far, and with lists twice as long. A list of as many rows as are still to be chosen cannot be
-used up, and each read yields at least L rows, so that the reading ends.
+without the rows taken so far, and with lists twice as long. Each read yields at least L rows, so that the reading ends.
+
+Rules are asked about as many turns together as there is room for. A turn whose row they refuse is taken again after
+these, once. Rows for which no room is left are free to no one.
 
 Within one target the order of the costs is that of |x|^2 / 2 - <x, y>, and of -<x, y> on unit vectors.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +22,7 @@ from gapsel.baselines.problem import tiles
 from gapsel.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -46,50 +49,72 @@ class RoundRobin:
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:  # noqa: ARG002 - gives best targets of rows
         """Return k rows (k,); see Baseline.choose. Weights are ignored."""
-        n, k = problem.n, problem.k
-        if n > 1 << _ROW_BITS:
-            msg = f"the pool has {n} rows: round-robin neighbours takes up to {1 << _ROW_BITS}, give it a sample"
+        if problem.n > 1 << _ROW_BITS:
+            msg = f"the pool has {problem.n} rows: round-robin neighbours takes up to {1 << _ROW_BITS}, give it a sample"
             raise UsageError(msg)
-        y = problem.target.y[problem.target.b > 0]
-        longest = max(_LIST_NUMBERS // len(y), 1)
-        length = _SLACK * -(-k // len(y)) + _SPARE
-        taken = np.zeros(n, np.bool_)
-        chosen: list[int] = []
-        while len(chosen) < k:
-            length = min(length, longest, k - len(chosen))
-            _take_turns(_nearest_free(problem.shards, y, problem.cost, taken, length), taken, chosen, k)
-            length *= 2
-        return np.array(chosen, np.int64)
+        y, walk = problem.target.y[problem.target.b > 0], problem.walk()
+        lists = _Lists(problem, y)
+        cycle, again = itertools.cycle(range(len(y))), list[int]()
+        while not walk.full:
+            lists.taken |= ~walk.room()
+            turns = again or list(itertools.islice(cycle, walk.expects))
+            rows = lists.take(turns)
+            if not len(rows):
+                break
+            refused = ~walk.offer(rows)
+            again = [] if again else [turns[at] for at in np.flatnonzero(refused).tolist()]
+        return walk.finish().rows
+
+
+class _Lists:
+    """Which rows are taken (n,), and for each target a list of the nearest of the others, made anew when used up."""
+
+    def __init__(self, problem: Problem, y: NDArray[np.float32]) -> None:
+        self.taken = np.zeros(problem.n, np.bool_)
+        self._problem, self._y = problem, y
+        self._length = _SLACK * -(-problem.k // len(y)) + _SPARE
+        self._queues: list[Iterator[int]] = [iter(()) for _ in y]
+
+    def take(self, turns: list[int]) -> NDArray[np.int64]:
+        """Let targets, as often as each is named, take the nearest free row; fewer where no row is free any more."""
+        rows = list[int]()
+        for target in turns:
+            row = self._next(target)
+            if row is None and not self.taken.all():
+                self._read()
+                row = self._next(target)
+            if row is None:
+                break
+            rows.append(row)
+        return np.array(rows, np.int64)
+
+    def _next(self, target: int) -> int | None:
+        marks = self.taken.data
+        row = next((row for row in self._queues[target] if not marks[row]), None)
+        if row is not None:
+            marks[row] = True
+        return row
+
+    def _read(self) -> None:
+        longest, free = max(_LIST_NUMBERS // len(self._y), 1), self.taken.size - int(np.count_nonzero(self.taken))
+        self._length = min(self._length, longest, free)
+        lists = nearest_rows(self._problem.shards, self._y, self._problem.cost, self._length, self.taken)
+        # Memory views hand out single numbers much faster than arrays do.
+        self._queues = [iter(own.data) for own in lists]
+        self._length *= 2
 
 
 def nearest_rows(
-    shards: Sequence[NDArray[np.floating]], y: NDArray[np.floating], cost: Cost, length: int
-) -> NDArray[np.int64]:
-    """Return the nearest rows of each target y (m, d): (m, length) of them, nearest first, ties to the lower row."""
-    return _nearest_free(shards, y, cost, np.zeros(sum(map(len, shards)), np.bool_), length)
-
-
-def _take_turns(lists: NDArray[np.int64], taken: NDArray[np.bool_], chosen: list[int], k: int) -> None:
-    """Let the targets take rows from their lists (m, L), nearest first, until k are chosen or a list is used up."""
-    # Memory views hand out single numbers much faster than arrays do.
-    queues, marks = [iter(own.data) for own in lists], taken.data
-    while len(chosen) < k:
-        turn = queues[len(chosen) % len(queues)]
-        row = next((row for row in turn if not marks[row]), None)
-        if row is None:
-            return
-        marks[row] = True
-        chosen.append(row)
-
-
-def _nearest_free(
     shards: Sequence[NDArray[np.floating]],
     y: NDArray[np.floating],
     cost: Cost,
-    taken: NDArray[np.bool_],
     length: int,
+    taken: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
-    """Return the nearest rows of each target y (m, d) that are not taken: (m, length) of them, nearest first."""
+    """Return the nearest rows of each target y (m, d): (m, length) of them, nearest first, ties to the lower row.
+
+    Rows that are ``taken`` (n,) are left out; at least ``length`` are not.
+    """
     # Distances do not change with the origin, and near the targets norms are small and float32 is precise. A target
     # serves better than their mean, which has more digits than the coordinates and would part costs that are equal.
     origin = y[0].astype(np.float32)
@@ -100,7 +125,8 @@ def _nearest_free(
         tile[:rows], half = _placed(tile[:rows], origin, cost, "pool", start)
         values = (y @ tile.T)[:, :rows]
         np.subtract(half, values, out=values)
-        values[:, taken[start : start + rows]] = np.inf
+        if taken is not None:
+            values[:, taken[start : start + rows]] = np.inf
         held.append(_below(values, cut, start))
         # Cutting back only when as much is new as is old keeps the work per row constant, however long the lists are.
         if sum(keys.shape[1] for keys in held) >= 2 * length:

@@ -4,7 +4,7 @@
     quotas.py    the most that one group of rows may be of it
     linear.py    the least mean of f that any choice can have under budget and quotas: what certificates compare with
     order.py     f as the rows come: without those that may not be chosen, with chance where that is wanted
-    choose.py    the choice itself: the rows in order of f, each taken that keeps to all rules
+    choose.py    the choice itself: rows in some order, that of f above all, each taken that keeps to all rules
     exclude.py   rows that lists of documents name; held_out.py: those that share a passage with what is held out
     copies.py    near copies within the choice; words.py: texts as words
 
@@ -12,7 +12,7 @@ Functions of arrays, but for those that read lists of documents.
 """
 
 from gapsel.rules.budget import Budget
-from gapsel.rules.choose import Choice, Copies, Rules, choose
+from gapsel.rules.choose import Choice, Copies, Rules, Walk, choose
 from gapsel.rules.copies import Both, ByVectors, ByWords, check_by_words
 from gapsel.rules.exclude import exclude
 from gapsel.rules.held_out import overlapping
@@ -29,6 +29,7 @@ __all__ = [
     "Copies",
     "Quota",
     "Rules",
+    "Walk",
     "check_by_words",
     "check_met",
     "choose",

@@ -1,7 +1,8 @@
-"""The choice: rows in order of f, each taken that keeps to all rules, until the budget is used.
+"""The choice: rows in some order, that of f or a simple method's, each taken that keeps to all rules, until the budget
+is used.
 
-Only as many of the lowest f are looked at as it takes, four times as many each time they do not suffice, so that
-memory is that of the choice and not of the pool. With a budget of documents and no further rule they are the choice.
+Only as many of the first are looked at as it takes, four times as many each time they do not suffice, so that memory is
+that of the choice and not of the pool. With a budget of documents and no further rule they are the choice.
 
 Of tokens, a document that is larger than what is left is passed over; the first such document ends the choice once no
 more than a hundredth of the budget is left, for what may still come is too little to look for.
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from gapsel.rules.quotas import Quota
 
     Read = Callable[[], Iterable[NDArray[np.float32]]]
+    # From a count to so many rows (r,), the first of an order; fewer where it has no more.
+    First = Callable[[int], NDArray[np.int64]]
 
 # What is left of a budget of tokens when it counts as used.
 _LITTLE = 100
@@ -99,22 +102,26 @@ def choose(read: Read, rules: Rules, copies: Copies | None = None) -> Choice:
     Fewer are chosen than the budget allows where no more rows keep to the rules (`check_met` tells whether that is so
     for the quotas, whatever f is).
     """
-    budget, walk = rules.budget, _Walk(rules, copies)
-    plain = budget.sizes is None and not rules.quotas and copies is None
-    count, done = min(budget.n, budget.rows if plain else 2 * budget.rows + _SOME), 0
-    while True:
-        rows, f = lowest(read, count)
-        rows = rows[: np.searchsorted(f, np.inf)]
-        walk.go(rows[done:])
-        if walk.full or len(rows) < count or count == budget.n:
-            return walk.finish()
-        done, count = len(rows), min(budget.n, _GROWTH * count)
+    walk = Walk(rules, copies)
+    walk.through(lambda count: _below_infinity(read, count))
+    return walk.finish()
 
 
-class _Walk:
-    """What is chosen so far, and what is left of the budget and of the quotas."""
+def _below_infinity(read: Read, count: int) -> NDArray[np.int64]:
+    """Return the rows of lowest f, so many or all that may be chosen."""
+    rows, f = lowest(read, count)
+    return rows[: np.searchsorted(f, np.inf)]
 
-    def __init__(self, rules: Rules, copies: Copies | None) -> None:
+
+class Walk:
+    """A choice in the making: what is taken of the rows that come, and what is left of the budget and of the quotas.
+
+    ``barred`` (n,) rows are refused, besides those that the budget bars.
+    """
+
+    def __init__(self, rules: Rules, copies: Copies | None = None, barred: NDArray[np.bool_] | None = None) -> None:
+        own = rules.budget.barred
+        self._barred = own if barred is None else barred if own is None else own | barred
         self._rules, self._copies = rules, copies
         self._most = [quota.most(rules.budget.amount) for quota in rules.quotas]
         self._used: list[dict[int, int]] = [{} for _ in rules.quotas]
@@ -123,13 +130,46 @@ class _Walk:
         self._choice = Choice(np.zeros(0, np.int64), over_quota=[0] * len(rules.quotas))
         self.full = False
 
-    def go(self, rows: NDArray[np.int64]) -> None:
-        """Go on with candidates (r,), which come after all before."""
-        if self._copies is not None:
-            self._copies.look(rows)
-        for first in range(0, len(rows), _BATCH):
-            if not self.full:
-                self._go(rows[first : first + _BATCH], first)
+    @property
+    def expects(self) -> int:
+        """About how many more rows there is room for, at least one."""
+        budget = self._rules.budget
+        return max(1, -(-budget.rows * self._left // budget.amount))
+
+    def through(self, first: First) -> None:
+        """Go through an order of rows until the budget is used, or there are no more."""
+        n, done = self._rules.budget.n, 0
+        plain = self._rules.plain and self._copies is None and self._barred is None
+        count = min(n, self.expects if plain else 2 * self.expects + _SOME)
+        while True:
+            rows = first(count)
+            self.offer(rows[done:])
+            if self.full or len(rows) < count or count == n:
+                return
+            done, count = len(rows), min(n, _GROWTH * count)
+
+    def along(self, order: NDArray[np.int64]) -> None:
+        """Go through an order of rows (r,), all of which are known."""
+        self.through(lambda count: order[:count])
+
+    def offer(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Take those of the next candidates (r,) that keep to all rules, and tell which (r,)."""
+        may = slice(None) if self._barred is None else np.flatnonzero(~self._barred[rows])
+        taken = np.zeros(len(rows), np.bool_)
+        taken[may] = self._go(rows[may])
+        self._taken.append(rows[taken])
+        return taken
+
+    def room(self) -> NDArray[np.bool_]:
+        """Tell for which rows (n,) there is room, in the budget and in their groups; not which were taken."""
+        budget = self._rules.budget
+        units = budget.units(slice(None))
+        open_ = units <= self._left
+        for quota, most, used in zip(self._rules.quotas, self._most, self._used, strict=True):
+            left = np.full(int(quota.codes.max(initial=0)) + 1, most)
+            left[np.fromiter(used, np.intp, len(used))] -= np.fromiter(used.values(), np.int64, len(used))
+            open_ &= units <= left[quota.codes]
+        return open_ if self._barred is None else open_ & ~self._barred
 
     def finish(self) -> Choice:
         """Return the choice."""
@@ -140,7 +180,16 @@ class _Walk:
             self._choice.full.append([quota.name(code) for code in full])
         return self._choice
 
-    def _go(self, rows: NDArray[np.int64], first: int) -> None:
+    def _go(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        taken = np.zeros(len(rows), np.bool_)
+        if self._copies is not None:
+            self._copies.look(rows)
+        for first in range(0, len(rows), _BATCH):
+            if not self.full:
+                taken[first : first + _BATCH] = self._some(rows[first : first + _BATCH], first)
+        return taken
+
+    def _some(self, rows: NDArray[np.int64], first: int) -> NDArray[np.bool_]:
         sizes = self._rules.budget.units(rows).tolist()
         groups = list(zip(*(quota.codes[rows].tolist() for quota in self._rules.quotas), strict=True))
         taken = np.zeros(len(rows), np.bool_)
@@ -151,7 +200,7 @@ class _Walk:
                 self._take(first + at, size, own)
             if self.full:
                 break
-        self._taken.append(rows[taken])
+        return taken
 
     def _fits(self, size: int, groups: tuple[int, ...]) -> bool:
         """Whether there is room for a row in its groups and in the budget."""
