@@ -186,7 +186,7 @@ def test_the_corridor_runs_one_way(path: Path) -> None:
 def test_what_the_steps_stand_on_knows_no_step(here: str) -> None:
     for path in sorted((PACKAGE / "pipeline" / here).glob("*.py")):
         names = [i.module.split(".") for i in imports(path) if not i.typing]
-        used = {parts[2] for parts in names if parts[:2] == ["gapsel", "pipeline"] and len(parts) > 2}  # noqa: PLR2004
+        used = {parts[2] for parts in names if parts[:2] == ["gapsel", "pipeline"] and len(parts) > 2}
         assert used <= {here} | PIPELINE[here], f"pipeline/{here}/{path.name} uses {sorted(used)}"
 
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_rules import greedy, problems
 
 from gapsel.backends.reference import ReferenceBackend
 from gapsel.baselines import Baseline, Centroid, Curated, Kde, Nearest, Problem, Random, RoundRobin, roundrobin
 from gapsel.cost import cost_matrix
 from gapsel.records import Cost, Target
 from gapsel.rules import Budget, ByVectors, Quota, Rules, Walk
+from test_rules import greedy, problems
 
 Array = NDArray[Any]
 

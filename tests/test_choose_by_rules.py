@@ -103,6 +103,41 @@ def test_each_domain_is_at_most_its_share(home: Path, tmp_path: Path) -> None:
     assert passed == domain["passed_over"] + file["passed_over"] > 0
 
 
+def compared(folder: Path, *more: str) -> list[dict[str, Any]]:
+    """All simple methods and gapsel's own choice, as the report has them."""
+    assert main(["compare", "-o", str(folder), "--quiet", *more]) == 0
+    methods: list[dict[str, Any]] = json.loads((folder / "findings.json").read_text())["methods"]
+    return methods
+
+
+def test_simple_methods_choose_under_the_same_rules(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, methods = tmp_path / "run", ["random", "nearest", "roundrobin", "centroid", "kde"]
+    (tmp_path / "ids.txt").write_text("".join(f"{row['id']}\n" for row in documents(home) if row["domain"] == "b"))
+    rules = {"at_most": "domain=40%", "exclude": tmp_path / "ids.txt", "label_field": "domain"}
+    gapsel.run(out, **settings(home, **rules))
+    for one in compared(out, "--methods", *methods):
+        assert one["documents"] == K
+        assert max(one["mix"].values()) <= 0.4, one["name"]
+        assert "b" not in one["mix"], one["name"]
+    assert "60 documents each" in capsys.readouterr().out
+
+    assert main(["select", "-o", str(out), "--quiet", "--tokens=1K", "--token-field=count"]) == 0
+    found = compared(out, "--methods", *methods)
+    assert all(950 <= one["tokens"] <= 1000 for one in found)
+    assert len({one["documents"] for one in found}) > 1
+    assert "documents, under the same rules" in capsys.readouterr().out
+
+
+def test_a_threshold_bars_rows_for_simple_methods_too(home: Path, tmp_path: Path) -> None:
+    first = gapsel.run(tmp_path / "run", **settings(home, mass=0.0))
+    cut = float(np.sort(first.scores)[29])
+    assert main(["select", "-o", str(tmp_path / "run"), "--quiet", f"--threshold={cut}"]) == 0
+    found = compared(tmp_path / "run", "--methods", "random", "roundrobin", "kde")
+    assert [(one["documents"], one["overlap"]) for one in found] == 4 * [(30, 1.0)]
+
+
 def test_lists_leave_out_documents_by_id_and_by_text(home: Path, tmp_path: Path) -> None:
     first = gapsel.run(tmp_path / "first", **settings(home))
     (tmp_path / "ids.txt").write_text("\n".join([*first.ids[:10], "nobody"]))

@@ -61,14 +61,15 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class MethodResult:
-    """One way of choosing k rows, measured like all the others.
+    """One way of choosing, under the rules of the run, measured like all the others.
 
     ``mixture`` is the distance to the target of (1 - mass) of the pool and mass of the chosen, which is what the choice
     minimises; ``alone`` that of the chosen by themselves. (At mass 0 the mixture is the pool, at mass 1 the chosen.)
     ``overlap`` is the share of the rows that gapsel chose too; ``precision`` the share of rows whose label is one of
     the target's labels, None without labels, and ``mix`` the share of each label that occurs; ``coverage`` the share of
-    targets with a chosen row among their ten nearest of the pool; ``tokens`` those of all rows, None where they were
-    not counted; ``seconds`` what it took to choose, vectors given; ``tasks`` what it is to each task of several.
+    targets with a chosen row among their ten nearest of the pool; ``documents`` how many were chosen, ``tokens`` those
+    of all rows, None where they were not counted; ``seconds`` what it took to choose, vectors given; ``tasks`` what it
+    is to each task of several.
     """
 
     name: str
@@ -77,6 +78,7 @@ class MethodResult:
     overlap: float
     precision: float | None
     coverage: float
+    documents: int
     tokens: int | None
     seconds: float
     mix: dict[str, float]

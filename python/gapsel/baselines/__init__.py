@@ -57,10 +57,11 @@ class Baseline(Protocol):
     name: str
 
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:
-        """Return k distinct rows (k,) of the pool, best first, numbered across the shards: or what the rules let through.
+        """Return k distinct rows (k,) of the pool, best first, numbered across the shards.
 
-        The cut into shards changes nothing. Targets of weight 0 take part in nothing. ``backend`` is for baselines that
-        sweep. Raises DataError for values that do not fit, naming the row.
+        Under rules they are as many as these let through. The cut into shards changes nothing, and targets of weight 0
+        take part in nothing. ``backend`` is for baselines that sweep. Raises DataError for values that do not fit,
+        naming the row.
         """
         ...
 

@@ -27,8 +27,7 @@ class Problem:
     ``shards`` are those of `backends.Backend`: n rows of d dimensions, numbered across the shards. ``seed`` is for
     baselines that draw; ``texts`` for those that read: each call of one of the two reads the documents of the pool, or
     of the target, anew, in the order of the rows; ``akin`` (n,) for those that know labels: whether a row's is one of
-    the target's. ``begin`` starts a choice under the rules of a run; without it, k rows are chosen and there is no other
-    rule.
+    the target's. ``begin`` starts a choice under the rules of a run; without it, so many rows are all that is asked.
 
     Raises DataError for a shard or target that is not (rows, d) with the same d, UsageError unless 1 <= k <= n.
     """

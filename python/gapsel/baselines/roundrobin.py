@@ -50,7 +50,8 @@ class RoundRobin:
     def choose(self, problem: Problem, backend: Backend) -> NDArray[np.int64]:  # noqa: ARG002 - gives best targets of rows
         """Return k rows (k,); see Baseline.choose. Weights are ignored."""
         if problem.n > 1 << _ROW_BITS:
-            msg = f"the pool has {problem.n} rows: round-robin neighbours takes up to {1 << _ROW_BITS}, give it a sample"
+            most = f"round-robin neighbours takes up to {1 << _ROW_BITS}"
+            msg = f"the pool has {problem.n} rows: {most}, give it a sample"
             raise UsageError(msg)
         y, walk = problem.target.y[problem.target.b > 0], problem.walk()
         lists = _Lists(problem, y)

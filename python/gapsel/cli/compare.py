@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _ABOUT = "simple ways to choose beside gapsel's: overlap, distance, coverage, domains, tokens, time"
 _MORE = """Compare {about}.
 
-In a run folder, whose report then shows them too; steps that are not done are done first. Without --methods all are
+In a run folder, whose report then shows them too; steps that are not done are done first. All choose under the rules of
+the run: its budget, quotas, threshold, lists and copies. Without --methods all are
 compared that can be: dsir reads texts, curated goes by labels.
 
   gapsel compare -o OUT --methods random dsir kde
@@ -51,7 +52,7 @@ def _table(found: dict[str, Any]) -> str:
     head = (
         f"  {'':24}{'mixture':>16}{'alone':>16}{'overlap':>9}{'coverage':>10}{'precision':>11}{'tokens':>13}{'time':>9}"
     )
-    lines = [f"{found['k']:,} documents each, at mass {found['mass']:g}; OT distance to the target", "", head]
+    lines = [f"{_how_many(found)}, at mass {found['mass']:g}; OT distance to the target", "", head]
     lines.append(f"  {before(found):24}{interval(found['pool_distance']):>16}")
     lines += [_row(one) for one in found["methods"]]
     for at, task in enumerate(found["tasks"]):
@@ -61,6 +62,13 @@ def _table(found: dict[str, Any]) -> str:
     if any(one["mix"] for one in found["methods"]):
         lines += ["", "  Where the chosen come from:", *(_mix(one) for one in found["methods"])]
     return "\n".join(lines)
+
+
+def _how_many(found: dict[str, Any]) -> str:
+    counts = [one["documents"] for one in found["methods"]]
+    if len(set(counts)) == 1:
+        return f"{counts[0]:,} documents each"
+    return f"{min(counts):,} to {max(counts):,} documents, under the same rules"
 
 
 def _row(one: dict[str, Any]) -> str:

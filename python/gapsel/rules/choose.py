@@ -1,5 +1,6 @@
-"""The choice: rows in some order, that of f or a simple method's, each taken that keeps to all rules, until the budget
-is used.
+"""The choice: rows in some order, each taken that keeps to all rules, until the budget is used.
+
+The order is that of f, or that of a simple method.
 
 Only as many of the first are looked at as it takes, four times as many each time they do not suffice, so that memory is
 that of the choice and not of the pool. With a budget of documents and no further rule they are the choice.

@@ -1,4 +1,4 @@
-"""The choice of a run under its rules, read off the scores, and what each rule did."""
+"""The choice of a run under its rules, read off the scores, and what each rule did; the rules for other choices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gapsel.errors import UsageError
 from gapsel.pipeline.folder.parts import potentials
 from gapsel.pipeline.inputs.barred import read_barred
 from gapsel.pipeline.inputs.rules import NONE
-from gapsel.rules import Both, ByVectors, ByWords, Copies, choose, ordered, values_at
+from gapsel.rules import Both, ByVectors, ByWords, Copies, Walk, choose, ordered, values_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -69,6 +69,15 @@ def choose_by(
     order = np.lexsort((choice.rows, f))
     choice.rows = choice.rows[order]
     return choice, f[order]
+
+
+def begin_choices(run: Run) -> Callable[[], Walk]:
+    """Return what begins a choice under the run's rules; simple methods go through it in orders of their own."""
+    limit, beyond = limit_of(run.settings, run.model.calibration.mean, run.rows.a_of_pool), None
+    if limit is not None:
+        within = ordered(potentials(run.path, run.parts), limit=limit)
+        beyond = np.concatenate([np.isinf(f) for f in within])
+    return lambda: Walk(run.rules, _copies(run), beyond)
 
 
 def _copies(run: Run) -> Copies | None:

@@ -1,4 +1,4 @@
-"""Simple ways to choose, beside gapsel's choice and measured like it: on the run's own vectors, at its k and mass."""
+"""Simple ways to choose, beside gapsel's choice and measured like it: the run's vectors, its rules, its mass."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gapsel.config import METHODS
 from gapsel.errors import UsageError
 from gapsel.findings import MethodResult, TaskResult, TaskShare
 from gapsel.pipeline.inputs.labels import check_labels
+from gapsel.pipeline.steps.choosing import begin_choices
 from gapsel.pipeline.studies.examples import Examples, task_shares
 from gapsel.pipeline.vectors.sides import has_texts
 
@@ -49,7 +50,7 @@ def possible_methods(settings: Settings) -> tuple[str, ...]:
 
 
 def compare(run: Run, stick: Yardstick) -> tuple[MethodResult, ...]:
-    """Choose k rows by each method of the settings, and measure them and the run's own choice alike, that last."""
+    """Choose by each method of the settings, under the run's rules, and measure that and the run's own choice alike."""
     mass = run.model.potentials.mass
     # What the choice itself took: the sweeps of the fit, and the reading of the scores.
     own = sum(run.folder.facts(step)["seconds"] for step in ("fit", "score", "select"))
@@ -101,11 +102,17 @@ class Yardstick:
             overlap=len(np.intersect1d(rows, self.made.selection.rows)) / len(rows),
             precision=self._whole.precision(rows),
             coverage=self._whole.coverage(rows),
-            tokens=self.run.pool.tokens_at(rows) or None,
+            documents=len(rows),
+            tokens=self._tokens(rows),
             seconds=seconds,
             mix=pool.shares(rows) if pool else {},
             tasks=(),
         )
+
+    def _tokens(self, rows: NDArray[np.int64]) -> int | None:
+        """Return the tokens of a choice: of those that are budgeted, or else by the encoder's count."""
+        budget = self.run.rules.budget
+        return self.run.pool.tokens_at(rows) or None if budget.sizes is None else int(budget.units(rows).sum())
 
     def _mixture(self, rows: NDArray[np.int64], mass: float) -> Interval | None:
         """Return the distance of the mixture with these rows, None where that is the rows alone."""
@@ -127,7 +134,7 @@ class Yardstick:
 
 
 def _choices(run: Run, k: int, labels: Mapping[str, Labels]) -> Iterator[tuple[str, NDArray[np.int64], float]]:
-    """Yield every method's name with its rows (k,) and the seconds that it took."""
+    """Yield every method's name with its rows and the seconds that it took."""
     problem = problem_of(run, k, labels)
     for method in (baselines.BY_KEY[key] for key in run.settings.methods):
         began = time.perf_counter()
@@ -136,12 +143,13 @@ def _choices(run: Run, k: int, labels: Mapping[str, Labels]) -> Iterator[tuple[s
 
 
 def problem_of(run: Run, k: int, labels: Mapping[str, Labels]) -> Problem:
-    """Return what every method is given to choose k rows: the run's pool and target, its seed, texts and labels."""
+    """Return what every method is given to choose about k rows: the run's pool, target, rules and seed, and texts."""
     p, settings = run.model.potentials, run.settings
     return Problem(
         run.pool.shards, p.target, p.cost, k, settings.seed,
         texts=(lambda: texts(settings, "pool"), lambda: texts(settings, "target")),
         akin=labels["pool"].akin(labels["target"]) if labels["pool"] and labels["target"] else None,
+        begin=begin_choices(run),
     )  # fmt: skip
 
 
