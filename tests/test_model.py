@@ -21,7 +21,7 @@ from gapsel.calibration import Calibration, mean_of
 from gapsel.cost import measure_scale
 from gapsel.errors import DataError
 from gapsel.model import Model, load, sealed
-from gapsel.potentials import Rows, Solution, Task, solve
+from gapsel.potentials import Aversion, Rows, Solution, Task, solve
 from gapsel.records import COST_KINDS, Cost, CostKind, Target
 
 if TYPE_CHECKING:
@@ -42,6 +42,15 @@ def fitted(kind: CostKind = "sqeuclidean", mass: float = 0.5, **about: object) -
     scale = measure_scale(X, target, cost)
     solution = solve(Task(rows, target, cost, scale, scale.eps(0.3), mass), CPU)
     return Model(solution.potentials, Calibration.of(solution.f, rows.a), dict(about)), solution
+
+
+def avoiding(model: Model) -> Model:
+    """The same model, and some examples to be avoided."""
+    y = np.random.default_rng(5).standard_normal((7, 6)).astype(np.float32)
+    cost, target, rows = model.potentials.cost, Target(y, np.full(7, 1 / 7)), Rows.whole([X], 20)
+    scale = measure_scale(X, target, cost)
+    aversion = Aversion(Task(rows, target, cost, scale, scale.eps(0.4), 0.0), 0.7)
+    return replace(model, avoided=aversion.priced(rows, CPU)[1])
 
 
 @pytest.mark.parametrize("kind", COST_KINDS)
@@ -65,6 +74,22 @@ def test_saved_and_loaded_it_is_the_same_bit_for_bit(tmp_path: Path, kind: CostK
             assert getattr(again.calibration, name).tobytes() == getattr(model.calibration, name).tobytes()
         assert again.embedder == model.embedder
         assert again.f([X], CPU).tobytes() == solution.f.tobytes()
+
+
+def test_what_is_avoided_is_saved_too_and_is_a_price_of_f(tmp_path: Path) -> None:
+    plain, solution = fitted(mass=0.5)
+    avoiding(plain).save(tmp_path / "model.safetensors")
+    again, avoided = load(tmp_path), avoiding(plain).avoided
+    assert avoided is not None
+    assert again.avoided is not None
+    assert again.avoided.potentials.g.tobytes() == avoided.potentials.g.tobytes()
+    assert again.avoided.potentials.evidence.converged
+    assert again.avoided.potentials.eps == avoided.potentials.eps
+    assert (again.avoided.strength, again.avoided.mean) == (0.7, avoided.mean)
+    h = replace(plain, potentials=avoided.potentials).f([X], CPU).astype(np.float64)
+    assert avoided.mean == pytest.approx(h.mean())
+    np.testing.assert_allclose(again.f([X], CPU), solution.f - 0.7 * (h - h.mean()), atol=1e-6)
+    assert not plain.prices([X], CPU).any()
 
 
 def test_f_of_unseen_vectors_is_that_of_a_sweep() -> None:
@@ -106,11 +131,14 @@ def code(language: str) -> str:
     return str(blocks[0])
 
 
-@pytest.fixture
-def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Model, NDArray[np.float32]]:
+@pytest.fixture(params=[False, True], ids=["plain", "avoiding"])
+def saved(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Model, NDArray[np.float32]]:
     """A model in the working folder, and vectors that it has not seen."""
     monkeypatch.chdir(tmp_path)
     model, _ = fitted(model='an "eps" encoder')
+    model = avoiding(model) if request.param else model
     model.save("model.safetensors")
     return model, np.random.default_rng(4).standard_normal((50, 6)).astype(np.float32)
 

@@ -22,7 +22,7 @@ from gapsel.pipeline.steps.errorbars import error_bars
 from gapsel.pipeline.steps.masses import MASSES
 from gapsel.pipeline.studies.mixing import described, named_domains
 from gapsel.pipeline.work import MODEL
-from gapsel.potentials import Balance, Rows, Start, Task, Weighed, Weighing, mass_path, scale_of
+from gapsel.potentials import Aversion, Balance, Rows, Start, Task, Weighed, Weighing, facing, mass_path, scale_of
 from gapsel.records import Cost, Target
 from gapsel.rules import Budget, ByVectors, Rules
 
@@ -79,13 +79,15 @@ class Selector:
         fields: Mapping[str, ArrayLike] | None = None,
         base: ArrayLike | Sequence[ArrayLike] | None = None,
         base_weights: ArrayLike | None = None,
+        avoid: ArrayLike | None = None,
     ) -> Selector:
         """Solve for the potentials of target (m, d) and pool (n, d), or a list of pool shards; return self.
 
         Floating vectors of any width; float16 and float32 pools are read where they lie. Weights (m,) and (n,) are
         scaled to sum 1. ``tasks`` (m,) are labels, numbers or texts, of several tasks, which are weighted as the
         setting ``balance`` says. A ``base`` (p, d), or a list of shards, says in the pool's place what the model has
-        already, with ``base_weights`` (p,); chosen is from the pool alone. For the rules of the choice, all (n,):
+        already, with ``base_weights`` (p,); chosen is from the pool alone. ``avoid`` (q, d) are examples of what is not
+        wanted: rows near these are dear, as much as ``avoid_strength`` says. For the rules of the choice, all (n,):
         ``tokens`` of each row, where the budget is in tokens; ``barred`` rows, true or false, which may not be chosen;
         ``fields``, the values of those that ``at_most`` names. Not converging is said in ``evidence``. Raises DataError
         for arrays that cannot be used, UsageError for a k larger than the pool and for pool weights beside a base.
@@ -98,10 +100,11 @@ class Selector:
         if base is not None:
             task = self._beside(task, base, base_weights, pool_weights=pool_weights)
         self._asked = (task.target, weighing)
-        self._model, f, self._weighed = self._solved(task, weighing)
+        aversion = None if avoid is None else self._aversion(task, avoid)
+        self._model, f, self._weighed, price = self._solved(task, weighing, aversion=aversion)
         self._texts = None
-        p = self._model.potentials
-        self._pool = (dataclasses.replace(task, target=p.target, scale=p.scale, eps=p.eps), f)
+        p, rows = self._model.potentials, dataclasses.replace(task.rows, price=price)
+        self._pool = (dataclasses.replace(task, rows=rows, target=p.target, scale=p.scale, eps=p.eps), f)
         return self
 
     @property
@@ -169,9 +172,9 @@ class Selector:
         weighs = weighing is not None and weighing.asks
         if (self.settings.mass > 0 or weighs) and rules.budget.amount != self._rules(self.settings.k).budget.amount:
             p = fitted.potentials
-            start = None if weighs else Start(task.k, p.g, f, p.evidence.plain_value)
+            start = None if weighs else Start(task.k, p.g, f - task.rows.price, p.evidence.plain_value)
             anew = self._task(task.rows.allowing(rules.budget.capacity()), target)
-            fitted, f, _ = self._solved(anew, weighing, start)
+            fitted, f, _, _ = self._solved(anew, weighing, start)
         return self._chosen(f, rules, task.rows, fitted)
 
     def _chosen(self, f: NDArray[np.float32], rules: Rules, rows: Rows, fitted: model.Model) -> selection.Selection:
@@ -188,18 +191,23 @@ class Selector:
         """Bound how far a selection of the fitted k is from the best one of its size, within the quotas."""
         task, f = self._fitted_pool()
         rules, p = self._rules(self.settings.k), self._fitted().potentials
-        as_solved = solved(task, rules, p, f)
-        return selection.certify(
-            f, chosen.rows, as_solved, p, self._backend, rules=None if rules.plain else rules
-        )  # fmt: skip
+        at, kept = solved(task, rules, p, f), None if rules.plain else rules
+        return selection.certify(f, chosen.rows, task, p, self._backend, rules=kept, solved_at=at)
 
-    def distances(self, chosen: selection.Selection) -> Distances:
+    def distances(self, chosen: selection.Selection, *, avoided: bool = False) -> Distances:
         """Return the unregularised distance to the target of the pool, or base, and of the mixture with a selection.
 
-        Each is an interval: weak duality bounds it from below, a plan whose columns are put right from above.
+        Each is an interval: weak duality bounds it from below, a plan whose columns are put right from above. With
+        ``avoided`` they are those to the examples that are to be avoided. Raises UsageError where there are none.
         """
         task, _ = self._fitted_pool()
         shares = self._rules(self.settings.k).budget.shares(chosen.rows)
+        if avoided:
+            known = self._fitted().avoided
+            if known is None:
+                msg = "avoided is true, and this Selector avoids nothing: call fit(target, pool, avoid=...)"
+                raise UsageError(msg)
+            task = facing(task, known)
         return distances(task, chosen.rows, self._backend, shares)
 
     def mass_path(self, masses: Sequence[float] = MASSES) -> dict[float, NDArray[np.int64]]:
@@ -243,16 +251,18 @@ class Selector:
         )
 
     def _solved(
-        self, task: Task, weighing: Weighing | None, start: Start | None = None
-    ) -> tuple[model.Model, NDArray[np.float32], Weighed | None]:
-        """Return the fitted model, f (n,) of all rows, and how the target was weighed."""
+        self, task: Task, weighing: Weighing | None, start: Start | None = None, aversion: Aversion | None = None
+    ) -> tuple[model.Model, NDArray[np.float32], Weighed | None, float | NDArray[np.floating]]:
+        """Return the fitted model, f (n,) of all rows with what they cost, how the target was weighed, and the cost."""
         caps = caps_of(self._rules(self.settings.k))
         found = sampled.fit(
-            task, self.settings.fit_rows, self._backend, weighing=weighing, caps=caps, start=start
-        )  # fmt: skip
-        fitted = model.Model(found.potentials, found.calibration)
-        f = fitted.f(task.rows.shards, self._backend) if found.f is None else found.f
-        return fitted, f, found.weighed
+            task, self.settings.fit_rows, self._backend, aversion=aversion, weighing=weighing, caps=caps, start=start
+        )
+        fitted = model.Model(found.potentials, found.calibration, avoided=found.avoided)
+        if found.f is not None:
+            return fitted, found.f, found.weighed, found.price
+        price = task.rows.price if found.avoided is None else fitted.prices(task.rows.shards, self._backend)
+        return fitted, model.potential(fitted.potentials, task.rows.shards, self._backend) + price, found.weighed, price
 
     def _posed(
         self,
@@ -294,6 +304,12 @@ class Selector:
         self._check(task.target.y, shards, "base")
         rows = task.rows.beside(shards, arrays.weights_of(base_weights, arrays.count(shards), "base_weights"))
         return dataclasses.replace(task, rows=rows)
+
+    def _aversion(self, task: Task, avoid: ArrayLike) -> Aversion:
+        """Return the problem that examples to be avoided pose beside a task, checked."""
+        y = arrays.matrix(avoid, "avoid")
+        self._check(task.target.y, [y], "avoid")
+        return Aversion.of(task, np.ascontiguousarray(y, np.float32), *self.settings.of_avoided)
 
     def _check(self, y: NDArray[np.floating], shards: Sequence[NDArray[np.floating]], name: str) -> None:
         normalize = self.settings.normalize or self.settings.cost == "cosine"

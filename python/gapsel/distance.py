@@ -11,6 +11,7 @@ that of the whole is, to first order, the error of its mean of f.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +47,7 @@ def distance(
     ``heavy`` says how many rows of largest weight are too few and too heavy to be left to a random sample. Of very many
     rows a sample is measured, and the interval is wider by three standard errors.
     """
-    rng = np.random.default_rng(seed)
+    rng, rows = np.random.default_rng(seed), replace(rows, price=0.0)
     if heavy + _ENOUGH >= rows.n:
         return _measured(backend, rows, target, cost, scale, _by_weight(rows), heavy, rng)[0]
     short = rows.shortlist(_by_weight(rows), heavy, _ENOUGH, rng)

@@ -1,8 +1,9 @@
 """Fitted potentials saved and loaded: a few MB that score anything, anywhere.
 
-One safetensors file: y (m, d) float32, b (m,) and g (m,) float64, and how f lies on the pool, ranks (q,) int64 and
-quantiles (q,) float32; as text metadata the format's version, eps, cost, mass, the scale of the cost, the evidence, the
-fingerprint of the embedder, and a digest of the whole file. No pickle; a reader in plain NumPy needs twenty lines.
+One safetensors file: y (m, d) float32, b (m,) and g (m,) float64, the same again where something is to be avoided, and
+how f lies on the pool, ranks (q,) int64 and quantiles (q,) float32; as text metadata the format's version, eps, cost,
+mass, the scale of the cost, the evidence, the fingerprint of the embedder, and a digest of the whole file. No pickle; a
+reader in plain NumPy needs twenty lines.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from gapsel.calibration import Calibration
 from gapsel.errors import DataError
 from gapsel.files import whole
-from gapsel.records import Box, Cost, CostScale, Evidence, Potentials, Stage, Target
+from gapsel.records import Avoided, Box, Cost, CostScale, Evidence, Potentials, Stage, Target
 
 if TYPE_CHECKING:
     import os
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
     from gapsel.backends import Backend
 
 # Any other tensor, key or meaning is another version, and the reader refuses what it does not know.
-VERSION = 3
+VERSION = 4
 FORMAT = f"gapsel-model-{VERSION}"
 _METADATA = {"format", "about", "digest"}
-_ABOUT = {"eps", "mass", "cost", "scale", "evidence", "calibration", "embedder"}
-_TENSORS = {"y": ("float32", 2), "b": ("float64", 1), "g": ("float64", 1), "ranks": ("int64", 1)}
-_TENSORS["quantiles"] = ("float32", 1)
+_ABOUT = {"eps", "mass", "cost", "scale", "evidence", "calibration", "embedder", "price"}
+_POTENTIALS = {"y": ("float32", 2), "b": ("float64", 1), "g": ("float64", 1)}
+_TENSORS = {**_POTENTIALS, "ranks": ("int64", 1), "quantiles": ("float32", 1)}
+# The potentials by which rows have a price, where something is to be avoided.
+_PRICE = "price_"
 # What stands in the place of the digest while it is computed.
 _BLANK = "0" * 32
 _CHUNK = 1 << 20
@@ -45,19 +48,23 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Potentials with their calibration, and what made the target's vectors."""
+    """Potentials with their calibration, what made the target's vectors, and what is to be ``avoided``."""
 
     potentials: Potentials
     calibration: Calibration
     embedder: dict[str, object] = field(default_factory=dict)
+    avoided: Avoided | None = None
 
     def f(self, shards: Sequence[NDArray[np.floating]], backend: Backend) -> NDArray[np.float32]:
-        """Return f (n,) of any vectors of the same embedder, seen or unseen: one soft minimum each."""
-        p = self.potentials
-        n = sum(len(shard) for shard in shards)
-        out = np.empty(n, np.float32)
-        backend.sweep(shards, p.target, p.g, Box.fixed(1.0 / max(n, 1)), eps=p.eps, cost=p.cost, f=out)
-        return out
+        """Return f (n,) of any vectors of the same embedder, seen or unseen; with their price, if they have one."""
+        own = potential(self.potentials, shards, backend)
+        return own if self.avoided is None else own + self.prices(shards, backend)
+
+    def prices(self, shards: Sequence[NDArray[np.floating]], backend: Backend) -> NDArray[np.float32]:
+        """Return what choosing each vector (n,) costs by what is to be avoided; 0 where that is nothing."""
+        if self.avoided is None:
+            return np.zeros(sum(len(shard) for shard in shards), np.float32)
+        return self.avoided.price(potential(self.avoided.potentials, shards, backend))
 
     def score(self, f: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the calibrated scores (n,) of documents with potentials f (n,), of the pool or not."""
@@ -70,18 +77,33 @@ class Model:
         p, calibration = self.potentials, dataclasses.asdict(self.calibration)
         tensors: dict[str, NDArray[Any]] = {"y": p.target.y, "b": p.target.b, "g": p.g}
         tensors |= {name: calibration.pop(name) for name in ("ranks", "quantiles")}
-        about = {
-            "eps": p.eps,
-            "mass": p.mass,
-            "cost": dataclasses.asdict(p.cost),
-            "scale": dataclasses.asdict(p.scale),
-            "evidence": {name: _or_null(value) for name, value in dataclasses.asdict(p.evidence).items()},
-            "calibration": calibration,
-            "embedder": self.embedder,
-        }
+        about = {**_said(p), "calibration": calibration, "embedder": self.embedder, "price": None}
+        if self.avoided is not None:
+            other = self.avoided.potentials
+            tensors |= {f"{_PRICE}y": other.target.y, f"{_PRICE}b": other.target.b, f"{_PRICE}g": other.g}
+            about["price"] = {**_said(other), "strength": self.avoided.strength, "mean": self.avoided.mean}
         metadata = {"format": FORMAT, "about": json.dumps(about, sort_keys=True, allow_nan=False), "digest": _BLANK}
         with whole(Path(path)) as file:
             file.write(sealed(save(tensors, metadata)))
+
+
+def potential(p: Potentials, shards: Sequence[NDArray[np.floating]], backend: Backend) -> NDArray[np.float32]:
+    """Return the potential (n,) of any vectors: one soft minimum each."""
+    n = sum(len(shard) for shard in shards)
+    out = np.empty(n, np.float32)
+    backend.sweep(shards, p.target, p.g, Box.fixed(1.0 / max(n, 1)), eps=p.eps, cost=p.cost, f=out)
+    return out
+
+
+def _said(p: Potentials) -> dict[str, Any]:
+    """Return what there is to say of potentials beside their numbers, as JSON has it."""
+    return {
+        "eps": p.eps,
+        "mass": p.mass,
+        "cost": dataclasses.asdict(p.cost),
+        "scale": dataclasses.asdict(p.scale),
+        "evidence": {name: _or_null(value) for name, value in dataclasses.asdict(p.evidence).items()},
+    }
 
 
 def sealed(raw: bytes) -> bytes:
@@ -108,20 +130,36 @@ def load(path: str | os.PathLike[str]) -> Model:
 
 def _model(tensors: dict[str, NDArray[Any]], about: dict[str, Any]) -> Model:
     """Return the model. Raises what is caught in `load` for anything that does not belong together."""
-    _same("tensors", tensors, _TENSORS)
     _same("keys", about, _ABOUT)
-    for name, (dtype, dimensions) in _TENSORS.items():
+    priced = about["price"] is not None
+    wanted = {**_TENSORS, **({f"{_PRICE}{name}": kind for name, kind in _POTENTIALS.items()} if priced else {})}
+    _same("tensors", tensors, wanted)
+    for name, (dtype, dimensions) in wanted.items():
         _check(tensors[name].dtype == dtype and tensors[name].ndim == dimensions, f"{name} is no {dtype} of its shape")
-    _check(len({len(tensors[name]) for name in ("y", "b", "g")}) == 1, "y, b and g do not agree in length")
     _check(len(tensors["ranks"]) == len(tensors["quantiles"]) > 0, "ranks and quantiles do not agree in length")
+    calibration = Calibration(**about["calibration"], ranks=tensors["ranks"], quantiles=tensors["quantiles"])
+    potentials = _potentials(tensors, "", about)
+    avoided = _avoided(tensors, about["price"], potentials) if priced else None
+    return Model(potentials, calibration, dict(about["embedder"]), avoided)
+
+
+def _avoided(tensors: dict[str, NDArray[Any]], about: dict[str, Any], beside: Potentials) -> Avoided:
+    """Return what is to be avoided, which is of the same vectors and cost as the potentials ``beside`` it."""
+    found = _potentials(tensors, _PRICE, about)
+    _check(found.target.y.shape[1] == beside.target.y.shape[1], "y and price_y do not agree in dimensions")
+    _check(found.cost == beside.cost, "the price has another cost")
+    return Avoided(found, about["strength"], about["mean"])
+
+
+def _potentials(tensors: dict[str, NDArray[Any]], prefix: str, about: dict[str, Any]) -> Potentials:
+    y, b, g = (tensors[f"{prefix}{name}"] for name in _POTENTIALS)
+    _check(len(y) == len(b) == len(g), f"{prefix}y, {prefix}b and {prefix}g do not agree in length")
     evidence: dict[str, Any] = {name: math.nan if value is None else value for name, value in about["evidence"].items()}
     evidence["trace"] = tuple(Stage(**stage) for stage in evidence["trace"])
-    potentials = Potentials(
-        target=Target(tensors["y"], tensors["b"]), g=tensors["g"], eps=about["eps"], mass=about["mass"],
+    return Potentials(
+        target=Target(y, b), g=g, eps=about["eps"], mass=about["mass"],
         cost=Cost(**about["cost"]), scale=CostScale(**about["scale"]), evidence=Evidence(**evidence),
     )  # fmt: skip
-    calibration = Calibration(**about["calibration"], ranks=tensors["ranks"], quantiles=tensors["quantiles"])
-    return Model(potentials, calibration, dict(about["embedder"]))
 
 
 def _or_null(value: object) -> object:

@@ -185,3 +185,20 @@ class Potentials:
     cost: Cost
     scale: CostScale
     evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Avoided:
+    """What is to be avoided, as a price of rows: the potentials of plain transport to its examples.
+
+    ``strength`` is a multiple of their distance, and ``mean`` that of their potential under the base weights, at which
+    a row costs nothing. The formula and its reason are in potentials/avoiding.py.
+    """
+
+    potentials: Potentials
+    strength: float
+    mean: float
+
+    def price(self, h: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what choosing rows costs (n,), in units of the cost, by their potentials h (n,) to what is avoided."""
+        return ((self.mean - h.astype(np.float64)) * self.strength).astype(np.float32)

@@ -10,6 +10,7 @@ The certificate is weak duality. With F(r) the regularised distance of row masse
 
 so that F at the chosen, looked at once more, is at most its difference to the right side from the best. At the g of
 the chosen themselves that difference is the Frank-Wolfe gap; the g that the choice was made by bounds more tightly.
+Where rows cost something, what the chosen cost is added on the left, and their price to f on the right.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.calibration import scores
+from gapsel.calibration import mean_of, scores
 from gapsel.errors import UsageError
 from gapsel.findings import Certificate
 from gapsel.potentials import Dual, Rows, ascend, gather, promised_rise, shortlist_sizes, solve
@@ -111,27 +112,31 @@ def certify(
     backend: Backend,
     *,
     rules: Rules | None = None,
+    solved_at: Rows | None = None,
 ) -> Certificate:
     """Bound what any other choice of k could still gain; at a mass of 0 that is nothing.
 
-    With rules it is any other choice of as many documents, or tokens, within the same quotas, and the chosen weigh in
-    the mixture what they have of them.
+    f (n,) has in it what the task's rows cost; ``solved_at`` are the rows with the prices of quotas too, at which the
+    problem was solved. With rules it is any other choice of as many documents, or tokens, within the same quotas, and
+    the chosen weigh in the mixture what they have of them.
     """
     mass = task.mass
     if mass == 0:
         return exact(potentials)
-    before = _plain_value(task, potentials, backend)
-    mixture = task.rows.mixed(chosen, mass, None if rules is None else rules.budget.shares(chosen))
-    point, rest = _solve_mixture(mixture, f, task, potentials, backend)
-    after = point.value + rest
+    rows, shares = task.rows, None if rules is None else rules.budget.shares(chosen)
+    before = _plain_value(task, potentials, backend) + mass * mean_of(rows.priced(np.zeros_like(f)), rows.a)
+    solved = task if solved_at is None else replace(task, rows=solved_at)
+    point, rest = _solve_mixture(solved.rows.mixed(chosen, mass, shares), f - rows.price, solved, potentials, backend)
+    after = point.value + rest + mass * _toll(rows, chosen, shares)
 
     def least(h: NDArray[np.float32]) -> float:
-        of_pool = h[: task.rows.pool_rows]
+        of_pool = h[: rows.pool_rows]
         if rules is not None:
             return rules.least_mean(of_pool, chosen)
         return float(np.mean(of_pool[backend.topk(of_pool, len(chosen))], dtype=np.float64))
 
-    bound = max(_bound(g, h, least(h), task) for g, h in ((potentials.g, f), (point.g, point.f)))
+    looks = ((potentials.g, f), (point.g, rows.priced(point.f)))
+    bound = max(_bound(g, h, least(h), task) for g, h in looks)
     gap, attainable = max(0.0, after - bound), before - bound
     percent = 100.0 * min(1.0, gap / attainable) if attainable > 0 else 100.0 * (gap > 0)
     return Certificate(before, after, gap, percent, rest)
@@ -149,9 +154,15 @@ def _plain_value(task: Task, potentials: Potentials, backend: Backend) -> float:
 
 
 def _bound(g: NDArray[np.float64], f: NDArray[np.float32], least: float, task: Task) -> float:
-    """Return what no choice can be below, by the dual at g (m,) with f (n,) of which it has the ``least`` mean."""
-    of_pool = np.average(f.astype(np.float64), weights=None if isinstance(task.rows.a, float) else task.rows.a)
+    """Return what no choice can be below, by the dual at g (m,) with f + price (n,) of that ``least`` mean."""
+    of_pool = mean_of(f - task.rows.price, task.rows.a)
     return float(task.target.b @ g + (1.0 - task.mass) * of_pool + task.mass * least)
+
+
+def _toll(rows: Rows, chosen: NDArray[np.int64], shares: NDArray[np.float64] | None) -> float:
+    """Return what the mean of the chosen rows (k,), by their shares or evenly, costs."""
+    price = np.broadcast_to(np.asarray(rows.price), (rows.n,))[chosen].astype(np.float64)
+    return float(np.average(price, weights=shares))
 
 
 def _solve_mixture(

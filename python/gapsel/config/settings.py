@@ -78,6 +78,17 @@ class Settings:
     base_vectors: tuple[str, ...] = _field(
         (), "ready-made vectors of the base (.npy, .parquet) instead of embedding it", _EMBED, metavar="PATH"
     )
+    avoid: tuple[str, ...] = _field(
+        (), "examples of what is not wanted, toxic text, say: documents that are near these are dear", _EMBED,
+        metavar="PATH",
+    )  # fmt: skip
+    avoid_vectors: tuple[str, ...] = _field(
+        (), "ready-made vectors of the examples to avoid (.npy, .parquet) instead of embedding them", _EMBED,
+        metavar="PATH",
+    )  # fmt: skip
+    avoid_strength: float = _field(
+        1.0, "how much the distance to what is to be avoided counts, that to the target being 1", _FIT, allowed=POSITIVE
+    )
     paths_per_task: tuple[int, ...] = _field(
         (), "how many of the target's paths each of several tasks has, as --target given again says it",
         ("run", "embed", "fit", "mix"), metavar="N",
@@ -304,6 +315,11 @@ class Settings:
     def relative_eps(self) -> float:
         """The eps in use: one step ranks more steadily when it is large, a whole mass is shared out by a small one."""
         return 0.5 * 0.2 ** max(0.0, 2.0 * self.mass - 1.0) if self.eps is None else self.eps
+
+    @property
+    def of_avoided(self) -> tuple[float, float]:
+        """The eps by which rows are priced, that of a mass of 0 since it is one step, and the strength of it."""
+        return dataclasses.replace(self, mass=0.0).relative_eps, self.avoid_strength
 
     @property
     def studies(self) -> tuple[str, ...]:

@@ -18,9 +18,10 @@ from gapsel.pipeline.inputs.rules import read_rules
 from gapsel.pipeline.inputs.targets import Tasks, read_tasks
 from gapsel.pipeline.inputs.weights import content_hash, read_weights
 from gapsel.pipeline.vectors.sides import open_side, side_files, sides
-from gapsel.potentials import Rows, Task, scale_of
+from gapsel.potentials import Aversion, Rows, Task, scale_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from gapsel.backends import Backend
     from gapsel.config import Settings
     from gapsel.pipeline.folder.run_folder import RunFolder
-    from gapsel.records import Cost, CostScale, Target
+    from gapsel.records import Cost, CostScale, Potentials, Target
     from gapsel.rules import Rules
     from gapsel.store import Store
 
@@ -100,6 +101,11 @@ class Run:
         """The base's vectors, checked; None where there is no base."""
         return self._side("base") if "base" in sides(self.settings) else None
 
+    @cached_property
+    def avoid_store(self) -> Store | None:
+        """The vectors of what is to be avoided, checked; None where that is nothing."""
+        return self._side("avoid") if "avoid" in sides(self.settings) else None
+
     @property
     def beside_target(self) -> dict[str, Store]:
         """The sides that are swept, by their names."""
@@ -132,9 +138,10 @@ class Run:
     @cached_property
     def parts(self) -> list[Part]:
         """The parts that the scores come in, with what they follow from: the model, the pool and its weights."""
-        fitted, p = self.model.calibration, self.model.potentials
-        numbers = b"".join(np.ascontiguousarray(one).tobytes() for one in (p.target.y, p.target.b, p.g))
-        made_by = sign(numbers.hex(), p.eps, asdict(p.cost), fitted.mean, fitted.weight, self.pool_content)
+        fitted, p, avoided = self.model.calibration, self.model.potentials, self.model.avoided
+        made_by = sign(*_numbers(p), asdict(p.cost), fitted.mean, fitted.weight, self.pool_content)
+        if avoided is not None:
+            made_by = sign(made_by, *_numbers(avoided.potentials), avoided.strength, avoided.mean)
         return [
             Part(at, *rows, signature=sign(made_by, at, *rows))
             for at, rows in enumerate(parts.cut(self.pool.starts.tolist()))
@@ -152,19 +159,25 @@ class Run:
 
     @cached_property
     def f(self) -> NDArray[np.float32]:
-        """The potential of every row of the pool (n,), from the scores."""
-        f, start = np.empty(self.pool.n, np.float32), 0
-        for batch in parts.potentials(self.path, self.parts):
-            f[start : start + len(batch)] = batch
-            start += len(batch)
-        return f
+        """The potential of every row of the pool (n,), from the scores; with what it costs, if it does."""
+        return _joined(parts.potentials(self.path, self.parts), self.pool.n)
 
     @cached_property
     def f_of_rows(self) -> NDArray[np.float32]:
-        """The potential of every row that is swept, those of a base after the pool's."""
+        """The same of every row that is swept, those of a base after the pool's."""
         if self.base_store is None:
             return self.f
         return np.concatenate([self.f, self.model.f(self.base_store.shards, self.backend)])
+
+    @cached_property
+    def price_of_rows(self) -> NDArray[np.float32] | float:
+        """What every row that is swept costs, where something is to be avoided, from the scores; else 0."""
+        if self.model.avoided is None:
+            return 0.0
+        of_pool = _joined(parts.prices(self.path, self.parts), self.pool.n)
+        if self.base_store is None:
+            return of_pool
+        return np.concatenate([of_pool, self.model.prices(self.base_store.shards, self.backend)])
 
     @property
     def k(self) -> int:
@@ -197,6 +210,19 @@ class Run:
             self.rows, target, cost, scale, scale.eps(s.relative_eps), s.mass, s.tolerance, s.max_sweeps, s.seed
         )
 
+    def aversion(self, task: Task) -> Aversion | None:
+        """Return the problem that what is to be avoided poses beside a task; None where that is nothing."""
+        if self.avoid_store is None:
+            return None
+        return Aversion.of(task, self.avoid_store.joined(), *self.settings.of_avoided)
+
+    @property
+    def fitted_task(self) -> Task:
+        """The problem that was solved, but for the prices of quotas: of all rows, with what they cost."""
+        p = self.model.potentials
+        task = self.task(p.target, p.cost, p.scale)
+        return replace(task, rows=replace(self.rows, price=self.price_of_rows))
+
     def change(self, **settings: object) -> None:
         """Change some settings of the run."""
         self.folder.settings = replace(self.settings, **settings)  # type: ignore[arg-type]
@@ -211,3 +237,17 @@ class Run:
         """Let go of what was read, since a step has written it anew."""
         for name in names:
             self.__dict__.pop(name, None)
+
+
+def _numbers(p: Potentials) -> tuple[str, float]:
+    """Return what a potential of any row follows from, beside the cost."""
+    return b"".join(np.ascontiguousarray(one).tobytes() for one in (p.target.y, p.target.b, p.g)).hex(), p.eps
+
+
+def _joined(batches: Iterator[NDArray[np.float32]], n: int) -> NDArray[np.float32]:
+    """Return the batches one after the other (n,)."""
+    whole, start = np.empty(n, np.float32), 0
+    for batch in batches:
+        whole[start : start + len(batch)] = batch
+        start += len(batch)
+    return whole

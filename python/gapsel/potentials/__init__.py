@@ -1,7 +1,9 @@
 """The solver: a pool and a target in, potentials out. Written once, over a backend that knows two verbs."""
 
 from gapsel.potentials.ascent import ascend, promised_rise
+from gapsel.potentials.avoiding import Aversion, facing
 from gapsel.potentials.balancing import Balance, balance, weighted
+from gapsel.potentials.beside import solve_plain
 from gapsel.potentials.capped import Cap, priced, solve_capped
 from gapsel.potentials.dual import Dual, Point
 from gapsel.potentials.recipe import annealed, solve
@@ -12,6 +14,7 @@ from gapsel.potentials.variations import halves, mass_path
 from gapsel.potentials.weighing import Weighed, Weighing, weigh
 
 __all__ = [
+    "Aversion",
     "Balance",
     "Cap",
     "Dual",
@@ -25,6 +28,7 @@ __all__ = [
     "annealed",
     "ascend",
     "balance",
+    "facing",
     "gather",
     "halves",
     "mass_path",
@@ -34,6 +38,7 @@ __all__ = [
     "shortlist_sizes",
     "solve",
     "solve_capped",
+    "solve_plain",
     "weigh",
     "weighted",
 ]

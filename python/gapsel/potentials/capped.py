@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
+    from gapsel.potentials.rows import Rows
     from gapsel.potentials.task import Task
     from gapsel.records import Box, Stage
 
@@ -78,12 +79,13 @@ def solve_capped(
     box, paths = task.box(), [_Path(np.zeros(int(cap.codes.max()) + 1)) for cap in caps]
     sweeps, trace = found.potentials.evidence.full_sweeps, found.potentials.evidence.trace
     for _ in range(_ROUNDS):
-        if _kept(caps, paths, found.f, box, task.mass):
+        f = task.rows.priced(found.f)
+        if _kept(caps, paths, f, box, task.mass):
             break
         for at, cap in enumerate(caps):
             others = _price(caps, paths, without=at)
-            paths[at].go(cap.prices(found.f + others, box, task.mass))
-        priced = replace(task, rows=replace(task.rows, price=_price(caps, paths)))
+            paths[at].go(cap.prices(f + others, box, task.mass))
+        priced = replace(task, rows=_with(task.rows, _price(caps, paths)))
         known = Start(task.k, found.potentials.g, found.f, first.potentials.evidence.plain_value)
         found = solve(priced, backend, start=known, watch=watch)
         sweeps += found.potentials.evidence.full_sweeps
@@ -97,14 +99,17 @@ def solve_capped(
 
 
 def priced(task: Task, caps: Sequence[Cap], f: NDArray[np.float32]) -> Task:
-    """Return a task with the prices that are best at f (n,): where it was solved for, nearly those it was solved at."""
+    """Return a task with the prices that are best: where it was solved for, nearly those it was solved at.
+
+    f (n,) are the potentials with what rows cost by themselves.
+    """
     if not caps or task.mass == 0:
         return task
     box, paths = task.box(), [_Path(np.zeros(int(cap.codes.max()) + 1)) for cap in caps]
     for _ in range(_ROUNDS if len(caps) > 1 else 1):
         for at, cap in enumerate(caps):
             paths[at].prices = cap.prices(f + _price(caps, paths, without=at), box, task.mass)
-    return replace(task, rows=replace(task.rows, price=_price(caps, paths)))
+    return replace(task, rows=_with(task.rows, _price(caps, paths)))
 
 
 class _Path:
@@ -138,6 +143,11 @@ def _price(caps: Sequence[Cap], paths: Sequence[_Path], without: int = -1) -> ND
         if at != without:
             price += path.prices[cap.codes]
     return price
+
+
+def _with(rows: Rows, price: NDArray[np.float64]) -> Rows:
+    """Return rows that cost so much (n,) more."""
+    return replace(rows, price=rows.price + price)
 
 
 def _begins(

@@ -25,19 +25,21 @@ _LONGEST_LIST = 0.25
 
 
 def chosen_after(dual: Dual, point: Point, step: NDArray[np.float64], k: int) -> NDArray[np.int64] | None:
-    """Return the rows (k,) of the k lowest f at g + ``step`` (m,), in order of (f, row).
+    """Return the rows (k,) of the k lowest f at g + ``step`` (m,), with what they cost, in order of (f, row).
 
     ``point`` has f of all rows. None where the shortlist would be more than a quarter of the pool.
     """
-    listed = candidates(point.f[: dual.rows.pool_rows], step[dual.target.b > 0], k, dual.backend.resolution)
-    if len(listed) > max(k, _LONGEST_LIST * dual.rows.pool_rows):
+    rows = dual.rows
+    listed = candidates(rows.priced(point.f)[: rows.pool_rows], step[dual.target.b > 0], k, dual.backend.resolution)
+    if len(listed) > max(k, _LONGEST_LIST * rows.pool_rows):
         return None
     f = np.empty(len(listed), np.float32)
     dual.backend.sweep(
-        [gather(dual.rows.shards, listed)], dual.target, point.g + step, Box.fixed(1.0 / len(listed)),
+        [gather(rows.shards, listed)], dual.target, point.g + step, Box.fixed(1.0 / len(listed)),
         eps=dual.eps, cost=dual.cost, f=f,
     )  # fmt: skip
-    return listed[dual.backend.topk(f, k)]
+    priced = f if isinstance(rows.price, float) else f + rows.price[listed].astype(np.float32)
+    return listed[dual.backend.topk(priced, k)]
 
 
 def candidates(f: NDArray[np.float32], step: NDArray[np.float64], k: int, resolution: float) -> NDArray[np.int64]:

@@ -298,7 +298,8 @@ class Recipe:
     def _next_choice(self, dual: Dual, point: Point, curvature: Curvature) -> tuple[NDArray[np.int64] | None, float]:
         """Return the k lowest f after one more step, where a shortlist tells, and the share that it exchanges."""
         after = chosen_after(dual, point, newton_step(dual, point, curvature), self.task.k)
-        return after, exchanged(self.backend.topk(point.f[: dual.rows.pool_rows], self.task.k), after)
+        priced = dual.rows.priced(point.f)[: dual.rows.pool_rows]
+        return after, exchanged(self.backend.topk(priced, self.task.k), after)
 
     def _note(self, stage: str, dual: Dual, point: Point) -> None:
         if stage == "pool":

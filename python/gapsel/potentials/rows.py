@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from gapsel.records import Cost, CostScale, Target
 
+_Number = TypeVar("_Number", bound=np.floating)
 # Vectors gathered from the pool: the part of the memory that they may be, and what may be held in any case.
 _HELD, _HELD_AT_LEAST = 1 / 16, 1 << 24
 _BLOCK_ROWS = 8192
@@ -40,14 +41,15 @@ class Rows:
     ``shards``: arrays (n_s, d), together n rows. ``a``: base weights, one number or (n,), sum 1. ``capacity``: the
     largest share of the selection that a row may be, 1/k for each row of the whole pool; one number or (n,). A row of
     capacity 0 may not be chosen, and is known all the same. ``base``: how many of the rows, the last ones, are those of
-    a base. ``price``: what it costs to choose a row, in units of the cost, one number or (n,).
+    a base. ``price``: what it costs to choose a row, in units of the cost, one number or (n,); it is part of what is
+    minimised, and the lowest f + price are chosen.
     """
 
     shards: tuple[NDArray[np.floating], ...]
     a: float | NDArray[np.float64]
     capacity: float | NDArray[np.float64]
     base: int = 0
-    price: float | NDArray[np.float64] = 0.0
+    price: float | NDArray[np.floating] = 0.0
 
     def __post_init__(self) -> None:
         # The solver reads the same rows many times; a GPU keeps what nobody can change.
@@ -120,6 +122,10 @@ class Rows:
         lo = (1.0 - mass) * self.a
         return Box(lo, lo + mass * self.capacity, eta, self.price)
 
+    def priced(self, f: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return f + price (n,), by which rows are chosen, of f (n,)."""
+        return f if isinstance(self.price, float) else f + self.price.astype(np.float32)
+
     def allowing(self, capacity: float | NDArray[np.float64]) -> Rows:
         """Return the same rows with another capacity of those of the pool, one number or (n,)."""
         if self.base:
@@ -175,9 +181,7 @@ class Rows:
         Rows that may not be chosen carry what they carry, whatever their f: they are the last to be kept as they are.
         Of a base, whose f do not matter, there are ``extra`` more.
         """
-        f = f[: self.pool_rows]
-        if not isinstance(self.price, float):
-            f = f + self.price[: len(f)].astype(np.float32)
+        f = self.priced(f)[: self.pool_rows]
         if not isinstance(self.capacity, float):
             f = np.where(self.capacity[: len(f)] > 0, f, np.float32(np.inf))
         order = np.argpartition(f, exact - 1)
@@ -267,5 +271,5 @@ def _spilled(
         return np.memmap(file, dtype, "r", shape=shape)
 
 
-def _of(weights: float | NDArray[np.float64], rows: NDArray[np.int64] | slice) -> float | NDArray[np.float64]:
+def _of(weights: float | NDArray[_Number], rows: NDArray[np.int64] | slice) -> float | NDArray[_Number]:
     return weights if isinstance(weights, float) else weights[rows]

@@ -118,7 +118,7 @@ class _Listed:
 
     def chosen(self, f: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Return the k eligible rows of lowest f (s,), or those that are chosen by it."""
-        own, rows = np.ascontiguousarray(f[self.eligible]), self.short.index[self.eligible]
+        own, rows = np.ascontiguousarray(self.rows.priced(f)[self.eligible]), self.short.index[self.eligible]
         return rows[self.backend.topk(own, k) if self.choose is None else self.choose(own, rows)]
 
     def with_targets(self, task: Task, some: NDArray[np.intp]) -> NDArray[np.int64]:

@@ -86,6 +86,10 @@ class Store:
         made = json.dumps([self.fingerprint, content], sort_keys=True)
         return hashlib.blake2b(made.encode(), digest_size=16).hexdigest()
 
+    def joined(self) -> NDArray[np.float32]:
+        """Return all vectors (n, d) in one array, for sides that are small."""
+        return np.ascontiguousarray(np.concatenate([np.asarray(shard, np.float32) for shard in self.shards]))
+
     def table(self, first: int, stop: int) -> pa.Table:
         """Return id, source, row, text_hash and tokens of the rows from ``first`` up to ``stop``, across shards."""
         starts, parts = self.starts, []

@@ -85,13 +85,22 @@ def finished(folder: Path, part: Part) -> dict[str, Any] | None:
 
 def potentials(folder: Path, parts: Sequence[Part]) -> Iterator[NDArray[np.float32]]:
     """Yield f of all rows, in batches (r,). Raises DataError for a part that is damaged or not the one it should be."""
+    return _column(folder, parts, "potential")
+
+
+def prices(folder: Path, parts: Sequence[Part]) -> Iterator[NDArray[np.float32]]:
+    """Yield what rows cost where something is to be avoided, which f has in it; else as potentials does."""
+    return _column(folder, parts, "price")
+
+
+def _column(folder: Path, parts: Sequence[Part], name: str) -> Iterator[NDArray[np.float32]]:
     for part in parts:
         path = folder / part.file
         try:
             with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as opened:
                 if _about(opened.metadata).get("signature") != part.signature:
                     raise _unusable(path, "it holds other scores")
-                for batch in opened.iter_batches(_READ_ROWS, columns=["potential"], use_threads=False):
+                for batch in opened.iter_batches(_READ_ROWS, columns=[name], use_threads=False):
                     yield batch.column(0).to_numpy()
         except (OSError, pa.ArrowException) as error:
             raise _unusable(path, str(error).strip().split("\n", 1)[0]) from error

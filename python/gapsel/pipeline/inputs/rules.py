@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.config import Settings
-    from gapsel.potentials import Task
+    from gapsel.potentials import Rows, Task
     from gapsel.records import Potentials
     from gapsel.store import Store
 
@@ -84,10 +84,10 @@ def caps_of(rules: Rules) -> tuple[Cap, ...]:
     return tuple(Cap(quota.share, quota.codes) for quota in rules.quotas)
 
 
-def solved(task: Task, rules: Rules, found: Potentials, f: NDArray[np.float32]) -> Task:
-    """Return the problem as it was solved, with potentials f (n,) found: at its prices, where these were sought."""
+def solved(task: Task, rules: Rules, found: Potentials, f: NDArray[np.float32]) -> Rows:
+    """Return the task's rows as it was solved, with potentials f (n,) found: at its prices, where these were sought."""
     at_prices = found.evidence.rows == task.rows.n and not task.rows.base
-    return priced(task, caps_of(rules), f) if at_prices else task
+    return (priced(task, caps_of(rules), f) if at_prices else task).rows
 
 
 def rules_of(

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def embed_step(run: Run) -> dict[str, Any]:
     """Look at all sides, then write their vectors."""
     found = [look_at(run.settings, side) for side in sides(run.settings)]
-    pool, target, *base = found
+    pool, target, *more = found
+    base = [side for side in more if side.name == "base"]
     rows_for(run.settings.k, pool.rows)
     check_rules(run.settings)
     memory.check(pool.rows + sum(one.rows for one in base), target.rows, max(pool.d, target.d))
@@ -36,14 +37,14 @@ def embed_step(run: Run) -> dict[str, Any]:
         read_weights(run.settings.base_weights, one.rows, "base")
     check_compared(run.settings)
     encoder = load_encoder(run.settings, found)
-    for one in (pool, *base):
+    for one in (pool, *more):
         check_d(one.name, one.d, target.d)
     run.folder.writes("embed")
     embedder = at_work(run.settings, run.path, found, encoder)
     made = {side.name: write_side(run.settings, run.path, side, embedder, quiet=run.quiet) for side in found}
     if embedder is not None:
         embedder.close()
-    run.forget("pool", "pool_content", "target_store", "base_store", "tasks", "rows", "rules", "parts")
+    run.forget("pool", "pool_content", "target_store", "base_store", "avoid_store", "tasks", "rows", "rules", "parts")
     files = [file for _, written in made.values() for file in written]
     files += [MOMENTS] if run.settings.features == "gradient" and embedder is not None else []
     return {**{name: facts for name, (facts, _) in made.items()}, "files": files}

@@ -62,10 +62,8 @@ def error_bars(
 def error_bars_step(run: Run) -> dict[str, Any]:
     """Write how steady the run's choice is; ``inclusion`` is in the order of selection.json."""
     chosen = read_selection(run).selection
-    p = run.model.potentials
     with track("error bars", None, "sweeps", enabled=not run.quiet) as advance:
-        task = run.task(p.target, p.cost, p.scale)
-        bars = error_bars(task, chosen.rows, run.backend, lambda _: advance(1), run.rules.choose_some)
+        bars = error_bars(run.fitted_task, chosen.rows, run.backend, lambda _: advance(1), run.rules.choose_some)
     run.folder.writes("error_bars")
     write_json(run.path / ERROR_BARS, plain({"k": len(chosen.rows), **asdict(bars)}))
     return {"files": [ERROR_BARS]}

@@ -32,21 +32,23 @@ def fit_step(run: Run) -> dict[str, Any]:
     """Vectors to potentials, saved as the model."""
     weigh_pool(run)
     target, weighing = run.tasks.posed(read_target(run), run.settings)
-    for name, store in run.beside_target.items():
+    more = {} if run.avoid_store is None else {"avoid": run.avoid_store}
+    for name, store in (run.beside_target | more).items():
         check_d(name, store.d, run.target_store.d)
         _same_embedder(name, store, run.target_store)
     task = run.task(target, Cost(run.settings.cost, run.settings.normalize))
     start = known_start(run)
     with track("fit", None, "sweeps", enabled=not run.quiet) as advance:
         found = sampled.fit(
-            task, run.settings.fit_rows, run.backend, weighing=weighing, caps=caps_of(run.rules), start=start,
-            watch=lambda _stage: advance(1),
+            task, run.settings.fit_rows, run.backend, aversion=run.aversion(task), weighing=weighing,
+            caps=caps_of(run.rules), start=start, watch=lambda _stage: advance(1),
         )  # fmt: skip
     embedder = run.target_store.fingerprint.get("embedder", {})
-    fitted = model.Model(found.potentials, found.calibration, embedder if isinstance(embedder, dict) else {})
+    made_by = embedder if isinstance(embedder, dict) else {}
+    fitted = model.Model(found.potentials, found.calibration, made_by, found.avoided)
     run.folder.writes("fit")
     fitted.save(run.path / MODEL)
-    run.forget("model", "parts", "f", "f_of_rows")
+    run.forget("model", "parts", "f", "f_of_rows", "price_of_rows")
     evidence = asdict(found.potentials.evidence) | {"pool_rows": found.calibration.pool_rows}
     facts = {"eps": found.potentials.eps, "scale": asdict(found.potentials.scale), **evidence, "files": [MODEL]}
     if run.made_weights is not None:
@@ -62,8 +64,7 @@ def weigh_pool(run: Run) -> None:
 
 def read_target(run: Run) -> Target:
     """Return the examples of the task with their weights."""
-    shards = run.target_store.shards
-    y = np.ascontiguousarray(np.concatenate([np.asarray(shard, np.float32) for shard in shards]))
+    y = run.target_store.joined()
     b = read_weights(run.settings.target_weights, len(y), "target")
     return Target(y, np.full(len(y), 1.0 / len(y)) if b is None else b / b.sum())
 

@@ -63,7 +63,6 @@ def _point(saved: dict[str, Any]) -> MassPoint:
 
 def _tasks(run: Run) -> list[Task]:
     """Return the run's problem at each of the masses."""
-    p, settings = run.model.potentials, run.settings
-    task = run.task(p.target, p.cost, p.scale)
+    task, settings = run.fitted_task, run.settings
     eps = [task.scale.eps(replace(settings, mass=mass).relative_eps) for mass in MASSES]
     return [replace(task, mass=mass, eps=one) for mass, one in zip(MASSES, eps, strict=True)]

@@ -20,8 +20,8 @@ import numpy as np
 
 from gapsel.calibration import Calibration
 from gapsel.errors import UsageError
-from gapsel.potentials import Solution, solve, solve_capped, weigh
-from gapsel.records import Box
+from gapsel.model import potential
+from gapsel.potentials import Solution, solve, solve_capped, solve_plain, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.potentials import Cap, Start, Task, Weighed, Weighing
-    from gapsel.records import Potentials, Stage
+    from gapsel.potentials import Aversion, Cap, Start, Task, Weighed, Weighing
+    from gapsel.records import Avoided, Potentials, Stage
 
 _LARGEST_PART = 0.8
 # A sample in which fewer rows would be chosen does not tell where the choice ends.
@@ -41,12 +41,15 @@ _FEWEST_CHOSEN = 10
 class Fitted:
     """Potentials, how f lies on the pool, and f (n,) of all of its rows where the solver has read them all.
 
-    ``weighed`` says how the potentials' target got its weights, where they were to be found.
+    ``f`` has in it what the rows cost where something is to be ``avoided``; ``price`` is that alone. ``weighed`` says
+    how the potentials' target got its weights, where they were to be found.
     """
 
     potentials: Potentials
     calibration: Calibration
     f: NDArray[np.float32] | None
+    price: float | NDArray[np.floating] = 0.0
+    avoided: Avoided | None = None
     weighed: Weighed | None = None
 
 
@@ -55,12 +58,15 @@ def fit(
     most: int,
     backend: Backend,
     *,
+    aversion: Aversion | None = None,
     weighing: Weighing | None = None,
     caps: Sequence[Cap] = (),
     start: Start | None = None,
     watch: Callable[[Stage], None] | None = None,
 ) -> Fitted:
     """Solve on all rows of the task, or on ``most`` random ones of more; from the fit for another k, if there is one.
+
+    What is to be avoided is solved for at first, on the same rows, which then have its prices.
 
     Where the target is to be weighed that is done before, on the same rows; another k then has other weights, so that
     there is no ``start``.
@@ -72,18 +78,45 @@ def fit(
     """
     rows = task.rows
     if rows.n <= most:
+        task, avoided = _priced(task, aversion, backend, watch)
         task, weighed = _weighed(task, weighing, backend, watch)
         # A base is known for what it is, and not chosen from: caps are for the pool alone, where there is none.
         capped = caps and not rows.base
         solution = solve_capped(task, backend, caps, watch=watch) if capped else _solved(task, backend, start, watch)
-        return Fitted(solution.potentials, _calibration(solution.f, task), solution.f, weighed)
+        f = task.rows.priced(solution.f)
+        potentials = _as_sure(solution.potentials, avoided)
+        return Fitted(potentials, _calibration(f, task), f, task.rows.price, avoided, weighed)
     (pool, base), seen, fresh = _parted(task, most)
     known = start and replace(start, k=max(1, round(start.k * pool.seen / pool.n)), f=start.f[seen])
-    part, weighed = _weighed(replace(task, rows=rows.part(seen)), weighing, backend, watch)
+    part, avoided = _priced(replace(task, rows=rows.part(seen)), aversion, backend, watch)
+    part, weighed = _weighed(part, weighing, backend, watch)
     found = _solved(part, backend, known, watch).potentials
     share = max(base.share_unseen, pool.share_unseen if task.mass > 0 or not base.n else 0.0)
-    fitted = _calibrated(found, replace(part, rows=rows.part(fresh)), pool, share, backend)
-    return replace(fitted, weighed=weighed)
+    others = rows.part(fresh)
+    if avoided is not None:
+        others = replace(others, price=avoided.price(potential(avoided.potentials, others.shards, backend)))
+    fitted = _calibrated(_as_sure(found, avoided), replace(part, rows=others), pool, share, backend)
+    return replace(fitted, avoided=avoided, weighed=weighed)
+
+
+def _priced(
+    task: Task, aversion: Aversion | None, backend: Backend, watch: Callable[[Stage], None] | None
+) -> tuple[Task, Avoided | None]:
+    """Return the problem with the prices that its rows have by what is to be avoided, and what prices any others."""
+    if aversion is None:
+        return task, None
+    rows, avoided = aversion.priced(task.rows, backend, watch)
+    return replace(task, rows=rows), avoided
+
+
+def _as_sure(found: Potentials, avoided: Avoided | None) -> Potentials:
+    """Return potentials that are as converged as those of what is avoided are."""
+    if avoided is None:
+        return found
+    own, other = found.evidence, avoided.potentials.evidence
+    worse = max(own.marginal_error, other.marginal_error)
+    both = own.converged and other.converged
+    return replace(found, evidence=replace(own, converged=both, marginal_error=worse))
 
 
 def _weighed(
@@ -153,16 +186,10 @@ def _parted(task: Task, most: int) -> tuple[tuple[_Side, _Side], NDArray[np.int6
 
 
 def _solved(task: Task, backend: Backend, start: Start | None, watch: Callable[[Stage], None] | None) -> Solution:
-    """Solve, and return f of all rows; at mass 0 on the base alone, where there is one."""
-    rows = task.rows
-    if task.mass > 0 or not rows.base:
+    """Solve, and return f of all rows."""
+    if task.mass > 0 or not task.rows.base:
         return solve(task, backend, start=start, watch=watch)
-    found = solve(replace(task, rows=rows.present), backend, watch=watch).potentials
-    f = np.empty(rows.n, np.float32)
-    backend.sweep(rows.shards, task.target, found.g, Box.fixed(rows.a), eps=found.eps, cost=found.cost, f=f)
-    # How settled the k lowest of the base are is no matter.
-    evidence = replace(found.evidence, unsettled=float("nan"))
-    return Solution(replace(found, evidence=evidence), f)
+    return solve_plain(task, backend, watch)
 
 
 def _calibrated(found: Potentials, fresh: Task, pool: _Side, share: float, backend: Backend) -> Fitted:
@@ -170,11 +197,11 @@ def _calibrated(found: Potentials, fresh: Task, pool: _Side, share: float, backe
     rows, f = fresh.rows, np.empty(fresh.rows.n, np.float32)
     q = backend.sweep(rows.shards, fresh.target, found.g, fresh.box(), eps=found.eps, cost=found.cost, f=f).q
     evidence = replace(found.evidence, sampling_error=float(np.abs(q - fresh.target.b).sum() * share))
-    calibration = _calibration(f, fresh, pool.n, fresh=pool.seen < pool.n)
+    calibration = _calibration(rows.priced(f), fresh, pool.n, fresh=pool.seen < pool.n)
     return Fitted(replace(found, evidence=evidence), calibration, None)
 
 
 def _calibration(f: NDArray[np.float32], task: Task, n: int = 0, *, fresh: bool = False) -> Calibration:
-    """Measure f of rows, of a pool of n; at mass 0 beside a base the solver has seen none of the pool's."""
+    """Measure f + price of rows, of a pool of n; at mass 0 beside a base the solver has seen none of the pool's."""
     base = task.rows.base
     return Calibration.of(f, task.rows.a, n, fresh=fresh or (base > 0 and task.mass == 0), base=base)

@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from gapsel import selection
 from gapsel.calibration import scores
+from gapsel.model import potential
 from gapsel.pipeline.folder import parts
 from gapsel.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,7 +35,7 @@ def score_step(run: Run) -> dict[str, Any]:
     for old in (run.path / parts.SCORES).glob("*.parquet"):
         if f"{parts.SCORES}/{old.name}" not in files:
             old.unlink()
-    run.forget("f", "f_of_rows")
+    run.forget("f", "f_of_rows", "price_of_rows")
     return {
         "rows": run.pool.n,
         "mean": math.fsum(one["sum"] for one in about) / run.pool.n,
@@ -56,11 +57,11 @@ def _scored(run: Run, advance: Callable[[int], None]) -> list[dict[str, Any]]:
 def write_parts(run: Run, todo: Sequence[Part]) -> Iterator[tuple[Part, dict[str, Any]]]:
     """Score the rows of some parts and write their files; yield each with what it remembers."""
     for several in _swept_together(run, todo):
-        f, nearest = _swept(run, several)
+        f, nearest, price = _swept(run, several)
         start = several[0].first
         for part in several:
             own = slice(part.first - start, part.stop - start)
-            yield part, write_part(run, part, f[own], nearest[own])
+            yield part, write_part(run, part, f[own], nearest[own], None if price is None else price[own])
 
 
 def _swept_together(run: Run, todo: Sequence[Part]) -> Iterator[list[Part]]:
@@ -76,34 +77,43 @@ def _swept_together(run: Run, todo: Sequence[Part]) -> Iterator[list[Part]]:
         yield group
 
 
-def _swept(run: Run, several: Sequence[Part]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Return f and the nearest targets of the rows of some parts that follow one another."""
+def _swept(
+    run: Run, several: Sequence[Part]
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32] | None]:
+    """Return f, the nearest targets, and what they cost, of the rows of some parts that follow one another."""
     starts = run.pool.starts
     rows = [
         run.pool.shards[part.shard][part.first - starts[part.shard] : part.stop - starts[part.shard]]
         for part in several
     ]
-    return run.model.f(rows, run.backend), selection.nearest_targets(rows, run.model.potentials, run.backend)
+    f, price = potential(run.model.potentials, rows, run.backend), None
+    if run.model.avoided is not None:
+        price = run.model.prices(rows, run.backend)
+        f += price
+    return f, selection.nearest_targets(rows, run.model.potentials, run.backend), price
 
 
-def write_part(run: Run, part: Part, f: NDArray[np.float32], nearest: NDArray[np.int32]) -> dict[str, Any]:
+def write_part(
+    run: Run, part: Part, f: NDArray[np.float32], nearest: NDArray[np.int32], price: NDArray[np.float32] | None = None
+) -> dict[str, Any]:
     """Write the file of a part, and return what it remembers: the sum of its scores and the lowest."""
     a = run.rows.a if isinstance(run.rows.a, float) else run.rows.a[part.first : part.stop]
     values = scores(f, a, run.model.calibration.mean)
     about = {"sum": math.fsum(values), "lowest": float(values.min())}
-    parts.write(run.path, part, _tables(run, part, values, f, nearest), about)
+    columns: dict[str, NDArray[Any]] = {"score": values, "potential": f}
+    columns |= {} if price is None else {"price": price}
+    parts.write(run.path, part, _tables(run, part, columns, nearest), about)
     return about
 
 
 def _tables(
-    run: Run, part: Part, values: NDArray[np.float64], f: NDArray[np.float32], nearest: NDArray[np.int32]
+    run: Run, part: Part, columns: Mapping[str, NDArray[Any]], nearest: NDArray[np.int32]
 ) -> Iterator[pa.Table]:
     """Yield the rows of a part, some at a time, with where they come from and what was found."""
     names = pa.array(run.target_store.ids(np.arange(run.target_store.n)))
-    for low in range(0, len(f), _GROUP_ROWS):
-        some = slice(low, min(low + _GROUP_ROWS, len(f)))
+    for low in range(0, len(part), _GROUP_ROWS):
+        some = slice(low, min(low + _GROUP_ROWS, len(part)))
         table = run.pool.table(part.first + some.start, part.first + some.stop).drop_columns(["text_hash"])
-        columns = {"score": values[some], "potential": f[some], "nearest": names.take(pa.array(nearest[some]))}
         for name, column in columns.items():
-            table = table.append_column(name, pa.array(column))
-        yield table
+            table = table.append_column(name, pa.array(column[some]))
+        yield table.append_column("nearest", names.take(pa.array(nearest[some])))

@@ -17,6 +17,7 @@ from gapsel.pipeline.folder.run_folder import plain, read_json
 from gapsel.pipeline.inputs.rules import solved
 from gapsel.pipeline.steps.choosing import choose_rows
 from gapsel.pipeline.vectors.sides import has_texts
+from gapsel.potentials import facing
 from gapsel.selection import Selection
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ def select_step(run: Run) -> dict[str, Any]:
     """Scores to the selection, written in the user's own format, with its certificate."""
     chosen, said = _choose(run)
     certificate = _certify(run, chosen)
-    p = run.model.potentials
-    closed = distances(
-        run.task(p.target, p.cost, p.scale), chosen.rows, run.backend, run.rules.budget.shares(chosen.rows)
-    )
+    task, shares = run.fitted_task, run.rules.budget.shares(chosen.rows)
+    closed = distances(task, chosen.rows, run.backend, shares)
+    avoided = run.model.avoided
+    kept_off = None if avoided is None else distances(facing(task, avoided), chosen.rows, run.backend, shares)
     run.folder.writes("select")
     written = write_selected(run, run.path, chosen)
     for old in set(run.path.glob("selected.*")) - {written}:
@@ -54,6 +55,7 @@ def select_step(run: Run) -> dict[str, Any]:
         "cut": float(chosen.scores[-1]),
         "certificate": asdict(certificate),
         "distances": asdict(closed),
+        "avoided": None if kept_off is None else asdict(kept_off),
         "rules": said,
     }
     rows = {name: getattr(chosen, name).tolist() for name in ("rows", "scores", "nearest")}
@@ -73,8 +75,9 @@ def _certify(run: Run, chosen: Selection) -> Certificate:
     p = run.model.potentials
     if run.settings.mass == 0:
         return selection.exact(p)
-    task = solved(run.task(p.target, p.cost, p.scale), run.rules, p, run.f_of_rows)
-    return selection.certify(run.f_of_rows, chosen.rows, task, p, run.backend, rules=run.rules)
+    task, f = run.fitted_task, run.f_of_rows
+    at = solved(task, run.rules, p, f)
+    return selection.certify(f, chosen.rows, task, p, run.backend, rules=run.rules, solved_at=at)
 
 
 def read_selection(run: Run) -> Made:

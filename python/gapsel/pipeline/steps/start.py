@@ -44,7 +44,8 @@ def _from_last_fit(run: Run, file: Path) -> Start | None:
     try:
         potentials = run.model.potentials
         # All of the scores are of this model, or they are not used.
-        f = run.f_of_rows if all(parts.finished(run.path, part) is not None for part in run.parts) else None
+        known = all(parts.finished(run.path, part) is not None for part in run.parts)
+        f = (run.f_of_rows - run.price_of_rows) if known else None
     except DataError:
         return None
     if f is None:

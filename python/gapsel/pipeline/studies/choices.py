@@ -15,11 +15,11 @@ import numpy as np
 from gapsel import baselines
 from gapsel.config import parse_masses
 from gapsel.files import write_json
+from gapsel.model import potential
 from gapsel.pipeline.folder.run_folder import read_json, sign
 from gapsel.pipeline.steps import sampled
 from gapsel.pipeline.steps.select import read_selection
 from gapsel.pipeline.studies.compare import problem_of
-from gapsel.records import Box
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -74,14 +74,12 @@ def _at_mass(run: Run, mass: float) -> NDArray[np.int64]:
     settings = replace(run.settings, mass=mass)
     if mass == run.settings.mass:
         return read_selection(run).selection.rows
-    p = run.model.potentials
-    task = run.task(p.target, p.cost, p.scale)
+    task = run.fitted_task
     task = replace(task, mass=mass, eps=task.scale.eps(settings.relative_eps))
     found = sampled.fit(task, settings.fit_rows, run.backend)
-    f = np.empty(task.rows.n, np.float32) if found.f is None else found.f
-    if found.f is None:
-        g, box = found.potentials.g, Box.fixed(1 / task.rows.n)
-        run.backend.sweep(task.rows.shards, p.target, g, box, eps=task.eps, cost=p.cost, f=f)
+    f = found.f
+    if f is None:
+        f = task.rows.priced(potential(found.potentials, task.rows.shards, run.backend))
     return run.backend.topk(f, len(read_selection(run).selection.rows))
 
 

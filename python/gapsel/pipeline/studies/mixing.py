@@ -231,6 +231,9 @@ def _chosen(run: Run, problem: Problem, mixed: Mixed, found: Mixture) -> Mixture
 def _problem(run: Run, named: Named) -> Problem:
     s = run.settings
     target, _ = run.tasks.posed(read_target(run), s)
+    if run.avoid_store is not None:
+        msg = "mix weighs domains for the target alone, and this run avoids something: begin a run without that (-o)"
+        raise UsageError(msg)
     if run.base_store is not None:
         msg = "mix weighs the domains of the pool, and this run has a base beside it: begin a run without one (-o)"
         raise UsageError(msg)

@@ -35,8 +35,9 @@ _BATCH_ROWS = 2048
 
 
 def sides(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the sides: pool and target, and the base where one is given."""
-    return ("pool", "target", *(("base",) if settings.base or settings.base_vectors else ()))
+    """Return the names of the sides: pool and target, and a base and what is to be avoided where these are given."""
+    more = (side for side in ("base", "avoid") if getattr(settings, side) or getattr(settings, f"{side}_vectors"))
+    return ("pool", "target", *more)
 
 
 def has_texts(settings: Settings, side: str) -> bool:
