@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gapsel.findings import Interval
+from gapsel.findings import Distances, Interval
 from gapsel.report import charts, verdicts
 from sample_run import FINDINGS, INF, NAN, at_mass, text_of, with_distance
 
@@ -132,3 +132,27 @@ def test_steadiness_says_what_halves_keep_and_warns_of_a_small_target() -> None:
     warned = verdicts.steadiness(replace(FINDINGS, error_bars=replace(bars, steady=False))) or ""
     assert warned.endswith("The target is too small for 10,000 documents: other examples would choose others.")
     assert verdicts.steadiness(replace(FINDINGS, error_bars=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "figure", "says"),
+    [
+        (
+            1.40,
+            1.42,
+            "+5 to +10\u202f%",
+            "what is to be avoided (toxic.jsonl) rises: 1.31 for the pool, 1.41 for the mixture of",
+        ),
+        (1.20, 1.22, "\u221210 to \u22126\u202f%", "does not rise, it falls: 1.31 for the pool"),
+        (1.30, 1.33, verdicts.UNKNOWN, "It is not settled that the OT distance to what is to be avoided"),
+        (NAN, NAN, verdicts.UNKNOWN, "was not measured"),
+    ],
+)
+def test_the_distance_to_what_is_avoided_is_a_line_of_its_own(
+    lower: float, upper: float, figure: str, says: str
+) -> None:
+    assert len(verdicts.answer(FINDINGS).lines) == 3
+    avoided = Distances(FINDINGS.pool_distance, Interval(lower, upper))
+    line = verdicts.answer(replace(FINDINGS, avoid=("data/toxic.jsonl",), avoided=avoided)).lines[2]
+    assert line.figure == figure
+    assert says in line.text

@@ -198,7 +198,8 @@ class Selector:
         """Return the unregularised distance to the target of the pool, or base, and of the mixture with a selection.
 
         Each is an interval: weak duality bounds it from below, a plan whose columns are put right from above. With
-        ``avoided`` they are those to the examples that are to be avoided. Raises UsageError where there are none.
+        ``avoided`` they are those to the examples that are to be avoided, at mass 0 of the selection alone. Raises
+        UsageError where there are none.
         """
         task, _ = self._fitted_pool()
         shares = self._rules(self.settings.k).budget.shares(chosen.rows)

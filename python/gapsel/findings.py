@@ -201,13 +201,15 @@ class Findings:
     Where ``fitted_rows`` is below n, the solver read that many random rows, and the whole pool's marginals miss the
     target's by about ``sampling_error``. ``tasks`` are those of a target of several, and
     ``ignored`` the examples of the target, in its order, that a robust fit lets go. Where there is
-    a ``base``, what is said of the pool's distance is said of it.
+    a ``base``, what is said of the pool's distance is said of it. ``avoided`` are the distances to the examples that
+    are to be avoided: of the pool, or base, and of the mixture, at mass 0 of the chosen alone.
     """
 
     version: str
     pool: tuple[str, ...]
     target: tuple[str, ...]
     base: tuple[str, ...]
+    avoid: tuple[str, ...]
     embedder: str
     n: int
     m: int
@@ -226,6 +228,7 @@ class Findings:
     fitted_rows: int
     sampling_error: float
     pool_distance: Interval
+    avoided: Distances | None
     tasks: tuple[TaskShare, ...]
     ignored: tuple[Ignored, ...]
     methods: tuple[MethodResult, ...]

@@ -14,8 +14,17 @@ def before(found: dict[str, Any]) -> str:
 
 
 def of_target(found: dict[str, Any]) -> list[str]:
-    """Say what the findings have on several tasks and on examples that are ignored."""
-    return [*_tasks(found), *_ignored(found["ignored"], found["m"])]
+    """Say what the findings have on several tasks, on examples that are ignored, and on those to be avoided."""
+    away = away_from(found["avoided"])
+    return [*_tasks(found), *_ignored(found["ignored"], found["m"]), *(["", f"  {away}"] if away else [])]
+
+
+def away_from(avoided: dict[str, Any] | None) -> str:
+    """Say what a choice does to the distance to what is to be avoided; nothing without that."""
+    if avoided is None:
+        return ""
+    before, after = (interval(avoided[when]) for when in ("before", "after"))
+    return f"OT distance to what is to be avoided: {before} before, {after} with the choice"
 
 
 def of_fit(fit: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from json import dumps
 from typing import Any
 
 from gapsel.cli import rules
-from gapsel.cli.targets import before, interval, of_fit, of_target
+from gapsel.cli.targets import away_from, before, interval, of_fit, of_target
 
 # How many missing parts are named.
 _SHOWN = 10
@@ -41,7 +41,8 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
     chosen = steps["select"]
     words = f"Chose {chosen['k']:,} documents, at mass {chosen['mass']:g}."
     certainty = _certainty(chosen["certificate"], chosen["mass"])
-    return "\n".join([words, _moved(chosen), certainty, *_rules(steps), *_studies(summary), *_files(folder, steps)])
+    moved = filter(None, (_moved(chosen), away_from(chosen["avoided"])))
+    return "\n".join([words, *moved, certainty, *_rules(steps), *_studies(summary), *_files(folder, steps)])
 
 
 def task_in_words(facts: dict[str, Any]) -> str:

@@ -64,6 +64,9 @@ class Aversion:
 
 
 def facing(task: Task, avoided: Avoided) -> Task:
-    """Return the task with what is to be avoided in the target's place, to measure the distance to it."""
+    """Return the task with what is to be avoided in the target's place, to measure the distance to it.
+
+    At mass 0, where the mixture is the pool, it is about the chosen alone.
+    """
     p = avoided.potentials
-    return replace(task, target=p.target, scale=p.scale)
+    return replace(task, target=p.target, scale=p.scale, mass=task.mass or 1.0)

@@ -51,7 +51,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The report in three lines, and the warning to read first where the solver did not converge."""
+    """The report in three lines, or four where something is avoided; and, to be read first, that it did not converge."""
 
     lines: tuple[Line, ...]
     warning: str | None
@@ -73,7 +73,7 @@ class Change:
 
 def answer(findings: Findings) -> Answer:
     """Return what was chosen, what it gains and how sure that is."""
-    lines = (_what(findings), _gain(findings), _sure(findings))
+    lines = (_what(findings), _gain(findings), *_away(findings), _sure(findings))
     return Answer(lines, None if findings.converged else _not_converged(findings))
 
 
@@ -224,6 +224,27 @@ def _gain(findings: Findings) -> Line:
         return Line(str(found), f"{text} {_beside(findings)}")
     text = f"It is not settled that the OT distance to the target falls: {figures}, with intervals about as wide"
     return Line(UNKNOWN, f"{text} as the difference. {_beside(findings)}")
+
+
+def _away(findings: Findings) -> tuple[Line, ...]:
+    """Return what the choice does to the distance to what is to be avoided, if anything is."""
+    if findings.avoided is None:
+        return ()
+    whom = (
+        f"The OT distance to what is to be avoided ({names([excerpt(basename(path), 80) for path in findings.avoid])})"
+    )
+    first, last = findings.avoided.before, findings.avoided.after
+    figures = f"{number(first.middle)} for the {before(findings)}, {number(last.middle)} for {_what_of(findings)}"
+    found = change(last, first)
+    if found is None:
+        return (Line(UNKNOWN, f"{whom} was not measured."),)
+    if math.floor(found.low) > 0:
+        return (Line(str(found), f"{whom} rises: {figures}."),)
+    if math.ceil(found.high) < 0:
+        return (
+            Line(str(found), f"{whom} does not rise, it falls: {figures}. A larger --avoid-strength counts for more."),
+        )
+    return (Line(UNKNOWN, f"It is not settled that {whom[0].lower()}{whom[1:]} rises: {figures}."),)
 
 
 def _what_of(findings: Findings) -> str:

@@ -30,11 +30,12 @@ SELECTION = "selection.json"
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A selection, how far it is from the best one, and what it does to the distance."""
+    """A selection, how far it is from the best one, what it does to the distance, and to that to what is avoided."""
 
     selection: Selection
     certificate: Certificate
     distances: Distances
+    avoided: Distances | None
 
 
 def select_step(run: Run) -> dict[str, Any]:
@@ -90,11 +91,16 @@ def read_selection(run: Run) -> Made:
             np.array(saved["scores"], np.float64),
             np.array(saved["nearest"], np.int32),
         )
-        before, after = (Interval(**saved["distances"][when]) for when in ("before", "after"))
-        return Made(chosen, Certificate(**saved["certificate"]), Distances(before, after))
+        avoided = None if saved["avoided"] is None else _distances(saved["avoided"])
+        return Made(chosen, Certificate(**saved["certificate"]), _distances(saved["distances"]), avoided)
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{file}: cannot be read as a selection ({error}): delete it, and give the same command again"
         raise DataError(msg) from error
+
+
+def _distances(saved: dict[str, Any]) -> Distances:
+    before, after = (Interval(**saved[when]) for when in ("before", "after"))
+    return Distances(before, after)
 
 
 def write_selected(run: Run, folder: Path, chosen: Selection) -> Path:
