@@ -51,7 +51,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The report in three lines, or four where something is avoided; and, to be read first, that it did not converge."""
+    """The report in three lines, or four where something is avoided, and what to read first where it is unsolved."""
 
     lines: tuple[Line, ...]
     warning: str | None
