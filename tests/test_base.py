@@ -15,6 +15,7 @@ from gapsel.backends.reference import ReferenceBackend
 from gapsel.cost import measure_scale
 from gapsel.pipeline.steps import sampled
 from gapsel.pipeline.steps.select import read_selection
+from gapsel.pipeline.studies.choices import at_mass
 from gapsel.potentials import Rows, Task, solve
 from gapsel.records import Cost, Target
 
@@ -187,7 +188,11 @@ def test_a_run_with_a_base(files: dict[str, Any], tmp_path: Path, mass: float) -
     with pipeline.reopen(tmp_path / "out", {"k": 40}, quiet=True) as begun:
         pipeline.advance(begun, "select")
         other = read_selection(begun).selection.rows
+        # As evaluate would have it at another mass: of the pool alone, though the base has lower f.
+        whole = at_mass(begun, 1.0)
     assert np.isin(other, beside.select(60).rows).mean() > 0.8
+    assert len(whole) == 40
+    assert whole.max() < N
 
 
 def test_another_base_is_another_fit(files: dict[str, Any], tmp_path: Path) -> None:

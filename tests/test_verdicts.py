@@ -8,6 +8,7 @@ import pytest
 
 from gapsel.findings import Distances, Interval
 from gapsel.report import charts, verdicts
+from gapsel.report.numbers import UNKNOWN
 from sample_run import FINDINGS, INF, NAN, at_mass, text_of, with_distance
 
 
@@ -144,8 +145,8 @@ def test_steadiness_says_what_halves_keep_and_warns_of_a_small_target() -> None:
             "what is to be avoided (toxic.jsonl) rises: 1.31 for the pool, 1.41 for the mixture of",
         ),
         (1.20, 1.22, "\u221210 to \u22126\u202f%", "does not rise, it falls: 1.31 for the pool"),
-        (1.30, 1.33, verdicts.UNKNOWN, "It is not settled that the OT distance to what is to be avoided"),
-        (NAN, NAN, verdicts.UNKNOWN, "was not measured"),
+        (1.30, 1.33, UNKNOWN, "It is not settled that the OT distance to what is to be avoided"),
+        (NAN, NAN, UNKNOWN, "was not measured"),
     ],
 )
 def test_the_distance_to_what_is_avoided_is_a_line_of_its_own(

@@ -47,7 +47,7 @@ def choices(run: Run, labels: Mapping[str, Labels], seeds: Sequence[int], file: 
     """Return, for each seed, the choice of every method, gapsel's own last; ``file`` keeps those that are made."""
     kept = _Kept(run, file)
     masses = sorted({run.settings.mass, *parse_masses(run.settings.masses)})
-    ours = [kept.choice(own_name(mass), [mass], partial(_at_mass, run, mass)) for mass in masses]
+    ours = [kept.choice(own_name(mass), [mass], partial(at_mass, run, mass)) for mass in masses]
     return {seed: [*(_by(kept, key, labels, seed) for key in _keys(run)), *ours] for seed in seeds}
 
 
@@ -69,7 +69,7 @@ def _by(kept: _Kept, key: str, labels: Mapping[str, Labels], seed: int) -> Choic
     return kept.choice(method.name, about, partial(method.choose, problem, run.backend))
 
 
-def _at_mass(run: Run, mass: float) -> NDArray[np.int64]:
+def at_mass(run: Run, mass: float) -> NDArray[np.int64]:
     """Return the rows (k,) that the run would have chosen at another mass, all else being as it is; or its own."""
     settings = replace(run.settings, mass=mass)
     if mass == run.settings.mass:
@@ -80,7 +80,7 @@ def _at_mass(run: Run, mass: float) -> NDArray[np.int64]:
     f = found.f
     if f is None:
         f = task.rows.priced(potential(found.potentials, task.rows.shards, run.backend))
-    return run.backend.topk(f, len(read_selection(run).selection.rows))
+    return run.backend.topk(f[: task.rows.pool_rows], len(read_selection(run).selection.rows))
 
 
 class _Kept:
