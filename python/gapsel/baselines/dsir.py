@@ -3,12 +3,13 @@
 Xie, Santurkar, Ma, Liang, "Data selection for language models via importance resampling", NeurIPS 2023:
 
     words and pairs of words of a text, hashed into 10,000 buckets: counts c
-    log weight = sum_v c_v (log(p_target,v + 1e-8) - log(p_pool,v + 1e-8))     p: shares of all the counts of a side
+    p_target,v = (counts of the target in v + 0.1) / (all of them + 1,000)     p_pool,v: without 0.1
+    log weight = sum_v c_v (log(p_target,v + 1e-8) - log(p_pool,v + 1e-8))
 
-and the k rows of the largest log weight plus Gumbel noise, which draws without replacement by the weights. Words, hash,
-smoothing and the least length are those of its authors' package, data-selection; a test holds the weights to it. One
-departure: texts shorter than 100 words, which the package leaves out, come after all others, so that there are always
-k.
+and the k rows of the largest log weight plus Gumbel noise, which draws without replacement by the weights. Words, hash
+and smoothing are those of its authors' package, data-selection, and a test holds the weights to it. The 0.1 is the
+pseudo-count that they have for small targets (target_laplace_smoothing). One departure: texts of fewer than 100 words,
+which the package leaves out, are drawn too. docs/evaluation.md says what came of the package's own defaults.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from gapsel.backends import Backend
     from gapsel.baselines.problem import Problem
 
-_BUCKETS, _SMOOTHING, _LEAST_WORDS = 10_000, 1e-8, 100
+BUCKETS, SMOOTHING = 10_000, 1e-8
+# Without it a bucket that a target of some hundred texts lacks costs 9 nats or so, and the shortest texts come first.
+_PSEUDO_COUNT = 0.1
 _WORD = re.compile(r"\w+|[^\w\s]+")
 
 
@@ -50,44 +53,37 @@ class Dsir:
                 "DSIR: reads texts, and there are only vectors: give the pool and the target as texts, or leave it out"
             )
             raise UsageError(msg)
-        weights, words = log_weights(*problem.texts)
+        weights = log_weights(*problem.texts)
         if len(weights) != problem.n:
             msg = f"DSIR: the pool has {len(weights)} texts and {problem.n} vectors: give one vector for each text"
             raise DataError(msg)
         noisy = weights + np.random.default_rng(problem.seed).gumbel(size=problem.n)
-        order = np.lexsort((-noisy, words < _LEAST_WORDS))
+        order = np.argsort(-noisy, kind="stable")
         return problem.first_of(lambda count: order[:count])
 
 
-def log_weights(
-    pool: Callable[[], Iterable[str]], target: Callable[[], Iterable[str]]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the log importance weight (n,) of each text of the pool, and how many words it has (n,)."""
-    of_pool, of_target = (_shares(texts()) for texts in (pool, target))
-    gain = np.log(of_target + _SMOOTHING) - np.log(of_pool + _SMOOTHING)
-    weights, words = [], []
-    for text in pool():
-        found, count = buckets(text)
-        weights.append(gain[found].sum())
-        words.append(count)
-    return np.array(weights), np.array(words, np.int64)
+def log_weights(pool: Callable[[], Iterable[str]], target: Callable[[], Iterable[str]]) -> NDArray[np.float64]:
+    """Return the log importance weight (n,) of each text of the pool."""
+    of_pool, of_target = _shares(pool(), 0), _shares(target(), _PSEUDO_COUNT)
+    gain = np.log(of_target + SMOOTHING) - np.log(of_pool + SMOOTHING)
+    return np.array([gain[buckets(text)].sum() for text in pool()])
 
 
-def buckets(text: str) -> tuple[NDArray[np.intp], int]:
-    """Return the buckets of all words and pairs of words of a text, and the number of its words."""
+def buckets(text: str) -> NDArray[np.intp]:
+    """Return the buckets of all words and pairs of words of a text."""
     words = _WORD.findall(text.lower())
     grams = [*words, *(f"{a} {b}" for a, b in pairwise(words))]
-    return np.fromiter(map(_bucket, grams), np.intp, len(grams)), len(words)
+    return np.fromiter(map(_bucket, grams), np.intp, len(grams))
 
 
-def _shares(texts: Iterable[str]) -> NDArray[np.float64]:
-    counts = np.zeros(_BUCKETS)
+def _shares(texts: Iterable[str], pseudo_count: float) -> NDArray[np.float64]:
+    counts = np.full(BUCKETS, pseudo_count, np.float64)
     for text in texts:
-        counts += np.bincount(buckets(text)[0], minlength=_BUCKETS)
+        counts += np.bincount(buckets(text), minlength=BUCKETS)
     return np.asarray(counts / max(counts.sum(), 1))
 
 
 @lru_cache(maxsize=1 << 18)
 def _bucket(gram: str) -> int:
     # A surrogate, which stands for a byte that is not UTF-8, is a character like others.
-    return int.from_bytes(hashlib.sha256(gram.encode("utf-8", "surrogatepass")).digest(), "big") % _BUCKETS
+    return int.from_bytes(hashlib.sha256(gram.encode("utf-8", "surrogatepass")).digest(), "big") % BUCKETS
