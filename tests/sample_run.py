@@ -12,15 +12,34 @@ from gapsel.findings import (
     Agreement,
     Certificate,
     Composition,
+    Copies,
+    DomainShare,
     ErrorBars,
+    Evaluation,
     Example,
+    Excluded,
     Findings,
+    GroupShare,
+    HeldOut,
+    HeldOutTexts,
     Histogram,
     Interval,
+    Judge,
+    LossMean,
     MassPoint,
+    MethodLoss,
     MethodResult,
+    Mixture,
+    QuotaDid,
+    Recipe,
+    RulesDid,
     Share,
     Step,
+    TaskResult,
+    TaskShare,
+    Temperature,
+    Threshold,
+    TokensUsed,
 )
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -118,6 +137,7 @@ FINDINGS = Findings(
         method("gapsel", (0.974, 0.982), (0.802, 0.818), 1.0, 0.981, 0.84),
     ),
     certificate=Certificate(1.1874, 0.9021, 0.0037, 1.28, 0.00044),
+    rules=RulesDid(),
     mass_path=(
         at(0, (1.302, 1.321), (0.951, 0.966), 0.57),
         at(0.5, (0.974, 0.982), (0.802, 0.818), 0.991),
@@ -165,6 +185,106 @@ FINDINGS = Findings(
 )
 
 
+RULES = RulesDid(
+    tokens=TokensUsed(budget=5_000_000, used=4_998_211, too_large=14, without=3, cut=0, max_tokens=256),
+    exclude=(Excluded("lists/seen.txt", entries=1_200, matched=1_187, documents=1_187),),
+    held_out=(HeldOut("tests/held-out.jsonl", held_out=164, documents=1),),
+    threshold=Threshold(score=-0.1, documents=61_204),
+    at_most=(
+        QuotaDid(
+            "domain", share=0.5, groups=4, without=1_041, passed_over=2_310, full=1, names=("fiction",),
+            largest=(
+                GroupShare("fiction", 0.49999, 0.2144, full=True),
+                GroupShare("scripture", 0.378, 0.1981, full=False),
+                GroupShare("web", 0.1217, 0.5865, full=False),
+            ),
+        ),
+        QuotaDid(
+            "file", share=0.9, groups=3, without=0, passed_over=0, full=0, names=(),
+            largest=(GroupShare("novels.jsonl.gz", 0.62, 0.214, full=False),),
+        ),
+    ),
+    copies=Copies(documents=77),
+    temperature=Temperature(in_eps=0.1, in_cost=0.00475),
+)  # fmt: skip
+
+
+def task(name: str, weight: float, closed: float | None, pool: tuple[float, float]) -> TaskShare:
+    return TaskShare(name, 150, weight, weight + 0.02, closed, Interval(*pool))
+
+
+TASKS = (task("emma", 0.55, 0.71, (1.31, 1.33)), task("acts", 0.43, 0.69, (1.24, 1.26)))
+TO_EACH = (
+    TaskResult(Interval(1.02, 1.03), Interval(0.88, 0.89), 0.61, 0.83),
+    TaskResult(Interval(0.95, 0.97), Interval(0.79, 0.81), None, 0.85),
+)
+
+
+def with_rules(rules: RulesDid) -> Findings:
+    return replace(FINDINGS, rules=rules)
+
+
+def with_tasks(tasks: tuple[TaskShare, ...] = TASKS) -> Findings:
+    ours = replace(FINDINGS.methods[-1], tasks=TO_EACH)
+    return replace(FINDINGS, tasks=tasks, methods=(*FINDINGS.methods[:-1], ours))
+
+
+MIXTURE = Mixture(
+    field="domain",
+    domains=(
+        DomainShare("fiction", 214_400, 0.2144, 0.712, 0.0002, 7_120),
+        DomainShare("scripture", 198_100, 0.1981, 0.1981, -0.0871, 1_981),
+        DomainShare("web", 456_500, 0.4565, 0.0899, 0.00003, 899),
+        DomainShare("mathematics", 131_000, 0.131, 0.0, 0.4127, 0),
+    ),
+    natural=Interval(1.302, 1.321),
+    even=Interval(1.341, 1.352),
+    mixture=Interval(1.011, 1.024),
+    chosen=Interval(1.004, 1.019),
+    certificate=Certificate(1.1874, 0.9611, 0.0009, 0.41, 0.0001),
+    eps=0.0475,
+    marginal_error=0.0002,
+    converged=True,
+    full_sweeps=21,
+    k=10_000,
+    file="mixture/selected.jsonl",
+)
+
+
+def differing(mean: float, half: float) -> tuple[LossMean, str]:
+    """Return a difference and what its interval says."""
+    found = LossMean(mean, mean - half, mean + half)
+    return found, "better" if found.upper < 0 else "worse" if found.lower > 0 else "not told apart"
+
+
+def judged(name: str, rank: int | None, tuned: float, against: tuple[float, float] | None) -> MethodLoss:
+    """Return a method by its difference from random, a mean and half its interval; the run's own is at -0.034."""
+    difference, verdict = differing(*against) if against else (None, None)
+    own = name == "gapsel, mass 0.5"
+    beside, beside_verdict = (None, None) if own else differing((against or (0.0,))[0] + 0.034, 0.008)
+    after, before = (LossMean(loss, loss - 0.011, loss + 0.011) for loss in (tuned, tuned + 0.2))
+    precision = None if rank is None else 0.9
+    return MethodLoss(name, rank, before, after, difference, verdict, beside, beside_verdict, precision)
+
+
+EVALUATION = Evaluation(
+    k=10_000,
+    mass=0.5,
+    seeds=(0, 1, 2, 3, 4),
+    recipe=Recipe(warm_tokens=65_536, tune_tokens=16_384),
+    lm=Judge("a small GPT, trained on 1,500,000 tokens of the pool's text", 1_204_352, 4.1203),
+    held_out=HeldOutTexts(documents=60, tokens=5_120, bytes=19_204, in_target=0),
+    methods=(
+        judged("no warm-up", None, 3.652, (0.071, 0.01)),
+        judged("random", 4, 3.581, None),
+        judged("nearest neighbours", 3, 3.552, (-0.029, 0.012)),
+        judged("round-robin neighbours", 1, 3.536, (-0.045, 0.009)),
+        judged("gapsel, mass 0.5", 2, 3.547, (-0.034, 0.01)),
+    ),
+)
+WHOLE = replace(with_tasks(), rules=RULES)
+
+
 class Balance(HTMLParser):
     """Collects what is wrong with the nesting of tags, every start tag, and the visible text."""
 
@@ -201,8 +321,8 @@ def read(page: str) -> Balance:
     return parser
 
 
-def text_of(found: Findings) -> str:
-    return re.sub(r"[ \n]+", " ", read(report.render(found)).text)
+def text_of(found: Findings, mixture: Mixture | None = None, evaluation: Evaluation | None = None) -> str:
+    return re.sub(r"[ \n]+", " ", read(report.render(found, mixture, evaluation)).text)
 
 
 def at_mass(mass: float) -> Findings:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from gapsel.findings import Histogram
-from gapsel.report import axes, charts, verdicts
+from gapsel.report import axes, charts, intervals, verdicts
 from sample_run import FINDINGS, NAN, text_of
 
 
@@ -83,7 +83,7 @@ def test_compositions_are_sorted_folded_and_to_scale() -> None:
 
 
 def test_intervals_share_one_axis_from_zero() -> None:
-    chart = charts.intervals(FINDINGS)
+    chart = intervals.intervals(FINDINGS)
     assert [row.name for row in chart.rows] == ["pool", *(m.name for m in FINDINGS.methods)]
     assert [row.name for row in chart.rows if row.ours] == ["gapsel"]
     scale = 100 / float(chart.across[-1].label)

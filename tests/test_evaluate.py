@@ -117,7 +117,8 @@ def test_the_run_record_and_the_summary_tell_the_same(home: Path, found: dict[st
     assert json.loads((home / "run" / "evaluation.json").read_text()) == found
     record = json.loads((home / "run" / "run.json").read_text())
     assert record["settings"]["warm_tokens"] == FAST["warm_tokens"]
-    assert record["evaluation"] == {"file": "evaluation.json", "methods": ["random", "nearest"]}
+    told = record["evaluation"]
+    assert (told["file"], told["methods"]) == ("evaluation.json", ["random", "nearest"])
     assert record["settings"]["methods"] == [], "the report is still of those that it was made of"
     assert not (home / "run" / ".sweeps").exists()
     assert {"embed", "fit", "score", "select"} <= set(record["steps"])
@@ -136,6 +137,17 @@ def test_nothing_is_trained_or_chosen_twice(
         assert word in said
     assert main([*lines(home, run), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((home / "run" / "evaluation.json").read_text())
+
+
+@pytest.mark.usefixtures("found")
+def test_the_report_tells_it_as_long_as_the_choice_is_that_one(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    assert "Does it help?" in page
+    assert page.index("rank ") < page.index("Scores"), "what came of it is part of the answer"
+    assert main(["report", "-o", str(run), "--quiet", "--methods", "random"]) == 0
+    assert "Does it help?" in (run / "report.html").read_text()
+    assert main(["select", "-o", str(run), "--quiet", "-k=9"]) == main(["report", "-o", str(run), "--quiet"]) == 0
+    assert "Does it help?" not in (run / "report.html").read_text(), "models were trained on another choice"
 
 
 def test_a_stopped_evaluation_goes_on_to_the_same_numbers(

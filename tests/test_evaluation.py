@@ -248,6 +248,7 @@ def test_methods_are_ranked_by_their_mean_and_told_apart_seed_by_seed() -> None:
         },
         reference="random",
         unranked="none",
+        own="good",
     )
     by_name = {one.name: one for one in found}
     assert {name: one.rank for name, one in by_name.items()} == {
@@ -256,6 +257,9 @@ def test_methods_are_ranked_by_their_mean_and_told_apart_seed_by_seed() -> None:
     verdicts = {name: one.verdict for name, one in by_name.items()}
     assert verdicts == {
         "none": "better", "random": None, "good": "better", "bad": "worse", "same": "not told apart",
+    }  # fmt: skip
+    assert {name: one.beside_verdict for name, one in by_name.items()} == {
+        "none": "better", "random": "worse", "good": None, "bad": "worse", "same": "not told apart",
     }  # fmt: skip
     assert by_name["good"].against is not None
     assert by_name["good"].against.mean == pytest.approx(-0.0967, abs=1e-4)

@@ -7,18 +7,19 @@ GAPSEL_RENEW_GOLD=1 python -m pytest tests/test_report.py
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gapsel import report
-from gapsel.findings import Composition, Histogram, Interval, Share
-from gapsel.report import charts
-from sample_run import FINDINGS, INF, NAN, read, text_of
+from gapsel.findings import Composition, Evaluation, Findings, Histogram, Interval, Mixture, Share, made_of
+from gapsel.report import charts, intervals
+from sample_run import EVALUATION, FINDINGS, INF, MIXTURE, NAN, WHOLE, read, text_of
 
 GOLD = Path(__file__).with_name("gold") / "report.html"
 
@@ -27,7 +28,7 @@ GOLD = Path(__file__).with_name("gold") / "report.html"
 
 
 def test_the_page_is_the_golden_one() -> None:
-    page = report.render(FINDINGS)
+    page = report.render(WHOLE, MIXTURE, EVALUATION)
     if os.environ.get("GAPSEL_RENEW_GOLD"):
         GOLD.write_text(page, encoding="utf-8")
     how = "GAPSEL_RENEW_GOLD=1 renews tests/gold/report.html, if the change is wanted"
@@ -47,31 +48,31 @@ def test_half_characters_do_not_stop_the_writing(tmp_path: Path) -> None:
 
 
 def test_what_was_not_asked_for_is_not_on_the_page() -> None:
-    text = text_of(replace(FINDINGS, mass_path=(), error_bars=None))
-    assert "At other masses" not in text
-    assert "steady" not in text
-    assert "At other masses" in text_of(FINDINGS)
+    titles = ("At other masses", "steady", "Rules of the choice", "Each task by itself", "Does it help?", "How much of")
+    bare, whole = text_of(replace(FINDINGS, mass_path=(), error_bars=None)), text_of(WHOLE, MIXTURE, EVALUATION)
+    assert not [title for title in titles if title in bare]
+    assert all(title in whole for title in titles)
 
 
 def test_masses_lie_on_one_axis_and_the_own_is_marked() -> None:
-    chart = charts.mass_path(FINDINGS)
+    chart = intervals.mass_path(FINDINGS)
     assert chart is not None
     assert [(row.name, row.ours) for row in chart.rows] == [("0", False), ("0.5", True), ("1", False)]
     places = [row.places for row in chart.rows if row.places]
     assert places == sorted(places, reverse=True), "the mixture comes nearer as its mass grows"
     unknown = replace(FINDINGS.mass_path[0], mixture=Interval(NAN, NAN), alone=Interval(NAN, NAN))
-    (row,) = (charts.mass_path(replace(FINDINGS, mass_path=(unknown,))) or chart).rows
+    (row,) = (intervals.mass_path(replace(FINDINGS, mass_path=(unknown,))) or chart).rows
     assert (row.places, row.alone) == (None, None)
 
 
 def test_nothing_comes_from_outside() -> None:
-    page = report.render(FINDINGS)
+    page = report.render(WHOLE, MIXTURE, EVALUATION)
     assert not re.search(r"""(src|href|srcset|action|data)\s*=|url\(|@import|<script|<link|\bon[a-z]+=""", page)
     assert "http" not in page
 
 
 def test_the_page_can_be_read_by_everyone() -> None:
-    tags = read(report.render(FINDINGS)).tags
+    tags = read(report.render(WHOLE, MIXTURE, EVALUATION)).tags
     assert ("html", {"lang": "en"}) in tags
     ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
     assert len(ids) == len(set(ids))
@@ -79,7 +80,7 @@ def test_the_page_can_be_read_by_everyone() -> None:
         if tag == "svg" and attrs.get("role") == "img":
             assert set((attrs["aria-labelledby"] or "").split()) <= set(ids)
     names = [tag for tag, _ in tags]
-    assert names.count("caption") == names.count("table") == 5
+    assert names.count("caption") == names.count("table") == 11
     assert names.count("title") == 1 + names.count("desc")
 
 
@@ -117,7 +118,7 @@ def poisoned(value: Any) -> Any:  # noqa: ANN401 - any field of the findings
 
 
 def test_hostile_text_stays_text() -> None:
-    page = report.render(poisoned(FINDINGS))
+    page = report.render(poisoned(WHOLE), poisoned(MIXTURE), poisoned(replace(EVALUATION, mass=0.5)))
     assert "<script" not in page
     assert page.count("</style>") == 1
     assert "<!--" not in page
@@ -125,7 +126,7 @@ def test_hostile_text_stays_text() -> None:
     assert "49" not in re.findall(r"\{\{.{9}", page)
     shown = read(page)
     assert '<script>alert("1")</script>' in shown.text
-    assert {tag for tag, _ in shown.tags} <= {tag for tag, _ in read(report.render(FINDINGS)).tags}
+    assert {tag for tag, _ in shown.tags} <= {tag for tag, _ in read(report.render(WHOLE, MIXTURE, EVALUATION)).tags}
 
 
 def test_vectors_without_texts_and_labels_make_a_report() -> None:
@@ -183,7 +184,7 @@ def broken(value: Any, number: float) -> Any:  # noqa: ANN401 - any field of the
 
 @pytest.mark.parametrize("number", [NAN, INF, -INF, 0.0, -1.0, 1e300, 1e-300])
 def test_no_float_can_break_the_page(number: float) -> None:
-    page = report.render(broken(FINDINGS, number))
+    page = report.render(*(broken(found, number) for found in (WHOLE, MIXTURE, EVALUATION)))
     read(page)
     assert not re.search(r"\b(nan|inf)\b", page, re.IGNORECASE)
 
@@ -198,5 +199,17 @@ def test_an_empty_run_makes_a_page() -> None:
     assert "none: every row could be used" in text
 
 
-def test_findings_can_be_kept_as_json() -> None:
-    assert json.loads(json.dumps(FINDINGS.to_json()))["certificate"]["percent"] == 1.28
+@pytest.mark.parametrize("found", [WHOLE, FINDINGS, MIXTURE, EVALUATION], ids=["whole", "plain", "mix", "evaluate"])
+def test_what_was_found_can_be_kept_as_json(found: Findings | Mixture | Evaluation) -> None:
+    assert made_of(type(found), json.loads(json.dumps(asdict(found)))) == found
+
+
+def test_what_is_not_there_is_read_as_no_number() -> None:
+    assert math.isnan(made_of(Interval, {"lower": None, "upper": 1}).lower)
+    assert made_of(Share, {"label": "a", "pool": 0.5, "chosen": 0.5, "target": None, "more": 1}).target is None
+
+
+@pytest.mark.parametrize("wrong", [{"lower": 0.1}, {"lower": "0.1", "upper": 1.0}, [], None])
+def test_what_is_no_record_is_refused(wrong: Any) -> None:  # noqa: ANN401 - any JSON value
+    with pytest.raises(TypeError):
+        made_of(Interval, wrong)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gapsel.findings import Distances, Interval
-from gapsel.report import charts, verdicts
+from gapsel.report import intervals, verdicts
 from gapsel.report.numbers import UNKNOWN
 from sample_run import FINDINGS, INF, NAN, at_mass, text_of, with_distance
 
@@ -69,7 +69,7 @@ def test_without_a_mixture_the_chosen_alone_are_compared(mass: float) -> None:
     assert ("one step of the gradient" in said) == (mass == 0)
     assert "0.810 for the chosen alone" in verdicts.answer(found).lines[1].text
     assert verdicts.alone(found) is None
-    assert not charts.intervals(found).has_alone
+    assert not intervals.intervals(found).has_alone
     text = text_of(found)
     assert "the chosen alone lie from the target" in text
     assert "mixture of" not in text

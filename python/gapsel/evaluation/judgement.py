@@ -21,7 +21,8 @@ class Judged:
     """What the trials of a method show: losses in nats per token after the warm-up and after the fine-tuning.
 
     ``against`` is the paired difference of the latter from the reference's, below 0 where this method is better; the
-    reference has none, nor a ``verdict``. ``rank`` is by the mean after the fine-tuning, 1 being the lowest.
+    reference has none, nor a ``verdict``. ``beside`` and ``beside_verdict`` are that from gapsel's own choice.
+    ``rank`` is by the mean after the fine-tuning, 1 being the lowest.
     """
 
     name: str
@@ -30,15 +31,17 @@ class Judged:
     tuned: Mean
     against: Mean | None
     verdict: Verdict | None
+    beside: Mean | None
+    beside_verdict: Verdict | None
 
 
-def judge(trials: Mapping[str, Sequence[Trial]], reference: str, unranked: str) -> list[Judged]:
+def judge(trials: Mapping[str, Sequence[Trial]], reference: str, unranked: str, own: str) -> list[Judged]:
     """Judge methods by their trials, one for each seed in the same order; ``unranked`` takes part in no ranking."""
     tuned = {name: mean_of([one.tuned for one in many]) for name, many in trials.items()}
     order = sorted((name for name in trials if name != unranked), key=lambda name: tuned[name].mean)
     found = []
     for name, many in trials.items():
-        against = None if name == reference else _difference(many, trials[reference])
+        against, beside = (None if name == other else _difference(many, trials[other]) for other in (reference, own))
         found.append(
             Judged(
                 name=name,
@@ -47,6 +50,8 @@ def judge(trials: Mapping[str, Sequence[Trial]], reference: str, unranked: str) 
                 tuned=tuned[name],
                 against=against,
                 verdict=None if against is None else verdict_of(against),
+                beside=beside,
+                beside_verdict=None if beside is None else verdict_of(beside),
             )
         )
     return found

@@ -25,7 +25,7 @@ from gapsel.pipeline.folder.run_folder import RunFolder, check_begun, check_free
 from gapsel.pipeline.steps.errorbars import ERROR_BARS
 from gapsel.pipeline.steps.masses import MASS_PATH
 from gapsel.pipeline.steps.order import advance_to, steps_to
-from gapsel.pipeline.steps.report import FINDINGS
+from gapsel.pipeline.steps.page import FINDINGS
 from gapsel.pipeline.steps.select import read_selection
 from gapsel.pipeline.studies.compare import possible_methods
 from gapsel.pipeline.studies.mixing import mix_run

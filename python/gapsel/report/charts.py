@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 from gapsel.findings import Share
 from gapsel.report.axes import Axis, Tick, round_top
-from gapsel.report.numbers import known, setting
-from gapsel.report.verdicts import OURS, Change, change, compared, is_mixed, measured
+from gapsel.report.numbers import known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gapsel.findings import Composition, Findings, Interval, Step
+    from gapsel.findings import Composition, Findings, Step
 
 HEIGHT = 220.0
 ROWS = 12  # of a composition; what comes after is folded into one row
@@ -107,34 +106,6 @@ class SharesChart:
     rows: tuple[ShareRow, ...]
     across: tuple[Tick, ...]
     has_target: bool
-
-
-@dataclass(frozen=True, slots=True)
-class IntervalRow:
-    """One method: its interval as places across (None where not measured) and what stands beside it.
-
-    ``alone`` is the distance without the pool, where ``distance`` is that of a mixture with it.
-    """
-
-    name: str
-    distance: Interval
-    places: tuple[float, float, float] | None
-    ours: bool = False
-    change: Change | None = None
-    alone: Interval | None = None
-    overlap: float | None = None
-    coverage: float | None = None
-    precision: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IntervalsChart:
-    """The pool and every method on one axis that begins at zero, where the target itself would lie."""
-
-    rows: tuple[IntervalRow, ...]
-    across: tuple[Tick, ...]
-    has_precision: bool
-    has_alone: bool
 
 
 def histogram(findings: Findings) -> HistogramChart | None:
@@ -272,61 +243,3 @@ def _finite(share: Share) -> Share:
     target = share.target if known(share.target) else None
     pool, chosen = (value if known(value) else 0.0 for value in (share.pool, share.chosen))
     return replace(share, pool=pool, chosen=chosen, target=target)
-
-
-def intervals(findings: Findings) -> IntervalsChart:
-    """Return the pool's distance and every method's, by which they are compared."""
-    distances = [findings.pool_distance, *(compared(method, findings.mass) for method in findings.methods)]
-    across = Axis(0.0, round_top(max((d.upper for d in distances if measured(d)), default=0.0)), 0.0, 100.0)
-    pool = IntervalRow(
-        "base" if findings.base else "pool", findings.pool_distance, _places(findings.pool_distance, across)
-    )
-    mixed = is_mixed(findings.mass)
-    rows = [
-        IntervalRow(
-            name=method.name,
-            distance=distance,
-            places=_places(distance, across),
-            ours=method.name == OURS,
-            change=change(distance, findings.pool_distance),
-            alone=method.alone if mixed and measured(method.alone) else None,
-            overlap=method.overlap,
-            coverage=method.coverage,
-            precision=method.precision,
-        )
-        for method, distance in zip(findings.methods, distances[1:], strict=True)
-    ]
-    has_precision = any(method.precision is not None for method in findings.methods)
-    return IntervalsChart((pool, *rows), across.ticks(4), has_precision, mixed)
-
-
-def mass_path(findings: Findings) -> IntervalsChart | None:
-    """Return what would be chosen at each mass, the run's own marked, by the distance of its mixture; None if unasked.
-
-    ``alone`` is told of every mass, since the mixtures of two masses are two things.
-    """
-    found = findings.mass_path
-    across = Axis(
-        0.0, round_top(max((one.mixture.upper for one in found if measured(one.mixture)), default=0.0)), 0, 100
-    )
-    rows = [
-        IntervalRow(
-            name=setting(one.mass),
-            distance=one.mixture,
-            places=_places(one.mixture, across),
-            ours=one.mass == findings.mass,
-            alone=one.alone if measured(one.alone) else None,
-            overlap=one.overlap,
-            coverage=one.coverage,
-            precision=one.precision,
-        )
-        for one in found
-    ]
-    has_precision = any(one.precision is not None for one in found)
-    return IntervalsChart(tuple(rows), across.ticks(4), has_precision, has_alone=True) if rows else None
-
-
-def _places(distance: Interval, across: Axis) -> tuple[float, float, float] | None:
-    if not measured(distance):
-        return None
-    return across.at(distance.lower), across.at(distance.middle), across.at(distance.upper)

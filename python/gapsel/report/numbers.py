@@ -39,9 +39,9 @@ def compact(value: float) -> str:
     return f"{value:g}"
 
 
-def plural(count: int, noun: str) -> str:
-    """Return "1 document" or "2,000 documents"."""
-    return f"{integer(count)} {noun}{'' if count == 1 else 's'}"
+def plural(count: int, noun: str, many: str | None = None) -> str:
+    """Return "1 document" or "2,000 documents"; ``many`` is the plural of a noun that takes more than an s."""
+    return f"{integer(count)} {noun if count == 1 else many or noun + 's'}"
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gapsel import corpus
+from gapsel.findings import Excluded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _HASH = pa.binary(16)
-
-
-@dataclass(frozen=True, slots=True)
-class Excluded:
-    """What one list did: its different ``entries``, those that the pool ``matched``, and the ``documents`` they are."""
-
-    file: str
-    entries: int
-    matched: int
-    documents: int
 
 
 def exclude(

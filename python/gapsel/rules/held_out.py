@@ -6,12 +6,12 @@ words are compared as a whole with documents as short. Only hashes are kept of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gapsel import corpus
+from gapsel.findings import HeldOut
 from gapsel.rules.words import gram_hashes
 
 if TYPE_CHECKING:
@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PASSAGE = 13
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """What one held-out file did: its documents, and how many ``documents`` of the pool share a passage with it."""
-
-    file: str
-    held_out: int
-    documents: int
 
 
 def overlapping(

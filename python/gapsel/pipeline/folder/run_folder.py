@@ -17,18 +17,20 @@ import resource
 import sys
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gapsel import __version__
 from gapsel.config import STEPS, STUDIES, WITHOUT_EFFECT, Settings
 from gapsel.errors import DataError, ResourceError, UsageError
 from gapsel.files import is_leftover, write_json
+from gapsel.findings import made_of
 from gapsel.pipeline.folder.lock import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+_Record = TypeVar("_Record")
 RECORD = "run.json"
 _PACKAGES = ("numpy", "pyarrow", "safetensors", "torch", "transformers")
 
@@ -191,6 +193,16 @@ def read_json(file: Path) -> dict[str, Any]:
         msg = f"{file}: is no JSON object: delete it, and give the same command again"
         raise DataError(msg)
     return value
+
+
+def read_as(file: Path, kind: type[_Record], what: str) -> _Record:
+    """Read a record that a run wrote as JSON. Raises DataError for anything else."""
+    saved = read_json(file)
+    try:
+        return made_of(kind, saved)
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{file}: cannot be read as {what} ({error}): delete it, and give the same command again"
+        raise DataError(msg) from error
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from gapsel import corpus
 from gapsel.config import parse_quota
 from gapsel.errors import UsageError
+from gapsel.findings import GroupShare
 from gapsel.pipeline.folder.parts import potentials
 from gapsel.pipeline.inputs.barred import read_barred
 from gapsel.pipeline.inputs.rules import NONE
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
 
     from gapsel.config import Settings
     from gapsel.pipeline.work import Run
-    from gapsel.rules import Choice, Rules
+    from gapsel.rules import Budget, Choice, Quota, Rules
 
-# So many full groups are named.
+# So many groups are named.
 _NAMED = 10
 
 
@@ -159,4 +161,16 @@ def _quota(run: Run, choice: Choice, at: int) -> dict[str, Any]:
         "passed_over": choice.over_quota[at],
         "full": len(choice.full[at]),
         "names": choice.full[at][:_NAMED],
+        "largest": [asdict(one) for one in _largest(run.rules.budget, quota, choice, set(choice.full[at]))],
     }
+
+
+def _largest(budget: Budget, quota: Quota, choice: Choice, full: set[str]) -> list[GroupShare]:
+    """Return the groups that most was chosen of, beside their shares of the pool."""
+    units = np.bincount(quota.codes[choice.rows], weights=budget.units(choice.rows))
+    rows = np.bincount(quota.codes)
+    found = [code for code in np.argsort(-units, kind="stable")[:_NAMED].tolist() if units[code]]
+    return [
+        GroupShare(name, float(units[code] / budget.amount), float(rows[code] / budget.n), name in full)
+        for code, name in ((code, quota.name(code)) for code in found)
+    ]

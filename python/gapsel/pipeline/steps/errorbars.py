@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapsel.errors import DataError
 from gapsel.files import write_json
 from gapsel.findings import Agreement, ErrorBars
-from gapsel.pipeline.folder.run_folder import plain, read_json
+from gapsel.pipeline.folder.run_folder import plain, read_as
 from gapsel.pipeline.steps.select import read_selection
 from gapsel.potentials import halves
 from gapsel.progress import track
@@ -71,14 +70,7 @@ def error_bars_step(run: Run) -> dict[str, Any]:
 
 def read_error_bars(run: Run) -> ErrorBars:
     """Read what error_bars_step wrote. Raises DataError for anything else."""
-    file = run.path / ERROR_BARS
-    saved = read_json(file)
-    try:
-        target, pool = (Agreement(**saved[side]) for side in ("target", "pool"))
-        return ErrorBars(saved["splits"], target, pool, saved["steady"], tuple(saved["inclusion"]))
-    except (KeyError, TypeError, ValueError) as error:
-        msg = f"{file}: cannot be read as error bars ({error}): delete it, and give the same command again"
-        raise DataError(msg) from error
+    return read_as(run.path / ERROR_BARS, ErrorBars, "error bars")
 
 
 def _agreement(chosen: NDArray[np.int64], pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Agreement:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gapsel import __version__, corpus
 from gapsel.calibration import scores
-from gapsel.findings import Composition, Example, Findings, Histogram, Ignored, Share, Step
+from gapsel.findings import Composition, Example, Findings, Histogram, Ignored, RulesDid, Share, Step, made_of
 from gapsel.pipeline.folder.run_folder import peak_memory
 from gapsel.pipeline.inputs.labels import Labels, read_labels
 from gapsel.pipeline.steps.errorbars import read_error_bars
@@ -72,6 +72,7 @@ def gather_findings(run: Run, made: Made) -> Findings:
         ignored=_ignored(run),
         methods=compare(run, stick),
         certificate=made.certificate,
+        rules=made_of(RulesDid, run.folder.facts("select")["rules"]),
         mass_path=read_mass_path(run) if run.settings.mass_path else (),
         error_bars=read_error_bars(run) if run.settings.error_bars else None,
         histogram=_histogram(values, chosen.rows),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gapsel.errors import DataError
 from gapsel.files import write_json
-from gapsel.findings import Interval, MassPoint
-from gapsel.pipeline.folder.run_folder import plain, read_json
+from gapsel.findings import MassPoint  # noqa: TC001 - made_of reads the types
+from gapsel.pipeline.folder.run_folder import plain, read_as
 from gapsel.pipeline.inputs.labels import read_labels
 from gapsel.pipeline.steps.select import read_selection
 from gapsel.pipeline.studies.compare import Yardstick, check_compared
@@ -22,6 +21,11 @@ if TYPE_CHECKING:
 
 MASS_PATH = "mass_path.json"
 MASSES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    path: tuple[MassPoint, ...]
 
 
 def mass_path_step(run: Run) -> dict[str, Any]:
@@ -48,17 +52,7 @@ def mass_path_step(run: Run) -> dict[str, Any]:
 
 def read_mass_path(run: Run) -> tuple[MassPoint, ...]:
     """Read what mass_path_step wrote. Raises DataError for anything else."""
-    file = run.path / MASS_PATH
-    try:
-        return tuple(_point(dict(one)) for one in read_json(file)["path"])
-    except (KeyError, TypeError, ValueError) as error:
-        msg = f"{file}: cannot be read as a mass path ({error}): delete it, and give the same command again"
-        raise DataError(msg) from error
-
-
-def _point(saved: dict[str, Any]) -> MassPoint:
-    mixture, alone = (Interval(**saved.pop(name)) for name in ("mixture", "alone"))
-    return MassPoint(**saved | {"mixture": mixture, "alone": alone, "tasks": ()})
+    return read_as(run.path / MASS_PATH, _Path, "a mass path").path
 
 
 def _tasks(run: Run) -> list[Task]:

@@ -16,6 +16,7 @@ from gapsel.pipeline.steps.embed import embed_step
 from gapsel.pipeline.steps.errorbars import error_bars_step
 from gapsel.pipeline.steps.fit import fit_step
 from gapsel.pipeline.steps.masses import mass_path_step
+from gapsel.pipeline.steps.page import renew_page
 from gapsel.pipeline.steps.report import report_step
 from gapsel.pipeline.steps.score import score_step
 from gapsel.pipeline.steps.select import select_step
@@ -71,6 +72,8 @@ def advance_to(run: Run, last: str) -> None:
         facts = DOORS[name](run)
         run.folder.finish(name, signature[name], time.perf_counter() - began, facts)
         journal.clear(run.path)
+    if last == STEPS[-1]:
+        renew_page(run)
     # Of a step that was stopped just before it could do so itself.
     journal.clear(run.path)
 

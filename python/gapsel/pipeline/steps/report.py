@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from gapsel import report
 from gapsel.files import write_json
 from gapsel.pipeline.folder.run_folder import plain
 from gapsel.pipeline.steps.evidence import gather_findings
+from gapsel.pipeline.steps.page import FINDINGS, REPORT, draw_page
 from gapsel.pipeline.steps.select import read_selection
 
 if TYPE_CHECKING:
     from gapsel.pipeline.work import Run
-
-FINDINGS = "findings.json"
-REPORT = "report.html"
 
 
 def report_step(run: Run) -> dict[str, Any]:
@@ -23,6 +20,6 @@ def report_step(run: Run) -> dict[str, Any]:
     findings = gather_findings(run, read_selection(run))
     run.folder.writes("report")
     write_json(run.path / FINDINGS, plain(findings.to_json()))
-    report.write(findings, run.path / REPORT)
+    draw_page(run, findings)
     methods = {one.name: {"mixture": asdict(one.mixture), "alone": asdict(one.alone)} for one in findings.methods}
     return {"methods": methods, "files": [FINDINGS, REPORT]}

@@ -15,6 +15,7 @@ import numpy as np
 from gapsel import baselines
 from gapsel.config import parse_masses
 from gapsel.files import write_json
+from gapsel.findings import own_name
 from gapsel.model import potential
 from gapsel.pipeline.folder.run_folder import read_json, sign
 from gapsel.pipeline.steps import sampled
@@ -49,11 +50,6 @@ def choices(run: Run, labels: Mapping[str, Labels], seeds: Sequence[int], file: 
     masses = sorted({run.settings.mass, *parse_masses(run.settings.masses)})
     ours = [kept.choice(own_name(mass), [mass], partial(at_mass, run, mass)) for mass in masses]
     return {seed: [*(_by(kept, key, labels, seed) for key in _keys(run)), *ours] for seed in seeds}
-
-
-def own_name(mass: float) -> str:
-    """Return what gapsel's choice at a mass is called."""
-    return f"gapsel, mass {mass:g}"
 
 
 def _keys(run: Run) -> list[str]:

@@ -89,7 +89,7 @@ class Yardstick:
 
     def tasks(self) -> tuple[TaskShare, ...]:
         """Return what there is to say of each task of several."""
-        return task_shares(self.run, self._each)
+        return task_shares(self.run, self._each, self.made.selection.nearest)
 
     def _measured(self, name: str, rows: NDArray[np.int64], mixture: Interval | None, seconds: float) -> MethodResult:
         """Measure a choice, whose ``mixture`` is that distance or, None, the choice alone."""

@@ -82,11 +82,14 @@ class Examples:
         return replace(self, target=Target(y, b / b.sum()), labels=self.labels.part(at))
 
 
-def task_shares(run: Run, each: list[Examples]) -> tuple[TaskShare, ...]:
-    """Return what there is to say of each task of several."""
+def task_shares(run: Run, each: list[Examples], nearest: NDArray[np.int32]) -> tuple[TaskShare, ...]:
+    """Return what there is to say of each task of several, with the ``nearest`` examples of the chosen (k,)."""
     found, tasks = run.folder.facts("fit").get("tasks", {}), run.tasks
     closed = found.get("closed", [None] * len(each))
+    chosen = np.bincount(tasks.of[nearest], minlength=len(each)) / len(nearest)
     return tuple(
-        TaskShare(tasks.names[at], int(tasks.counts[at]), found["weights"][at], closed[at], one.of_pool)
+        TaskShare(
+            tasks.names[at], int(tasks.counts[at]), found["weights"][at], float(chosen[at]), closed[at], one.of_pool
+        )
         for at, one in enumerate(each)
     )

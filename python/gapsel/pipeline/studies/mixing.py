@@ -22,12 +22,13 @@ from gapsel.findings import DomainShare, Mixture
 from gapsel.mixture import Domains, Problem, apportion, capacities, chosen_within, mix
 from gapsel.mixture.clusters import clusters
 from gapsel.pipeline.folder import journal
-from gapsel.pipeline.folder.run_folder import plain, read_json, sign
+from gapsel.pipeline.folder.run_folder import plain, read_as, sign
 from gapsel.pipeline.inputs.barred import lists_hash
 from gapsel.pipeline.inputs.labels import check_labels, read_labels
 from gapsel.pipeline.inputs.weights import content_hash
 from gapsel.pipeline.steps.fit import check_d, read_target, weigh_pool
 from gapsel.pipeline.steps.order import advance_to
+from gapsel.pipeline.steps.page import MIXTURE, remember_study, renew_page
 from gapsel.pipeline.steps.select import write_selected
 from gapsel.potentials import gather
 from gapsel.progress import track
@@ -35,8 +36,6 @@ from gapsel.records import Box, Cost
 from gapsel.selection import Selection
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import ArrayLike, NDArray
 
     from gapsel.backends import Backend
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     from gapsel.potentials import Rows
     from gapsel.records import CostScale
 
-MIXTURE, FOLDER = "mixture.json", "mixture"
+FOLDER = "mixture"
 CLUSTERS = 64
 # What documents without a label are called.
 NO_LABEL = "(none)"
@@ -77,14 +76,18 @@ def mix_run(run: Run) -> Mixture:
     done = run.folder.record.get("mixture", {})
     if done.get("signature") == signature and all((run.path / name).exists() for name in done["files"]):
         run.say("mix: done before")
-        return _read(file)
+        renew_page(run)
+        return read_as(file, Mixture, "a mixture")
     run.say("mix ...")
     began = time.perf_counter()
     found = _mixed(run, _named(run, by_field=by_field))
+    # What the folder had is no more what its record says, from the first change on.
+    run.folder.remember("mixture", {})
     write_json(file, plain(found.to_json()))
     files = [MIXTURE, *([found.file] if found.file else [])]
-    facts = {"signature": signature, "seconds": round(time.perf_counter() - began, 3), "files": files}
-    run.folder.remember("mixture", {**facts, "settings": run.settings.of("mix")})
+    facts = {"seconds": round(time.perf_counter() - began, 3), "files": files, "settings": run.settings.of("mix")}
+    remember_study(run.folder, "mixture", signature, facts)
+    renew_page(run)
     journal.clear(run.path)
     return found
 
@@ -100,15 +103,6 @@ def _check_rules(settings: Settings) -> None:
             "and by lists (--exclude, --held-out) alone: mix without --choose, or in a folder without that setting (-o)"
         )
         raise UsageError(msg)
-
-
-def _read(file: Path) -> Mixture:
-    """Read what mix_run wrote. Raises DataError for anything else."""
-    try:
-        return Mixture.from_json(read_json(file))
-    except (KeyError, TypeError) as error:
-        msg = f"{file}: cannot be read as a mixture ({error}): delete it, and give the same command again"
-        raise DataError(msg) from error
 
 
 def described(problem: Problem, mixed: Mixed, named: Named, backend: Backend) -> Mixture:

@@ -17,9 +17,11 @@ from gapsel.config import BUDGET, RULES, Settings
 from gapsel.embed.pretrained import require_packages
 from gapsel.errors import UsageError
 from gapsel.files import write_json
+from gapsel.findings import own_name
 from gapsel.pipeline.folder import journal
 from gapsel.pipeline.folder.run_folder import plain, read_json, sign
 from gapsel.pipeline.inputs.labels import read_labels
+from gapsel.pipeline.steps.page import EVALUATION, remember_study, renew_page
 from gapsel.pipeline.steps.select import read_selection
 from gapsel.pipeline.studies.choices import choices
 from gapsel.pipeline.studies.compare import check_compared
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from gapsel.pipeline.work import Run
 
 FOLDER = "evaluation"
-EVALUATION = "evaluation.json"
 _DEFAULTS = Settings()
 _OWN = {field.name for field in fields(Settings) if field.metadata["doors"] == ("evaluate",)}
 # What every method is compared with too: the target alone, without any selection.
@@ -85,13 +86,19 @@ def train_and_judge(run: Run) -> dict[str, Any]:
         "lm": _about_lm(s, tokens),
         "target": {"documents": len(texts.target), "tokens": sum(map(len, tokens.target))},
         "held_out": _about_held_out(tokens),
-        "methods": [_told(one, facts, trials) for one in evaluation.judge(trials, baselines.Random.name, NO_WARM_UP)],
+        "methods": [_told(one, facts, trials) for one in _judged(trials, s)],
     }
     write_json(run.path / EVALUATION, plain(summary))
     # The settings that other steps share stay what those steps were done with.
     run.folder.record["settings"] |= {name: value for name, value in s.to_json().items() if name in _OWN}
-    run.folder.remember("evaluation", {"file": EVALUATION, "methods": list(s.methods)})
+    told = {"file": EVALUATION, "methods": list(s.methods)}
+    remember_study(run.folder, "evaluation", sign(plain(summary)), told)
+    renew_page(run)
     return plain(summary)  # type: ignore[no-any-return]
+
+
+def _judged(trials: dict[str, list[evaluation.Trial]], settings: Settings) -> list[evaluation.Judged]:
+    return evaluation.judge(trials, baselines.Random.name, NO_WARM_UP, own_name(settings.mass))
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What one run found, as plain records: the report draws them, the demo prints them, findings.json keeps them."""
+"""What one run found: the report draws it, the demo prints it, findings.json keeps it."""
 
 from __future__ import annotations
 
@@ -6,47 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """The unregularised transport cost between two weighted sets lies between these two numbers."""
-
-    lower: float
-    upper: float
-
-    @property
-    def middle(self) -> float:
-        """The middle of the interval, to compare by where intervals are narrow."""
-        return 0.5 * (self.lower + self.upper)
-
-
-@dataclass(frozen=True, slots=True)
-class Distances:
-    """What a selection does: the distance to the target of the pool, and of its mixture with the selection.
-
-    At mass 0 the mixture is the pool, at mass 1 the selection alone.
-    """
-
-    before: Interval
-    after: Interval
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """How far, at most, the selection is from the best one of its size at its mass.
-
-    ``before`` and ``after`` are the regularised distance to the target of the pool and of the mixture with the
-    selection, looked at once more; ``gap`` bounds what any other choice of k could still gain; ``percent`` is the gap
-    in per cent of the attainable gain, before - after + gap. ``rest``, which ``after`` and ``gap`` include, is what the
-    mixture's distance may lie above the last look's dual value: the rise that Newton's step from there promises, to
-    first order, which was 1.1 to 2.4 times the true one wherever that was measured.
-    """
-
-    before: float
-    after: float
-    gap: float
-    percent: float
-    rest: float
+from gapsel.findings.distances import Certificate, Distances, Interval  # noqa: TC001 - made_of reads the types
+from gapsel.findings.rules import RulesDid  # noqa: TC001 - made_of reads the types
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +50,15 @@ class MethodResult:
 class TaskShare:
     """One task of several: its examples, its weight in the target, and the distance of the pool to it alone.
 
-    ``closed`` is the share of what it could close by itself, with all k documents, that the choice closes of its
-    distance; None where the weights were not found by that.
+    ``chosen`` is the share of the chosen whose nearest example is of this task. ``closed`` is the share of what it
+    could close by itself, with all k documents, that the choice closes of its distance; None where the weights were
+    not found by that.
     """
 
     name: str
     examples: int
     weight: float
+    chosen: float
     closed: float | None
     pool_distance: Interval
 
@@ -202,7 +165,8 @@ class Findings:
     target's by about ``sampling_error``. ``tasks`` are those of a target of several, and
     ``ignored`` the examples of the target, in its order, that a robust fit lets go. Where there is
     a ``base``, what is said of the pool's distance is said of it. ``avoided`` are the distances to the examples that
-    are to be avoided: of the pool, or base, and of the mixture, at mass 0 of the chosen alone.
+    are to be avoided: of the pool, or base, and of the mixture, at mass 0 of the chosen alone. ``rules`` is what the
+    choice kept to beside its number of documents.
     """
 
     version: str
@@ -233,6 +197,7 @@ class Findings:
     ignored: tuple[Ignored, ...]
     methods: tuple[MethodResult, ...]
     certificate: Certificate
+    rules: RulesDid
     mass_path: tuple[MassPoint, ...]
     error_bars: ErrorBars | None
     histogram: Histogram
@@ -247,59 +212,3 @@ class Findings:
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
         return dataclasses.asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class DomainShare:
-    """One domain in a mixture: its rows, its ``natural`` share of the pool, the ``weight`` found for it.
-
-    ``slope`` is how fast the distance changes as weight goes to it from the mixture: about 0 where it takes part, above
-    where less of it is better, below where more would be but it has no more rows. ``chosen`` are the documents chosen
-    from it, None where none were to be chosen.
-    """
-
-    domain: str
-    rows: int
-    natural: float
-    weight: float
-    slope: float
-    chosen: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """How much of each domain: the weights of the mixture that is nearest to the target, and what is known of it.
-
-    ``field`` holds the domains, None for clusters; the heaviest come first. ``natural`` is the distance to the target
-    of the pool as it is, ``even`` that of the same weight for every domain, ``mixture`` that of the weights found and
-    ``chosen`` that of ``k`` documents chosen by them, alone, in ``file`` of the run folder. ``certificate`` bounds what
-    any other weights could gain; ``converged`` says that this is little.
-    """
-
-    field: str | None
-    domains: tuple[DomainShare, ...]
-    natural: Interval
-    even: Interval
-    mixture: Interval
-    chosen: Interval | None
-    certificate: Certificate
-    eps: float
-    marginal_error: float
-    converged: bool
-    full_sweeps: int
-    k: int | None = None
-    file: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON values."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Mixture:
-        """Make the record of what to_json returned. Raises KeyError or TypeError for anything else."""
-        distances = {
-            name: values[name] and Interval(**values[name]) for name in ("natural", "even", "mixture", "chosen")
-        }
-        domains = tuple(DomainShare(**one) for one in values["domains"])
-        certificate = Certificate(**values["certificate"])
-        return cls(**{**values, **distances, "domains": domains, "certificate": certificate})
