@@ -289,6 +289,11 @@ def vector_files(pool: NDArray[np.float32]) -> Iterator[tuple[str, list[str]]]:
     yield "some.npy", []
     yield "wide.npy", []
     yield "some.parquet", []
+    lines = [{"at": at, "vector": vector, "tags": [at]} for at, vector in enumerate(pool.tolist())]
+    Path("two.jsonl").write_bytes(as_jsonl(lines))
+    Path("some.jsonl.gz").write_bytes(gzip.compress(as_jsonl([row | {"tags": []} for row in lines])))
+    yield "two.jsonl", ["--vector-field=vector"]
+    yield "some.jsonl.gz", []
     yield "two.parquet", ["--vector-field=vector"]
 
 
@@ -320,12 +325,71 @@ def test_vectors_in_an_arrow_stream(with_vectors: Path, score: Score) -> None:
     ]
 
 
+BAD_VECTORS: dict[str, tuple[bytes, str]] = {
+    "of another d": (b'{"v": [1, 2, 3]}', "no vector of 6 numbers"),
+    "null": (b'{"v": null}', "no vector of 6 numbers"),
+    "not a list": (b'{"v": "1 2 3 4 5 6"}', "no vector of 6 numbers"),
+    "a truth in it": (b'{"v": [1, 2, 3, 4, 5, true]}', "no vector of 6 numbers"),
+    "missing": (b'{"w": [1, 2, 3, 4, 5, 6]}', "no field 'v'"),
+    "NaN": (b'{"v": [1, 2, 3, 4, 5, NaN]}', "NaN or infinite values"),
+    "beyond float32": (b'{"v": [1, 2, 3, 4, 5, 1e300]}', "NaN or infinite values"),
+    "beyond float64": (b'{"v": [1, 2, 3, 4, 5, 1' + 400 * b"0" + b"]}", "NaN or infinite values"),
+    "zeros": (b'{"v": [0, 0, 0, 0, 0, 0]}', "all zeros, which is no direction"),
+    "no object": (b"[1, 2, 3, 4, 5, 6]", "not a JSON object"),
+    "broken": (b'{"v": [1, 2', "not JSON (Expecting ',' delimiter)"),
+}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "arrow"])
+def test_bad_vectors_in_a_stream_of_lines_are_set_aside_by_line(with_vectors: Path, score: Score, form: str) -> None:
+    """The others keep their characters, and a blank line its number."""
+    pool = np.load(with_vectors / "pool.npy")[:12]
+    good = [f'{{"id": {at},  "v": {vector}, "w": "x"}}'.encode() for at, vector in enumerate(pool.tolist())]
+    bad = [line for line, _ in BAD_VECTORS.values()]
+    lines = [good[0], b"", *(line for pair in zip(bad, good[1:], strict=True) for line in pair)]
+    flags = ["--model", str(with_vectors / "out"), "--batch-rows=5", "--rejects=aside.jsonl"]
+    if form == "jsonl":
+        code, out, err = score(b"\n".join(lines), *flags)
+        found = [
+            (line.rpartition(b', "gapsel_score":')[0] + b"}", json.loads(line)["gapsel_score"])
+            for line in out.splitlines()
+        ]
+        assert [line for line, _ in found] == good
+    else:
+        Path("lines.jsonl").write_bytes(b"\n".join(lines))
+        code, out, err = score(b"", *flags, "--format=arrow", "lines.jsonl")
+        table = pa.ipc.open_stream(out).read_all()
+        assert table.column_names == ["id", "source", "row", "gapsel_score"]
+        assert table["row"].to_pylist() == [0, *range(3, 25, 2)]
+        found = list(zip(table["id"].to_pylist(), table["gapsel_score"].to_pylist(), strict=True))
+    assert code == 0, err
+    assert [one for _, one in found] == list(own_scores(with_vectors).values())[:12]
+    aside = parsed(Path("aside.jsonl").read_bytes())
+    reasons = zip(range(3, 25, 2), [reason for _, reason in BAD_VECTORS.values()], strict=True)
+    assert sorted((row["line"], row["reason"]) for row in aside) == list(reasons)
+
+
+def test_the_field_of_vectors_in_lines_is_found_or_named(with_vectors: Path, score: Score) -> None:
+    two = as_jsonl([{"a": [1.0] * 6, "b": [2.0] * 6}])
+    there = "its fields with lists of numbers"
+    for rows, flags, words in (
+        (two, [], f"line 1: has not one field with a list of numbers; {there}: a, b: name one"),
+        (as_jsonl(POOL[:2]), [], f"line 1: has not one field with a list of numbers; {there}: none: name one"),
+        (two, ["--vector-field=c"], f"line 1: has not such a field 'c'; {there}: a, b"),
+    ):
+        code, _, err = score(rows, "--model", str(with_vectors / "out"), *flags)
+        assert code == 3
+        assert f"standard input {words}" in err
+    assert score(two, "--model", str(with_vectors / "out"), "--vector-field=b")[0] == 0
+
+
 def test_vectors_of_another_width_and_texts_without_an_encoder_are_refused(with_vectors: Path, score: Score) -> None:
     np.save("wide.npy", np.ones((3, 7), np.float32))
     code, _, err = score(b"", "--model", str(with_vectors / "out"), "wide.npy")
     assert code == 3
     assert "the vectors have 7 dimensions, the model 6" in err
-    code, _, err = score(as_jsonl(POOL), "--model", str(with_vectors / "out"))
+    Path("texts.txt").write_text("king lord\n")
+    code, _, err = score(b"", "--model", str(with_vectors / "out"), "texts.txt")
     assert code == 2
     assert "was fitted with ready-made vectors, so that no encoder of texts is known: give vectors" in err
 

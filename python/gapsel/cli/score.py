@@ -42,7 +42,7 @@ def extend(command: argparse.ArgumentParser, in_folder: Callable[..., int]) -> N
     group.add_argument("--rejects", type=Path, metavar="FILE", help="where rows go that cannot be used")
     group.add_argument("--text-field", metavar="NAME", help="field that holds the text (text)")
     group.add_argument("--id-field", metavar="NAME", help="field that holds the id (id)")
-    group.add_argument("--vector-field", metavar="NAME", help="tables have vectors in this column, of the same encoder")
+    group.add_argument("--vector-field", metavar="NAME", help="vectors of the same encoder are in this column or field")
     group.add_argument("--batch-rows", type=int, metavar="N", help="rows scored at a time; few for slow streams (2048)")
     group.add_argument("--encoder", metavar="FOLDER", help="where the model's encoder lies, if it is not found by name")
     group.add_argument("--device", metavar="NAME", help="where the encoder runs: auto, cpu, cuda, cuda:1 ... (auto)")

@@ -9,18 +9,19 @@ in silence. ``write_selected`` writes the chosen rows back in the user's own for
     read.py     rows as batches; rejects.py: the rows that cannot be used
     labels.py   one more field of the same rows
     write.py    the chosen rows, in the user's own format; lines.py: rows as JSON lines
-    passing.py  rows that are passed on with a score, a part at a time
+    passing.py  rows that are passed on with a score, a part at a time; vector_lines.py: JSON lines with vectors
 """
 
 from __future__ import annotations
 
-from gapsel.corpus.find import fingerprint, fingerprint_files, reading, sources
+from gapsel.corpus.find import fingerprint, fingerprint_files, kind_of, open_stream, reading, sources
 from gapsel.corpus.labels import MissingLabelError, labels
 from gapsel.corpus.passing import SCORE, Lines, Part, Table, file_parts, jsonl_parts, table_parts, with_column
 from gapsel.corpus.read import Batch, judge, judge_early, read, texts_at
 from gapsel.corpus.rejects import Rejects
 from gapsel.corpus.rows import Fields, text_hash
 from gapsel.corpus.tables import check_text, whole_rows
+from gapsel.corpus.vector_lines import VectorLines
 from gapsel.corpus.write import Chosen, by_source, write_selected, write_selected_vectors
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Part",
     "Rejects",
     "Table",
+    "VectorLines",
     "by_source",
     "check_text",
     "file_parts",
@@ -41,7 +43,9 @@ __all__ = [
     "jsonl_parts",
     "judge",
     "judge_early",
+    "kind_of",
     "labels",
+    "open_stream",
     "read",
     "reading",
     "sources",

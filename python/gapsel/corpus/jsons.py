@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gapsel.corpus.find import CHUNK
 from gapsel.corpus.rows import BOM, MAX_ROW, NO_FIELD, Fault, Fields, Row, id_of, lines, not_utf8, text_fault, too_long
@@ -25,13 +25,26 @@ _FOLD = re.compile(r"[ \t]*[\r\n]\s*")
 _DECODER = json.JSONDecoder()
 
 
-def jsonl_rows(stream: io.BufferedReader, fields: Fields, _source: str) -> Iterator[Row | Fault]:
-    """Yield the rows of a file with one JSON object a line."""
+class Object(NamedTuple):
+    """One JSON object: 0-based number of its row, its fields, and the text that it was."""
+
+    number: int
+    value: dict[Any, Any]
+    raw: str
+
+
+def objects(stream: io.BufferedReader) -> Iterator[Object | Fault]:
+    """Yield the objects of a file with one a line, of which blank ones count."""
     for number, line in lines(stream):
         if line is None:
             yield too_long(number)
         elif line.strip():
-            yield _json_line(number, line.strip(), fields)
+            yield _json_line(number, line.strip())
+
+
+def jsonl_rows(stream: io.BufferedReader, fields: Fields, _source: str) -> Iterator[Row | Fault]:
+    """Yield the rows of a file with one JSON object a line."""
+    return (found if isinstance(found, Fault) else _row(found, fields) for found in objects(stream))
 
 
 def json_rows(stream: io.BufferedReader, fields: Fields, source: str) -> Iterator[Row | Fault]:
@@ -41,11 +54,12 @@ def json_rows(stream: io.BufferedReader, fields: Fields, source: str) -> Iterato
         return
     for number, (raw, value) in enumerate(_elements(stream, source)):
         # A line break in valid JSON lies between tokens and never in a string, so the object can be folded to one line.
-        yield _object_row(number, value, _FOLD.sub(" ", raw), fields)
+        found = _object(number, value, _FOLD.sub(" ", raw))
+        yield found if isinstance(found, Fault) else _row(found, fields)
 
 
-def _json_line(number: int, line: bytes, fields: Fields) -> Row | Fault:
-    """Return the row of one line of JSON."""
+def _json_line(number: int, line: bytes) -> Object | Fault:
+    """Return the object of one line of JSON."""
     try:
         raw = line.decode()
     except UnicodeDecodeError:
@@ -56,13 +70,16 @@ def _json_line(number: int, line: bytes, fields: Fields) -> Row | Fault:
         return Fault(number + 1, f"not JSON ({error.msg})", raw)
     except (ValueError, RecursionError) as error:
         return Fault(number + 1, f"not JSON ({type(error).__name__})", raw)
-    return _object_row(number, value, raw, fields)
+    return _object(number, value, raw)
 
 
-def _object_row(number: int, value: object, raw: str, fields: Fields) -> Row | Fault:
-    """Return the row of one JSON value."""
-    if not isinstance(value, dict):
-        return Fault(number + 1, "not a JSON object", raw)
+def _object(number: int, value: object, raw: str) -> Object | Fault:
+    return Object(number, value, raw) if isinstance(value, dict) else Fault(number + 1, "not a JSON object", raw)
+
+
+def _row(found: Object, fields: Fields) -> Row | Fault:
+    """Return the row of one JSON object."""
+    number, value, raw = found
     if fields.text not in value:
         return Fault(number + 1, f"no field {fields.text!r}", ", ".join(value))
     text = value[fields.text]

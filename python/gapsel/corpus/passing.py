@@ -32,29 +32,34 @@ SCORE = "gapsel_score"
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Rows of a text format, and what makes a JSON line of one of them."""
+    """Rows of a text format, and what makes a JSON line of one of them; their ``vectors`` (r, d) if they are scored."""
 
     source: str
     rows: list[Row]
     line_of: Callable[[Row, dict[str, object]], bytes]
-
-    vectors: None = None
+    vectors: NDArray[np.floating] | None = None
 
     @property
     def texts(self) -> list[str]:
         """The documents."""
         return [row.text for row in self.rows]
 
+    def take(self, at: NDArray[np.int64]) -> Lines:
+        """Return some of the rows."""
+        vectors = None if self.vectors is None else self.vectors[at]
+        return Lines(self.source, [self.rows[row] for row in at], self.line_of, vectors)
+
     def json(self, at: NDArray[np.int64], scores: NDArray[np.float64]) -> Iterator[bytes]:
         """Yield the rows ``at`` as JSON lines, with their scores, of all of the part."""
         return (self.line_of(self.rows[i], {SCORE: float(scores[i])}) for i in at)
 
     def table(self) -> pa.RecordBatch:
-        """Return what all text formats have: id, source, row (from 0) and text."""
+        """Return what all text formats have: id, source, row (from 0) and, unless they have vectors, text."""
         ids = [row.id or default_id(self.source, row.number) for row in self.rows]
         numbers = pa.array([row.number for row in self.rows], pa.int64())
         columns = {"id": pa.array(ids), "source": pa.array([self.source] * len(ids)), "row": numbers}
-        return pa.RecordBatch.from_pydict({**columns, "text": pa.array(self.texts)})
+        texts = {"text": pa.array(self.texts)} if self.vectors is None else {}
+        return pa.RecordBatch.from_pydict({**columns, **texts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,12 @@ class Table:
     batch: pa.RecordBatch
     texts: list[str] | None = None
     vectors: NDArray[np.floating] | None = None
+
+    def take(self, at: NDArray[np.int64]) -> Table:
+        """Return some of the rows."""
+        texts = None if self.texts is None else [self.texts[row] for row in at]
+        vectors = None if self.vectors is None else self.vectors[at]
+        return Table(self.source, self.batch.take(pa.array(at)), texts, vectors)
 
     def json(self, at: NDArray[np.int64], scores: NDArray[np.float64]) -> Iterator[bytes]:
         """Yield the rows ``at`` as JSON lines, with their scores, of all of the part."""

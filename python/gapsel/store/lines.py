@@ -17,6 +17,7 @@ import pyarrow.json as arrow_json
 from gapsel.corpus.find import open_stream
 from gapsel.corpus.rows import MAX_ROW
 from gapsel.corpus.rows import lines as lines_of
+from gapsel.corpus.vector_lines import are_numbers, vector_field
 from gapsel.errors import DataError
 from gapsel.store.columns import ids_in, vectors_in
 from gapsel.store.given import READY, Block, block_rows, empty, reading
@@ -80,28 +81,8 @@ def look_at_lines(source: str, column: str | None) -> JsonLines:
             raise empty(source)
         row = _object(first, f"{source} row 0")
         rows = 1 + sum(1 for _ in lines)
-    name = _vector_field(source, row, column)
+    name = vector_field(f"{source} row 0", row, column)
     return JsonLines(source, rows, len(row[name]), name, _IDS.get(type(row.get("id"))))
-
-
-def _vector_field(source: str, row: dict[str, Any], column: str | None) -> str:
-    lists = [name for name, value in row.items() if _is_vector(value)]
-    if column in lists or (column is None and len(lists) == 1):
-        return column or lists[0]
-    wanted = "one field with a list of numbers" if column is None else f"such a field {column!r}"
-    msg = (
-        f"{source} row 0: has not {wanted}; its fields with lists of numbers: {', '.join(lists) or 'none'}: name one "
-        "(column, --vector-field)"
-    )
-    raise DataError(msg)
-
-
-def _is_vector(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_number, value))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _some(source: str, rows: int) -> Generator[list[bytes], None, None]:
@@ -159,7 +140,7 @@ def _check_numbers(vector: object, where: str) -> None:
     if not isinstance(vector, list):
         msg = f"{where}: the vector is of type {type(vector).__name__} and not a list: remove or repair the row"
         raise DataError(msg)
-    other = next((value for value in vector if value is not None and not _is_number(value)), None)
+    other = next((value for value in vector if value is not None and not are_numbers([value])), None)
     if other is not None:
         msg = f"{where}: the vector holds {str(other)[:40]!r}, which is no number: remove or repair the row"
         raise DataError(msg)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from gapsel.stream.scorer import Scorer
 
+P = TypeVar("P", corpus.Lines, corpus.Table)
 Form = Literal["jsonl", "arrow"]
 STANDARD_INPUT = "-"
 _ITS_NAME = "standard input"
@@ -31,8 +32,8 @@ _ITS_NAME = "standard input"
 class Reading:
     """How inputs are read: names of fields, the form of standard input, rows in a part.
 
-    ``vector_field``: tables have vectors there; where the model knows no encoder they have them in their only column of
-    lists of floats.
+    ``vector_field``: tables and JSON lines have vectors there; where the model knows no encoder they have them in their
+    only column of lists of floats, or field with a list of numbers.
     """
 
     text_field: str = "text"
@@ -72,14 +73,17 @@ class Inputs:
     def _standard_input(self, stdin: io.BufferedReader) -> Iterator[corpus.Part]:
         with corpus.reading(_ITS_NAME):
             if self._reading.form == "jsonl":
-                yield from corpus.jsonl_parts(
-                    stdin, _ITS_NAME, self._reading.fields, self._reading.batch_rows, self._rejects
-                )
+                yield from self._jsonl_parts(stdin)
                 return
             with pa.ipc.open_stream(stdin) as reader:
                 if not self._with_vectors:
                     corpus.check_text(reader.schema, _ITS_NAME, self._reading.fields)
                 yield from self.of_batches(reader, _ITS_NAME)
+
+    def _jsonl_parts(self, stdin: io.BufferedReader) -> Iterator[corpus.Lines]:
+        if self._with_vectors:
+            return self._vector_lines(stdin, _ITS_NAME)
+        return corpus.jsonl_parts(stdin, _ITS_NAME, self._reading.fields, self._reading.batch_rows, self._rejects)
 
     def _file_parts(self, name: str) -> Iterator[corpus.Part]:
         for file in self._files(name):
@@ -88,6 +92,9 @@ class Inputs:
                 yield from self._npy_parts(file)
             elif self._with_vectors and kind in (".parquet", ".arrow"):
                 yield from self._vector_parts(corpus.whole_rows(file, self._reading.batch_rows), file)
+            elif self._with_vectors and corpus.kind_of(file) == "jsonl":
+                with corpus.reading(file), corpus.open_stream(file) as stream:
+                    yield from self._vector_lines(stream, file)
             else:
                 yield from corpus.file_parts([file], self._reading.fields, self._reading.batch_rows, self._rejects)
 
@@ -102,11 +109,11 @@ class Inputs:
         first = 0
         for block in store.look(file).blocks():
             for start in range(0, len(block.vectors), self._reading.batch_rows):
-                vectors = block.vectors[start : start + self._reading.batch_rows]
+                vectors = _floats(block.vectors[start : start + self._reading.batch_rows])
                 numbers = np.arange(first, first + len(vectors))
                 columns: dict[str, Any] = {"id": pa.array(map(str, numbers)), "source": pa.array([file] * len(vectors))}
                 batch = pa.RecordBatch.from_pydict({**columns, "row": pa.array(numbers)})
-                yield from self._usable(batch, vectors, np.ones(len(vectors), bool), file, first)
+                yield from self._usable(corpus.Table(file, batch, vectors=vectors), vectors, numbers)
                 first += len(vectors)
 
     def _vector_parts(self, batches: Iterable[pa.RecordBatch], source: str) -> Iterator[corpus.Table]:
@@ -121,24 +128,35 @@ class Inputs:
                 with np.errstate(over="ignore"):
                     own = column.filter(pa.array(fits)).flatten().to_numpy(zero_copy_only=False)
                     vectors[fits] = own.reshape(-1, self._scorer.d)
-                yield from self._usable(batch, vectors, fits, source, first)
+                numbers = np.arange(first, first + batch.num_rows)
+                yield from self._usable(corpus.Table(source, batch, vectors=vectors), vectors, numbers, fits)
                 first += batch.num_rows
 
+    def _vector_lines(self, stream: io.BufferedReader, source: str) -> Iterator[corpus.Lines]:
+        reading = self._reading
+        lines = corpus.VectorLines(source, self._scorer.d, reading.vector_field, reading.fields, self._rejects)
+        for part, vectors in lines.parts(stream, reading.batch_rows):
+            yield from self._usable(part, vectors, np.array([row.number for row in part.rows]))
+
     def _usable(
-        self, batch: pa.RecordBatch, vectors: NDArray[np.floating], fits: NDArray[np.bool_], source: str, first: int
-    ) -> Iterator[corpus.Table]:
-        """Yield the rows whose vectors can be scored, and set the others aside."""
-        if vectors.dtype not in (np.float16, np.float32):
-            with np.errstate(over="ignore"):
-                vectors = vectors.astype(np.float32)
+        self, part: P, vectors: NDArray[np.floating], numbers: NDArray[np.int64], fits: NDArray[np.bool_] | None = None
+    ) -> Iterator[P]:
+        """Yield the rows of a part whose vectors can be scored, and set the others aside by their ``numbers``."""
         finite = np.isfinite(vectors).all(axis=1)
         directed = vectors.any(axis=1) if self._scorer.needs_direction else np.ones(len(vectors), bool)
+        fits = np.ones(len(vectors), bool) if fits is None else fits
         good = fits & finite & directed
         for row in np.flatnonzero(~good):
             reasons = ((fits, f"no vector of {self._scorer.d} numbers"), (finite, "NaN or infinite values"))
             reason = next((why for flags, why in reasons if not flags[row]), "all zeros, which is no direction")
-            self._rejects.add(source, first + int(row) + 1, reason, "")
+            self._rejects.add(part.source, int(numbers[row]) + 1, reason, "")
         self._rejects.seen += int(good.sum())
         corpus.judge_early(self._rejects)
         if good.any():
-            yield corpus.Table(source, batch.filter(pa.array(good)), vectors=vectors[good])
+            yield part if good.all() else part.take(np.flatnonzero(good))
+
+
+def _floats(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return vectors as float16 or float32, infinite where that does not hold them."""
+    with np.errstate(over="ignore"):
+        return vectors if vectors.dtype in (np.float16, np.float32) else vectors.astype(np.float32)
