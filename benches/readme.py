@@ -56,9 +56,10 @@ def summary(found: dict[str, Any]) -> list[list[str]]:
 def _cell(case: dict[str, Any], result: dict[str, Any]) -> str:
     said = table.cell(result, case["limit"])
     mine = case["engines"].get("gapsel-cpu", {}).get(MAIN_GOAL, {})
-    if "seconds" not in result or "seconds" not in mine or result is mine:
+    seconds = _seconds(result)[0]
+    if not seconds or "seconds" not in mine or result is mine:
         return said
-    return f"{said}, {table.seconds(result['seconds'] / mine['seconds'])} x"
+    return f"{said}, {table.seconds(seconds / mine['seconds'])} x"
 
 
 def _memory(found: dict[str, Any], name: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +43,17 @@ _SAME_VALUE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure: cases and engines by name (all for none), the user's vectors, threads, where to keep things."""
+    """What to measure: cases and engines by name (all for none), the user's vectors, where to keep things.
+
+    ``threads`` and ``memory``, in bytes, are what each engine may use; 0 for all cores, and for most of the memory.
+    """
 
     cases: list[str] = field(default_factory=list)
     engines: list[str] = field(default_factory=list)
     pool: Path | None = None
     target: Path | None = None
     threads: int = 0
+    memory: int = 0
     cache: Path = CACHE
 
     def engines_of(self, case: Case) -> list[Engine]:
@@ -71,11 +75,13 @@ def run(
         problem = cases.problem(case, plan.cache, plan.pool, plan.target)
         tell(f"{case.name}: {case.about}; n {case.n}, m {case.m}, d {case.d}: the right answer")
         answer = _known(problem, plan.cache)
-        told = made["cases"][case.name] = record.describe(case, problem.eps, answer.steps, answer.rows)
-        limits = Limits(threads, case.limit, int(_SHARE * record.memory()))
+        limits = Limits(threads, case.limit, plan.memory or int(_SHARE * record.memory()))
+        told = made["cases"][case.name] = record.describe(case, problem.eps, answer.steps, answer.rows, limits.memory)
         with tempfile.TemporaryDirectory() as folder:
             np.save(Path(folder) / "x.npy", problem.x)
             np.save(Path(folder) / "y.npy", problem.y)
+            # The engines have the vectors in memory; here, from now on, they are only read for verdicts.
+            problem = replace(problem, x=np.load(Path(folder) / "x.npy", mmap_mode="r"))
             told["engines"] = {}
             for engine in plan.engines_of(case):
                 execute = apart(engine, problem, answer, Path(folder), limits)

@@ -20,10 +20,13 @@ import numpy as np
 from gapsel.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 DEMO = Path("examples/demo")
 JITTER = 0.3
+_BLOCK = 8192
 # What is asked of an engine: a marginal error, or an overlap of its k best with the right ones.
 ERRORS = (1e-2, 1e-3, 1e-5)
 OVERLAPS = (0.99, 0.999)
@@ -74,7 +77,7 @@ CASES = (
     Case("square", "a Gaussian cloud, as many targets as rows", 10_000, 10_000, 64, 100, 0.05, "cloud", 26.7586522846),
     Case(
         "large", f"{_TEXT}, more than fit as a dense matrix", 1_000_000, 4000, 384, 10_000, 0.02, "text", 1.16338643850,
-        goals=(MAIN_GOAL,), engines=("gapsel-cpu", "pot-torch32", "pot-lazy"), limit=240.0,
+        goals=(MAIN_GOAL,), limit=900.0,
     ),
 )  # fmt: skip
 
@@ -117,9 +120,16 @@ def drawn(vectors: NDArray[np.floating], rows: int, d: int, seed: int) -> NDArra
         x = vectors[np.sort(rng.choice(len(vectors), size=rows, replace=False))].astype(np.float32)
     else:
         x = vectors[rng.integers(len(vectors), size=rows)].astype(np.float32)
-        x += rng.standard_normal(x.shape, np.float32) * np.float32(JITTER / np.sqrt(d))
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
+        for block in _blocks(x):
+            np.add(block, rng.standard_normal(block.shape, np.float32) * np.float32(JITTER / np.sqrt(d)), out=block)
+    for block in _blocks(x):
+        np.divide(block, np.linalg.norm(block, axis=1, keepdims=True), out=block)
     return x
+
+
+def _blocks(x: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Yield the rows some at a time, so that what is made of them stays small beside them."""
+    yield from (x[start : start + _BLOCK] for start in range(0, len(x), _BLOCK))
 
 
 def _given(path: Path | None, cache: Path, name: str) -> NDArray[np.floating]:

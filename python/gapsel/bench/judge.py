@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.bench.cases import ERRORS, GOALS, OVERLAPS
+from gapsel.bench.record import cores
 from gapsel.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from gapsel.bench.cases import Problem
 
-_BLOCK = 2048
+_BLOCK = 512
 _CONVERGED = 1e-9
 _MOST_STEPS = 5000
 # Numbers of a dense float64 matrix that the judge may hold; above that the steps are counted on fewer rows.
@@ -78,9 +79,11 @@ def soft_minimum(problem: Problem, g: NDArray[np.float64]) -> tuple[NDArray[np.f
     n, m, eps = len(problem.x), len(problem.y), problem.eps
 
     def block(costs: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        z = (g - costs) / eps
+        z = np.subtract(g, costs, out=costs)
+        z /= eps
         top = z.max(axis=1, keepdims=True)
-        e = np.exp(z - top)
+        z -= top
+        e = np.exp(z, out=z)
         total = e.sum(axis=1)
         return -eps * (top[:, 0] + np.log(total / m)), (1.0 / total) @ e
 
@@ -119,7 +122,9 @@ def _kernel(problem: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64]]
 
     def block(costs: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         nearest = costs.min(axis=1, keepdims=True)
-        return nearest[:, 0], np.exp((nearest - costs) / problem.eps)
+        exponents = np.subtract(nearest, costs, out=costs)
+        exponents /= problem.eps
+        return nearest[:, 0], np.exp(exponents, out=exponents)
 
     parts = _by_blocks(problem, block)
     return np.concatenate([row for row, _ in parts]), np.concatenate([kernel for _, kernel in parts])
@@ -147,15 +152,21 @@ def overlap(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
 def _by_blocks(
     problem: Problem, work: Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Do some work on the float64 costs of each block of rows, on all cores, and return what it gave in order."""
+    """Do some work on the float64 costs of each block of rows, on all cores, and return what it gave in order.
+
+    The costs are the work's own, to be written over: what a block is made into lies in the place of one matrix.
+    """
     y = problem.y.astype(np.float64)
-    y_squares = np.einsum("ij,ij->i", y, y)
+    y_squares, minus_two_y = np.einsum("ij,ij->i", y, y), -2.0 * y
 
     def one(start: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         x = problem.x[start : start + _BLOCK].astype(np.float64)
-        return work(np.einsum("ij,ij->i", x, x)[:, None] + y_squares - 2.0 * (x @ y.T))
+        costs = x @ minus_two_y.T
+        costs += np.einsum("ij,ij->i", x, x)[:, None]
+        costs += y_squares
+        return work(costs)
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         return list(pool.map(one, range(0, len(problem.x), _BLOCK)))
 
 

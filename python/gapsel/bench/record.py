@@ -67,10 +67,14 @@ def _version(package: str) -> str | None:
         return None
 
 
-def describe(case: Case, eps: float, steps: dict[str, int], rows: int) -> dict[str, Any]:
-    """Return what a record says of a case besides its engines: its sizes, and the exact Sinkhorn steps to each goal."""
+def describe(case: Case, eps: float, steps: dict[str, int], rows: int, memory: int) -> dict[str, Any]:
+    """Return what a record says of a case besides its engines: sizes, limits, the exact Sinkhorn steps to its goals."""
     sizes = {name: getattr(case, name) for name in ("about", "n", "m", "d", "k", "limit")}
-    return {**sizes, "relative_eps": case.eps, "eps": eps, "sinkhorn_steps": steps, "steps_counted_on": rows}
+    asked = {goal: steps[goal] for goal in case.goals}
+    return {
+        **sizes, "memory_limit": memory, "relative_eps": case.eps, "eps": eps, "sinkhorn_steps": asked,
+        "steps_counted_on": rows,
+    }  # fmt: skip
 
 
 def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -193,9 +193,13 @@ def inside(engine: Engine, problem: Problem, answer: Answer) -> Callable[[int], 
 
 
 def apart(engine: Engine, problem: Problem, answer: Answer, folder: Path, limits: Limits) -> Callable[[int], Run]:
-    """Return a way to run an engine in a process of its own; x.npy and y.npy lie in the folder."""
+    """Return a way to run an engine in a process of its own; x.npy and y.npy lie in the folder.
+
+    An answer that was given before, to the bit, is not judged again.
+    """
     job = {"engine": engine.name, "eps": problem.eps, "k": problem.k, **asdict(limits)}
     result = folder / "result.json"
+    verdicts: dict[bytes, Verdict] = {}
 
     def execute(effort: int) -> Run:
         result.unlink(missing_ok=True)
@@ -207,7 +211,10 @@ def apart(engine: Engine, problem: Problem, answer: Answer, folder: Path, limits
         told = json.loads(result.read_text()) if result.exists() else {"failure": _why(done)}
         if "failure" in told:
             return Run(effort, failure=told["failure"])
-        return Run(effort, verdict=judge.verdict(problem, np.load(folder / "g.npy"), answer), **told)
+        g = np.load(folder / "g.npy")
+        if g.tobytes() not in verdicts:
+            verdicts[g.tobytes()] = judge.verdict(problem, g, answer)
+        return Run(effort, verdict=verdicts[g.tobytes()], **told)
 
     return execute
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapsel.cli.words import in_json
+from gapsel.config import parse_size
 
 if TYPE_CHECKING:
     from gapsel.cli.flags import Commands
@@ -22,6 +23,9 @@ def add(commands: Commands) -> None:
     command.add_argument("--pool", type=Path, metavar="FILE", help="your own vectors (.npy) instead of the demo's")
     command.add_argument("--target", type=Path, metavar="FILE", help="and those of a target")
     command.add_argument("--threads", type=int, default=0, metavar="N", help="threads for all alike (all cores)")
+    command.add_argument(
+        "--memory", type=parse_size, default=0, metavar="SIZE", help="memory for each, like 8GB (80%%)"
+    )
     command.add_argument("--record", type=Path, metavar="FOLDER", help="keep the results in the day's record there")
     command.add_argument("--check", action="store_true", help="only check, in seconds, that every solver is right")
     command.add_argument("--json", action="store_true", help="print the record as JSON")
