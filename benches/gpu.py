@@ -37,7 +37,7 @@ from gapsel import __version__, doctor, embed
 from gapsel.backends.gpu import GpuBackend
 from gapsel.cost import measure_scale
 from gapsel.potentials import Rows, Task, solve
-from gapsel.records import Box, Cost, Target, frozen
+from gapsel.records import Box, Cost, Query, Target, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +118,7 @@ class Setup:
     def sweep(self, backend: GpuBackend, *, rough: bool, f: NDArray[np.float32] | None = None) -> Sweep:
         """Sweep once."""
         box, eps = Box.fixed(1 / len(self.x)), self.data.eps
-        return backend.sweep([self.x], self.target, self.g, box, eps=eps, cost=Cost(), rough=rough, f=f)
+        return backend.sweep([self.x], Query(self.target, self.g, box, eps, Cost(), rough=rough, f=f))
 
     def check(self, backend: GpuBackend, *, rough: bool) -> Found:
         """Sweep once and hold f of some rows, and the mass, against float64."""

@@ -31,7 +31,7 @@ from gapsel.bench.cases import demo_vectors, drawn
 from gapsel.config import Settings
 from gapsel.cost import measure_scale
 from gapsel.potentials import Rows, Task, solve
-from gapsel.records import Cost, Target
+from gapsel.records import Cost, Query, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -162,7 +162,7 @@ def run(case: Case) -> Result:
 
     def sweep() -> float:
         shards = pool_rows(case.n).shards
-        q = backend.sweep(shards, target, potentials.g, box, eps=eps, cost=cost).q
+        q = backend.sweep(shards, Query(target, potentials.g, box, eps, cost)).q
         return float(np.abs(q - target.b).sum())
 
     began = time.perf_counter()

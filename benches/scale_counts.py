@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from gapsel.backends import Backend
     from gapsel.config import Settings
-    from gapsel.records import Sweep
+    from gapsel.records import Query, Sweep
 
 
 @dataclass
@@ -43,11 +43,11 @@ class Counting:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the backend within has
         return getattr(self.inner, name)
 
-    def sweep(self, shards: Sequence[NDArray[np.floating]], *given: Any, **more: Any) -> Sweep:  # noqa: ANN401 - passed on
+    def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
         """Count the look, and pass it on."""
-        how = ("rough" if more.get("rough") else "exact") + ("_gram" if more.get("gram") else "")
+        how = ("rough" if query.rough else "exact") + ("_gram" if query.gram else "")
         self.seen[sum(map(len, shards)), how] += 1
-        return self.inner.sweep(shards, *given, **more)
+        return self.inner.sweep(shards, query)
 
     def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Pass it on."""

@@ -22,7 +22,7 @@ import numpy as np
 from gapsel import files
 from gapsel.backends.cpu import CpuBackend
 from gapsel.bench.cases import demo_vectors, drawn
-from gapsel.records import Box, Cost, Target, frozen
+from gapsel.records import Box, Cost, Query, Target, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,9 +50,8 @@ class Look:
 
     def __call__(self, backend: Backend) -> None:
         """Look, and compare."""
-        swept = backend.sweep(
-            self._pool, self._target, np.zeros(M), Box.fixed(1 / ROWS), eps=EPS, cost=Cost(), gram=self._gram
-        )
+        query = Query(self._target, np.zeros(M), Box.fixed(1 / ROWS), EPS, Cost(), gram=self._gram)
+        swept = backend.sweep(self._pool, query)
         arrays = (swept.q, swept.gram, swept.gram_q, np.array([swept.value, swept.hard, swept.entropy]))
         bits = [array.tobytes() for array in arrays if array is not None]
         self._bits = self._bits or bits

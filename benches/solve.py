@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest import mock
 
 import numpy as np
@@ -22,10 +23,10 @@ from gapsel.backends.cpu import CpuBackend
 from gapsel.bench.cases import demo_vectors, drawn
 from gapsel.cost import measure_scale
 from gapsel.potentials import Rows, Task, recipe, solve
-from gapsel.records import Box, Cost, Target
+from gapsel.records import Cost, Query, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -46,14 +47,13 @@ class Watched(CpuBackend):
         self.n, self.k = n, k
         self.choices: list[tuple[bool, NDArray[np.int64]]] = []
 
-    def sweep(self, shards: Any, target: Target, g: Any, box: Box, **more: Any) -> Sweep:  # noqa: ANN401 - as Backend
+    def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
         """Read the pool once; see Backend.sweep."""
         if sum(map(len, shards)) < self.n:
-            return super().sweep(shards, target, g, box, **more)
-        f = more.pop("f", None)
-        f = np.empty(self.n, np.float32) if f is None else f
-        swept = super().sweep(shards, target, g, box, f=f, **more)
-        self.choices.append((box.is_fixed, self.topk(f, self.k)))
+            return super().sweep(shards, query)
+        f = np.empty(self.n, np.float32) if query.f is None else query.f
+        swept = super().sweep(shards, replace(query, f=f))
+        self.choices.append((query.box.is_fixed, self.topk(f, self.k)))
         return swept
 
 
@@ -123,8 +123,8 @@ def _solve(task: Task, backend: Watched, start: str) -> Solution:
 def _sweep(task: Task, solution: Solution, backend: CpuBackend) -> tuple[float, float]:
     """Return the seconds of one exact sweep at the solution, and the marginal error there."""
     began = time.perf_counter()
-    g = solution.potentials.g
-    swept = backend.sweep(task.rows.shards, task.target, g, task.box(), eps=task.eps, cost=task.cost)
+    query = Query(task.target, solution.potentials.g, task.box(), task.eps, task.cost)
+    swept = backend.sweep(task.rows.shards, query)
     return time.perf_counter() - began, float(np.abs(swept.q - task.target.b).sum())
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from gapsel.backends.cpu import CpuBackend
-from gapsel.records import Box, Cost, Target
+from gapsel.records import Box, Cost, Query, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ class Case:
     def sweep(self, rows: int, *, rough: bool) -> float:
         """Sweep the first rows and return the mean of f at g = 0."""
         g, box = np.zeros(len(self.target.b)), Box.fixed(1 / rows)
-        return self.backend.sweep([self.pool[:rows]], self.target, g, box, eps=EPS, cost=Cost(), rough=rough).value
+        return self.backend.sweep([self.pool[:rows]], Query(self.target, g, box, EPS, Cost(), rough=rough)).value
 
     def times(self, dtype: torch.dtype, rounds: int) -> tuple[float, float]:
         """Return the seconds of torch's product and of the sweep, after a look at the sweep's answer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from gapsel.backends.parts import Part, added, swept
 from gapsel.backends.reference import ReferenceBackend, dice, row_masses, share_kept, stands_for
 from gapsel.cost import cost_matrix
 from gapsel.errors import DataError, GapselError, UsageError
-from gapsel.records import COST_KINDS, Box, Cost, CostKind, Sweep, Target
+from gapsel.records import COST_KINDS, OUTPUTS, Box, Cost, CostKind, Query, Sweep, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,7 +82,7 @@ def gram_error(backend: Backend) -> float:
 
 @dataclass
 class Problem:
-    """What a sweep reads, as keyword-free values."""
+    """What a sweep reads, as values that may change."""
 
     x: NDArray[Any]
     target: Target
@@ -91,32 +91,15 @@ class Problem:
     eps: float
     cost: Cost
 
-    def sweep(
-        self,
-        backend: Backend,
-        shards: Sequence[Any] | None = None,
-        *,
-        k: int = 0,
-        gram: bool = True,
-        rough: bool = False,
-    ) -> Result:
-        n = len(self.x)
-        f, hard, nearest = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.int32)
-        swept = backend.sweep(
-            [self.x] if shards is None else shards,
-            self.target,
-            self.g,
-            self.box,
-            eps=self.eps,
-            cost=self.cost,
-            gram=gram,
-            k=k,
-            rough=rough,
-            f=f,
-            hard=hard,
-            nearest=nearest,
-        )
-        return Result(swept, f, hard, nearest, gram_error(backend))
+    def query(self, **wanted: Any) -> Query:  # noqa: ANN401
+        return Query(self.target, self.g, self.box, self.eps, self.cost, **wanted)
+
+    def sweep(self, backend: Backend, shards: Sequence[Any] | None = None, **wanted: Any) -> Result:  # noqa: ANN401
+        """Sweep with a Gram, unless it is said otherwise, and all outputs."""
+        outputs = {name: np.empty(len(self.x), kind) for name, kind in OUTPUTS.items()}
+        query = self.query(**{"gram": True, **wanted}, **outputs)
+        swept = backend.sweep([self.x] if shards is None else shards, query)
+        return Result(swept, **outputs, gram_error=gram_error(backend))
 
 
 def problem(
@@ -150,7 +133,7 @@ def problem(
     g = eps * rng.standard_normal(m)
     a /= a.sum()
     f = np.empty(n)
-    REFERENCE.sweep([x], target, g, Box.fixed(1 / n), eps=eps, cost=cost, f=f)
+    REFERENCE.sweep([x], Query(target, g, Box.fixed(1 / n), eps, cost, f=f))
     lo = (1 - lam) * a
     prices = 3 * eps * rng.standard_normal(n)
     priced: dict[str, float | NDArray[np.floating]]
@@ -513,10 +496,8 @@ def test_spans_swept_one_by_one_add_up_to_the_whole(isa: str, gram: bool, rough:
 
     def part(first: int) -> Part:
         at = slice(first, first + rows)
-        return backend.part(
-            np.split(p.x[at], [77]), p.target, p.g, p.box.at(at), eps=p.eps, cost=p.cost, first=first, n=len(p.x),
-            gram=gram, k=5000, rough=rough, f=f[at], hard=hard[at], nearest=nearest[at],
-        )  # fmt: skip
+        query = p.query(gram=gram, k=5000, rough=rough, f=f[at], hard=hard[at], nearest=nearest[at])
+        return backend.part(np.split(p.x[at], [77]), replace(query, box=p.box.at(at)), first, len(p.x))
 
     found = swept(added(map(part, range(0, len(p.x), rows)), k=5000))
     assert bits(Result(found, f, hard, nearest, 0.0)) == bits(whole)
@@ -525,22 +506,21 @@ def test_spans_swept_one_by_one_add_up_to_the_whole(isa: str, gram: bool, rough:
 def test_a_span_names_rows_by_their_number_in_the_pool() -> None:
     p, backend = problem(8000, 30, 9), CpuBackend(1)
     rows = backend.span_rows(p.target, 8000)
-    p.x[rows + 3, 1] = np.nan
+    p.x[rows + 3, 1], p.box = np.nan, Box.fixed(1 / 8000)
     with pytest.raises(DataError, match=f"pool row {rows + 3} holds NaN"):
-        backend.part([p.x[rows:]], p.target, p.g, Box.fixed(1 / 8000), eps=p.eps, cost=p.cost, first=rows, n=8000)
+        backend.part([p.x[rows:]], p.query(), rows, 8000)
     lo = np.zeros(8000 - rows)
-    lo[4] = -1.0
+    lo[4], p.box = -1.0, Box(lo, 1.0, 1.0)
     with pytest.raises(DataError, match=rf"lo\[{rows + 4}\] is -1"):
-        backend.part([p.x[rows:]], p.target, p.g, Box(lo, 1.0, 1.0), eps=p.eps, cost=p.cost, first=rows, n=8000)
+        backend.part([p.x[rows:]], p.query(), rows, 8000)
 
 
 @pytest.mark.parametrize(("first", "rows"), [(0, 10), (1, 4999), (4999, 1), (0, 4999)])
 def test_rows_that_are_no_span_are_refused(first: int, rows: int) -> None:
     p = problem(5000, 30, 9)
+    p.box = Box.fixed(1.0)
     with pytest.raises(UsageError, match=f"{rows} rows from row {first} of 5000 are no span of the pool: give all"):
-        CpuBackend(1).part(
-            [p.x[first : first + rows]], p.target, p.g, Box.fixed(1.0), eps=p.eps, cost=p.cost, first=first, n=5000
-        )
+        CpuBackend(1).part([p.x[first : first + rows]], p.query(), first, 5000)
 
 
 def test_a_row_is_the_same_wherever_it_stands(cpu: CpuBackend) -> None:
@@ -678,7 +658,7 @@ def test_refused_outputs(fast: Backend) -> None:
     out = np.empty(10, np.float32)
 
     def sweep(**outputs: Any) -> None:  # noqa: ANN401
-        fast.sweep([p.x], p.target, p.g, p.box, eps=p.eps, cost=p.cost, **outputs)
+        fast.sweep([p.x], p.query(**outputs))
 
     with pytest.raises(UsageError, match="cannot be written"):
         sweep(f=out, hard=out)

@@ -17,7 +17,7 @@ from gapsel.pipeline.steps import sampled
 from gapsel.pipeline.steps.select import read_selection
 from gapsel.pipeline.studies.choices import at_mass
 from gapsel.potentials import Rows, Task, solve
-from gapsel.records import Cost, Target
+from gapsel.records import Cost, Query, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +85,7 @@ def test_the_dual_is_that_of_the_formula() -> None:
     found = solve(task, CPU)
     p = found.potentials
     box = rows.box(0.6, 0.0 + task.box().eta)
-    swept = ReferenceBackend().sweep([POOL, BASE], p.target, p.g, box, eps=p.eps, cost=p.cost)
+    swept = ReferenceBackend().sweep([POOL, BASE], Query(p.target, p.g, box, p.eps, p.cost))
     assert np.abs(swept.q - p.target.b).sum() < 1e-4
     assert np.asarray(box.lo)[:N].max() == 0
     np.testing.assert_allclose(np.asarray(box.lo)[N:], 0.4 * weights / weights.sum())

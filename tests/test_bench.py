@@ -17,7 +17,7 @@ from gapsel.bench.judge import Answer, Verdict
 from gapsel.bench.trial import Limits, Run, Trial, apart, inside
 from gapsel.cli import main
 from gapsel.errors import DataError, GapselError, UsageError
-from gapsel.records import Box, Cost, Target
+from gapsel.records import Box, Cost, Query, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,9 +52,8 @@ def test_the_judge_and_the_reference_backend_see_the_same() -> None:
     g = np.random.default_rng(0).normal(0, 0.1, m)
     f, q = judge.soft_minimum(problem, g)
     mine, target = np.empty(n), Target(problem.y, np.full(m, 1 / m))
-    swept = ReferenceBackend().sweep(
-        [problem.x], target, g, Box.fixed(1 / n), eps=problem.eps, cost=Cost(normalize=False), f=mine
-    )
+    query = Query(target, g, Box.fixed(1 / n), problem.eps, Cost(normalize=False), f=mine)
+    swept = ReferenceBackend().sweep([problem.x], query)
     assert f == pytest.approx(mine, abs=1e-12)
     assert q == pytest.approx(swept.q, abs=1e-12)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,8 +15,12 @@ from gapsel.cli import main
 from gapsel.errors import DeviceError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
     from gapsel.backends import Backend
-    from gapsel.records import Sweep
+    from gapsel.records import Query, Sweep
 
 FEW = selftest.CASES[:1]
 
@@ -33,8 +37,8 @@ class Wrong(ReferenceBackend):
     def __init__(self, **changes: float) -> None:
         self.changes = changes
 
-    def sweep(self, *args: Any, **kwargs: Any) -> Sweep:  # noqa: ANN401
-        swept = super().sweep(*args, **kwargs)
+    def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
+        swept = super().sweep(shards, query)
         for name, factor in self.changes.items():
             object.__setattr__(swept, name, factor * getattr(swept, name))
         return swept
@@ -80,7 +84,7 @@ def test_nan_is_never_near(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 
 def test_a_backend_that_fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(ReferenceBackend):
-        def sweep(self, *_: Any, **__: Any) -> Sweep:  # noqa: ANN401
+        def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:  # noqa: ARG002
             msg = "the GPU is gone"
             raise DeviceError(msg)
 

@@ -21,7 +21,7 @@ from gapsel.backends.gpu import span as spans
 from gapsel.backends.gpu.device import lost
 from gapsel.backends.gpu.operands import Form
 from gapsel.backends.gpu.rows import gather
-from gapsel.backends.parts import added, swept
+from gapsel.backends.parts import Part, added, swept
 from gapsel.errors import DataError, DeviceError, MissingDependencyError, UsageError
 from gapsel.potentials import Rows, Task, solve
 from gapsel.records import Box, Cost, CostScale, Target
@@ -299,13 +299,13 @@ def test_one_span_of_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spans, "SPAN_ROWS", 512)
     whole = p.sweep(emulated_backend(), k=k)
     f, hard, nearest = np.empty(1300, np.float32), np.empty(1300, np.float32), np.empty(1300, np.int32)
-    parts = [
-        emulated_backend().part(
-            [p.x[at]], p.target, p.g, p.box.at(at), eps=p.eps, cost=p.cost, first=at.start, n=1300, gram=True, k=k,
-            f=f[at], hard=hard[at], nearest=nearest[at],
-        )
-        for at in (slice(0, 512), slice(512, 1024), slice(1024, 1300))
-    ]  # fmt: skip
+
+    def part(first: int) -> Part:
+        at = slice(first, min(first + 512, 1300))
+        query = p.query(gram=True, k=k, f=f[at], hard=hard[at], nearest=nearest[at])
+        return emulated_backend().part([p.x[at]], replace(query, box=p.box.at(at)), first, 1300)
+
+    parts = map(part, (0, 512, 1024))
     assert bits(replace(whole, swept=swept(added(parts, k)), f=f, hard=hard, nearest=nearest)) == bits(whole)
 
 
@@ -321,7 +321,7 @@ def test_a_bad_row_of_a_span_is_named_by_its_number_in_the_pool() -> None:
     p = problem(600, 20, 8)
     p.x[123, 4] = np.inf
     with pytest.raises(DataError, match="pool row 1123 holds inf at dimension 4"):
-        emulated_backend().part([p.x], p.target, p.g, p.box, eps=p.eps, cost=p.cost, first=1000, n=4000)
+        emulated_backend().part([p.x], p.query(), 1000, 4000)
 
 
 # Arrays of the device

@@ -13,9 +13,10 @@ from gapsel.cost import measure_scale
 from gapsel.pipeline.folder import journal
 from gapsel.pipeline.folder.journal import Journal
 from gapsel.potentials import Rows, Task, solve
-from gapsel.records import Box, Cost, Sweep, Target
+from gapsel.records import OUTPUTS, Box, Cost, Query, Sweep, Target
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -32,11 +33,11 @@ class Counting(CpuBackend):
 
     sweeps, most = 0, 10**9
 
-    def sweep(self, *args: Any, **options: Any) -> Sweep:  # noqa: ANN401
+    def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
         self.sweeps += 1
         if self.sweeps > self.most:
             raise KeyboardInterrupt
-        return super().sweep(*args, **options)
+        return super().sweep(shards, query)
 
 
 @pytest.fixture(autouse=True)
@@ -50,14 +51,10 @@ def opened(folder: Path, content: str = "pool") -> tuple[Counting, Journal]:
 
 
 def ask(backend: Any, **changes: Any) -> tuple[Sweep, list[NDArray[Any]]]:  # noqa: ANN401
-    outputs = {"f": np.empty(N, np.float32), "hard": np.empty(N, np.float32), "nearest": np.empty(N, np.int32)}
-    wanted = {name: out for name, out in outputs.items() if changes.pop(name, True)}
-    given: dict[str, Any] = {
-        "shards": POOL, "target": TARGET, "g": np.zeros(M), "box": Box.fixed(1 / N), "eps": 0.5, "cost": Cost(),
-        "gram": True, "k": 9, **changes,
-    }  # fmt: skip
-    shards, target, g, box = (given.pop(name) for name in ("shards", "target", "g", "box"))
-    return backend.sweep(shards, target, g, box, **given, **wanted), list(wanted.values())
+    shards = changes.pop("shards", POOL)
+    outputs: dict[str, Any] = {name: np.empty(N, kind) for name, kind in OUTPUTS.items() if changes.pop(name, True)}
+    query = Query(TARGET, np.zeros(M), Box.fixed(1 / N), 0.5, Cost(), gram=True, k=9, **outputs)
+    return backend.sweep(shards, replace(query, **changes)), list(outputs.values())
 
 
 def flat(answer: tuple[Sweep, list[NDArray[Any]]]) -> list[Any]:

@@ -15,7 +15,7 @@ import pytest
 import gapsel
 from gapsel import _native
 from gapsel.backends.cpu import CpuBackend
-from gapsel.records import Box, Cost, Target
+from gapsel.records import Box, Cost, Query, Target
 
 STUB = Path(gapsel.__file__).with_name("_native.pyi")
 
@@ -27,7 +27,7 @@ def test_other_threads_run_during_a_sweep() -> None:
     done, ticks = threading.Event(), 0
 
     def sweep() -> None:
-        CpuBackend(1).sweep([x], target, np.zeros(600), Box.fixed(1 / 20_000), eps=0.1, cost=Cost())
+        CpuBackend(1).sweep([x], Query(target, np.zeros(600), Box.fixed(1 / 20_000), 0.1, Cost()))
         done.set()
 
     worker = threading.Thread(target=sweep)

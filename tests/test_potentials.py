@@ -16,7 +16,7 @@ from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import ReferenceBackend, row_masses, soft_minimum
 from gapsel.cost import cost_matrix, measure_scale
 from gapsel.potentials import Dual, Rows, Solution, Start, Task, shortlist_sizes, solve
-from gapsel.records import Box, Cost, Target
+from gapsel.records import Box, Cost, Query, Target
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its docstrings, when Python compiles it for the first time
@@ -78,11 +78,8 @@ def base(task: Task) -> NDArray[np.float64]:
 def judged(task: Task, solution: Solution) -> tuple[Sweep, NDArray[np.float64]]:
     """What the reference says of a solution, and f in float64."""
     f = np.empty(task.rows.n)
-    box = task.box()
-    swept = REFERENCE.sweep(
-        task.rows.shards, task.target, solution.potentials.g, box, eps=task.eps, cost=task.cost, f=f
-    )
-    return swept, f
+    query = Query(task.target, solution.potentials.g, task.box(), task.eps, task.cost, f=f)
+    return REFERENCE.sweep(task.rows.shards, query), f
 
 
 def masses(task: Task, solution: Solution) -> NDArray[np.float64]:
@@ -535,10 +532,10 @@ class Counting(CpuBackend):
 
     grams = sweeps = 0
 
-    def sweep(self, *arguments: Any, gram: bool = False, **outputs: Any) -> Sweep:  # noqa: ANN401
-        self.grams += gram
+    def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
+        self.grams += query.gram
         self.sweeps += 1
-        return super().sweep(*arguments, gram=gram, **outputs)
+        return super().sweep(shards, query)
 
 
 def test_thousands_of_targets_are_solved_without_a_gram() -> None:
@@ -548,9 +545,8 @@ def test_thousands_of_targets_are_solved_without_a_gram() -> None:
     assert solution.potentials.evidence.converged
     assert backend.grams == 0
     assert backend.sweeps <= 20
-    again = CPU.sweep(
-        task.rows.shards, task.target, solution.potentials.g, Box.fixed(1 / 20_000), eps=task.eps, cost=task.cost
-    )
+    query = Query(task.target, solution.potentials.g, Box.fixed(1 / 20_000), task.eps, task.cost)
+    again = CPU.sweep(task.rows.shards, query)
     assert np.abs(again.q - task.target.b).sum() <= task.tolerance
 
 
@@ -569,11 +565,10 @@ def test_no_g_is_looked_at_twice() -> None:
     seen: list[bytes] = []
 
     class Recording(CpuBackend):
-        def sweep(self, shards: Any, target: Any, g: Any, box: Any, **more: Any) -> Sweep:  # noqa: ANN401
-            seen.append(
-                g.tobytes() + str((len(shards[0]), box.hi, box.eta, more["eps"], more.get("rough", False))).encode()
-            )
-            return super().sweep(shards, target, g, box, **more)
+        def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
+            look = len(shards[0]), query.box.hi, query.box.eta, query.eps, query.rough
+            seen.append(query.g.tobytes() + str(look).encode())
+            return super().sweep(shards, query)
 
     for mass in (0.0, 0.5, 1.0):
         solve(make(cloud(4000, 8), cloud(20, 8, seed=1, shift=1.0), k=40, mass=mass, rel=0.1), Recording(2))

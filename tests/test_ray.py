@@ -28,7 +28,7 @@ from gapsel.cli import main
 from gapsel.errors import DataError, DeviceError, UsageError
 from gapsel.pipeline.steps import order as steps
 from gapsel.pipeline.vectors import sides as vectors
-from gapsel.records import Box, Cost, Target
+from gapsel.records import Box, Cost, Query, Target
 from ray_cluster import needs_ray, two_machines
 
 if TYPE_CHECKING:
@@ -76,9 +76,8 @@ class Problem:
         """Everything that a sweep gives, as bytes."""
         n = sum(map(len, shards))
         f, hard, nearest = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.int32)
-        swept = backend.sweep(
-            shards, self.target, self.g, self.box, eps=0.05, cost=Cost(), f=f, hard=hard, nearest=nearest, **options
-        )
+        query = Query(self.target, self.g, self.box, 0.05, Cost(), f=f, hard=hard, nearest=nearest, **options)
+        swept = backend.sweep(shards, query)
         arrays = [f, hard, nearest, swept.q, swept.gram, swept.gram_q, *(swept.top or ())]
         totals = np.array([swept.value, swept.hard, swept.entropy])
         return [array.tobytes() for array in (*arrays, totals) if array is not None]

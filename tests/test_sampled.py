@@ -13,7 +13,7 @@ from gapsel.backends.cpu import CpuBackend
 from gapsel.cost import measure_scale
 from gapsel.pipeline.steps.sampled import fit
 from gapsel.potentials import Rows, Task, solve
-from gapsel.records import Box, Cost, Potentials, Target
+from gapsel.records import Box, Cost, Potentials, Query, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +38,7 @@ def task(n: int = N, seed: int = 0, mass: float = 0.5, a: NDArray[np.float64] | 
 def whole_pool_error(problem: Task, found: Potentials) -> float:
     """L1 of the whole pool's marginals at the potentials of a part."""
     box, p = problem.box(), found
-    q = CPU.sweep(problem.rows.shards, p.target, p.g, box, eps=p.eps, cost=p.cost).q
+    q = CPU.sweep(problem.rows.shards, Query(p.target, p.g, box, p.eps, p.cost)).q
     return float(np.abs(q - p.target.b).sum())
 
 
@@ -117,7 +117,7 @@ def test_weights_go_with_their_rows() -> None:
     a = np.repeat([1.0, 0.0], N // 2)
     found = fit(task(mass=0.0, a=a), 4000, CPU).potentials
     half = Rows.whole([np.concatenate(task().rows.shards)[: N // 2]], 10)
-    q = CPU.sweep(half.shards, found.target, found.g, Box.fixed(half.a), eps=found.eps, cost=found.cost).q
+    q = CPU.sweep(half.shards, Query(found.target, found.g, Box.fixed(half.a), found.eps, found.cost)).q
     assert np.abs(q - found.target.b).sum() < 3 * found.evidence.sampling_error
 
 

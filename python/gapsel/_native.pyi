@@ -35,8 +35,8 @@ def sweep(
     gram: bool = False,
     k: int = 0,
     rough: bool = False,
-    f: NDArray[np.float32] | None = None,
-    hard: NDArray[np.float32] | None = None,
+    f: NDArray[np.floating] | None = None,  # float32
+    hard: NDArray[np.floating] | None = None,  # float32
     nearest: NDArray[np.int32] | None = None,
     threads: int = 0,
     isa: str | None = None,

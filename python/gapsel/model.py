@@ -22,7 +22,7 @@ import numpy as np
 from gapsel.calibration import Calibration
 from gapsel.errors import DataError
 from gapsel.files import whole
-from gapsel.records import Avoided, Box, Cost, CostScale, Evidence, Potentials, Stage, Target
+from gapsel.records import Avoided, Box, Cost, CostScale, Evidence, Potentials, Query, Stage, Target
 
 if TYPE_CHECKING:
     import os
@@ -91,7 +91,7 @@ def potential(p: Potentials, shards: Sequence[NDArray[np.floating]], backend: Ba
     """Return the potential (n,) of any vectors: one soft minimum each."""
     n = sum(len(shard) for shard in shards)
     out = np.empty(n, np.float32)
-    backend.sweep(shards, p.target, p.g, Box.fixed(1.0 / max(n, 1)), eps=p.eps, cost=p.cost, f=out)
+    backend.sweep(shards, Query(p.target, p.g, Box.fixed(1.0 / max(n, 1)), p.eps, p.cost, f=out))
     return out
 
 

@@ -6,17 +6,21 @@ weights; f and g the potentials; eps the entropic regularisation and eta the tem
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 _Any = TypeVar("_Any", bound=np.generic)
 CostKind = Literal["sqeuclidean", "cosine", "euclidean"]
 COST_KINDS: tuple[CostKind, ...] = ("sqeuclidean", "cosine", "euclidean")
+# What a sweep may write of each row; the reference writes f and the hard minimum in float64 too.
+OUTPUTS: Mapping[str, type[np.generic]] = {"f": np.float32, "hard": np.float32, "nearest": np.int32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +114,45 @@ def _some(values: float | NDArray[_Any], rows: slice) -> float | NDArray[_Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class Query:
+    """What one read of the pool is asked, at one g; a `Sweep` is the answer.
+
+    ``target`` has y (m, d) and b (m,), ``g`` (m,) is the potential on its rows and ``box`` the rule of the n pool rows;
+    g and ``eps`` (above 0) are in units of the ``cost``. Columns with b_j = 0 take part in nothing. The totals are
+    always given; beside them may be wanted
+
+    - ``gram``: the Gram and its marginal; see Sweep.
+    - ``k``: the k lowest f and their rows, 0 for none.
+    - ``f``, ``hard``, ``nearest``: outputs (n,), written in place, their types in ``OUTPUTS``: the soft minimum f_i and
+      the hard minimum h_i = min_j (c_ij - g_j), in units of the cost, and its lowest argument j.
+
+    ``rough`` lets a backend multiply in bfloat16, about twice as fast where the machine can: on unit vectors costs are
+    then off by about 2e-4, enough to solve for g but not to score. A backend may always be exact instead.
+    """
+
+    target: Target
+    g: NDArray[np.float64]
+    box: Box
+    eps: float
+    cost: Cost
+    _: KW_ONLY
+    gram: bool = False
+    k: int = 0
+    rough: bool = False
+    f: NDArray[np.floating] | None = None
+    hard: NDArray[np.floating] | None = None
+    nearest: NDArray[np.int32] | None = None
+
+    @property
+    def outputs(self) -> dict[str, NDArray[Any]]:
+        """The outputs that are wanted, by their names."""
+        given = {name: getattr(self, name) for name in OUTPUTS}
+        return {name: out for name, out in given.items() if out is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
-    """What one read of the pool gives, at one g.
+    """What one read of the pool gives, at one g: the answer to a `Query`.
 
     ``q`` (m,) float64 is the column marginal sum_i r_i p_ij. ``value`` is sum_i phi_i(f_i) with phi_i(f) = lo_i f - eta
     (hi_i - lo_i) log(1 + exp(-(f + price_i) / eta)), so that the dual is D(g) = <b, g> + value (for lo = hi = a: sum_i

@@ -24,7 +24,7 @@ from gapsel.calibration import mean_of, scores
 from gapsel.errors import UsageError
 from gapsel.findings import Certificate
 from gapsel.potentials import Dual, Rows, ascend, gather, promised_rise, shortlist_sizes, solve
-from gapsel.records import Box
+from gapsel.records import Box, Query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,10 +91,8 @@ def nearest_targets(
     """Return the row of the target of least cost for each of the shards' rows (n,)."""
     n = sum(len(shard) for shard in shards)
     found = np.empty(n, np.int32)
-    backend.sweep(
-        shards, potentials.target, np.zeros(len(potentials.g)), Box.fixed(1.0 / n),
-        eps=potentials.eps, cost=potentials.cost, nearest=found,
-    )  # fmt: skip
+    p, box = potentials, Box.fixed(1.0 / n)
+    backend.sweep(shards, Query(p.target, np.zeros(len(p.g)), box, p.eps, p.cost, nearest=found))
     return found
 
 

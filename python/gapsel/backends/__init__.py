@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gapsel.records import Box, Cost, Sweep, Target
+    from gapsel.records import Query, Sweep
 
 NAMES = ("auto", "cpu", "gpu", "ray", "reference")
 
@@ -40,29 +40,10 @@ class Backend(Protocol):
         """What of the machine may change the last bits of an answer."""
         ...
 
-    def sweep(
-        self,
-        shards: Sequence[NDArray[np.floating]],
-        target: Target,
-        g: NDArray[np.float64],
-        box: Box,
-        *,
-        eps: float,
-        cost: Cost,
-        gram: bool = False,
-        k: int = 0,
-        rough: bool = False,
-        f: NDArray[np.float32] | None = None,
-        hard: NDArray[np.float32] | None = None,
-        nearest: NDArray[np.int32] | None = None,
-    ) -> Sweep:
-        """Read the pool once at g (m,) and return what records.Sweep lists.
+    def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
+        """Read the pool once and return what records.Sweep lists, as records.Query says it is wanted.
 
-        ``f``, ``hard`` and ``nearest`` are optional (n,) outputs, written in place: the soft minimum f_i, the hard
-        minimum h_i = min_j (c_ij - g_j), and its lowest argument j. ``rough`` lets a backend multiply in bfloat16,
-        about twice as fast where the machine can: on unit vectors costs are then off by about 2e-4, enough to solve
-        for g but not to score. A backend may always be exact instead. Columns with b_j = 0 take part in nothing.
-        Raises DataError for shapes or values that do not fit, naming the first bad row.
+        Raises DataError for shapes or values that do not fit, naming the first bad row, UsageError for settings.
         """
         ...
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from gapsel.errors import DataError, UsageError
-from gapsel.records import COST_KINDS
+from gapsel.records import COST_KINDS, OUTPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from gapsel.records import Box, Cost, Target
+    from gapsel.records import Box, Query, Target
 
 # Beyond this a mass times a row count may leave float32.
 LARGEST_MASS = 1e20
@@ -42,18 +42,11 @@ def refuse_range(side: str, row: int, value: float) -> NoReturn:
     raise DataError(msg)
 
 
-def check_settings(cost: Cost, eps: float, eta: float, k: int, n: int) -> None:
-    """Raise UsageError for settings that are not numbers above 0, an unknown cost, or more rows than there are."""
-    if cost.kind not in COST_KINDS:
-        msg = f'cost "{cost.kind}" is unknown or not available here: choose one of {", ".join(COST_KINDS)}'
-        raise UsageError(msg)
-    for name, value in (("eps", eps), ("eta", eta)):
-        if not 0 < value < math.inf:
-            msg = f"{name} is {shown(value)}: it must be positive and finite"
-            raise UsageError(msg)
-    if k > n:
-        msg = f"k is {k} but there are only {n} rows: ask for at most {n}"
-        raise UsageError(msg)
+def check_query(query: Query, rows: int, n: int) -> None:
+    """Raise an error unless all but the target fits ``rows`` rows of a pool of n; see the checks of its parts."""
+    _check_settings(query, n)
+    _check_box(query.box, rows)
+    _check_outputs(query.outputs, rows)
 
 
 def check_target(target: Target, g: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -75,7 +68,21 @@ def check_target(target: Target, g: NDArray[np.float64]) -> NDArray[np.intp]:
     return keep
 
 
-def check_box(box: Box, n: int) -> None:
+def _check_settings(query: Query, n: int) -> None:
+    """Raise UsageError for settings that are not numbers above 0, an unknown cost, or more rows than there are."""
+    if query.cost.kind not in COST_KINDS:
+        msg = f'cost "{query.cost.kind}" is unknown or not available here: choose one of {", ".join(COST_KINDS)}'
+        raise UsageError(msg)
+    for name, value in (("eps", query.eps), ("eta", query.box.eta)):
+        if not 0 < value < math.inf:
+            msg = f"{name} is {shown(value)}: it must be positive and finite"
+            raise UsageError(msg)
+    if query.k > n:
+        msg = f"k is {query.k} but there are only {n} rows: ask for at most {n}"
+        raise UsageError(msg)
+
+
+def _check_box(box: Box, n: int) -> None:
     """Raise DataError unless 0 <= lo <= hi and prices are not too large, for numbers or arrays (n,)."""
     for name, given in (("lo", box.lo), ("hi", box.hi), ("price", box.price)):
         values = np.atleast_1d(np.asarray(given))
@@ -92,12 +99,11 @@ def check_box(box: Box, n: int) -> None:
         _each("lo", lo, lo <= hi, "lo must not exceed hi")
 
 
-def check_outputs(outputs: Mapping[str, tuple[NDArray[Any] | None, type]], n: int) -> None:
-    """Raise an error unless each output that is asked for is an array (n,) of its type that may be written, alone."""
+def _check_outputs(outputs: Mapping[str, NDArray[Any]], n: int) -> None:
+    """Raise an error unless each output is an array (n,) of its type that may be written, alone."""
     taken: list[NDArray[Any]] = []
-    for name, (out, kind) in outputs.items():
-        if out is None:
-            continue
+    for name, out in outputs.items():
+        kind = OUTPUTS[name]
         if len(out) != n:
             msg = f"{name} has {len(out)} entries, expected {n}"
             raise DataError(msg)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gapsel.records import Box, Cost, Sweep, Target
+    from gapsel.records import Query, Sweep, Target
 
 
 class CpuBackend:
@@ -57,73 +57,37 @@ class CpuBackend:
         """Whether a rough sweep differs from an exact one here."""
         return self.instructions in _native.isas(rough=True)
 
-    def sweep(
-        self,
-        shards: Sequence[NDArray[np.floating]],
-        target: Target,
-        g: NDArray[np.float64],
-        box: Box,
-        *,
-        eps: float,
-        cost: Cost,
-        gram: bool = False,
-        k: int = 0,
-        rough: bool = False,
-        f: NDArray[np.float32] | None = None,
-        hard: NDArray[np.float32] | None = None,
-        nearest: NDArray[np.int32] | None = None,
-    ) -> Sweep:
+    def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
         """Read the pool once; see Backend.sweep."""
-        return swept(
-            self.part(
-                shards, target, g, box,
-                eps=eps, cost=cost, gram=gram, k=k, rough=rough, f=f, hard=hard, nearest=nearest,
-            )
-        )  # fmt: skip
+        return swept(self.part(shards, query))
 
-    def part(
-        self,
-        shards: Sequence[NDArray[np.floating]],
-        target: Target,
-        g: NDArray[np.float64],
-        box: Box,
-        *,
-        eps: float,
-        cost: Cost,
-        first: int = 0,
-        n: int | None = None,
-        gram: bool = False,
-        k: int = 0,
-        rough: bool = False,
-        f: NDArray[np.float32] | None = None,
-        hard: NDArray[np.float32] | None = None,
-        nearest: NDArray[np.int32] | None = None,
-    ) -> Part:
+    def part(self, shards: Sequence[NDArray[np.floating]], query: Query, first: int = 0, n: int | None = None) -> Part:
         """Read one span of a pool: the shards are its rows from ``first`` on, of ``n`` in all (None: they are all).
 
-        The box and the outputs are those of the span's rows. Raises UsageError unless the rows are the whole pool or
-        begin at a multiple of `span_rows` and are as many, or up to the pool's end.
+        The query's box and outputs are those of the span's rows. Raises UsageError unless the rows are the whole pool
+        or begin at a multiple of `span_rows` and are as many, or up to the pool's end.
         """
+        target, box, cost = query.target, query.box, query.cost
         found = _native.sweep(
             [readable(shard, index) for index, shard in enumerate(shards)],
             np.ascontiguousarray(target.y, np.float32),
             np.ascontiguousarray(target.b, np.float64),
-            np.ascontiguousarray(g, np.float64),
+            np.ascontiguousarray(query.g, np.float64),
             _per_row(box.lo),
             _per_row(box.hi),
             _per_row(box.price),
-            eps=eps,
+            eps=query.eps,
             eta=box.eta,
             cost=cost.kind,
             normalize=cost.normalize,
             first=first,
             n=n,
-            gram=gram,
-            k=k,
-            rough=rough,
-            f=f,
-            hard=hard,
-            nearest=nearest,
+            gram=query.gram,
+            k=query.k,
+            rough=query.rough,
+            f=query.f,
+            hard=query.hard,
+            nearest=query.nearest,
             threads=self.threads,
             isa=self.isa,
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gapsel.records import Box, Cost, Target
+    from gapsel.records import Box, Query
 
 
 # How many rows a column the Gram is taken from at least, how dear more of them may be, and the mass in units of 1/n
@@ -37,42 +37,28 @@ class ReferenceBackend:
         """NumPy, whatever BLAS it has."""
         return self.name
 
-    def sweep(
-        self,
-        shards: Sequence[NDArray[np.floating]],
-        target: Target,
-        g: NDArray[np.float64],
-        box: Box,
-        *,
-        eps: float,
-        cost: Cost,
-        gram: bool = False,
-        k: int = 0,
-        rough: bool = False,  # noqa: ARG002 (the judge is always exact)
-        f: NDArray[np.floating] | None = None,
-        hard: NDArray[np.floating] | None = None,
-        nearest: NDArray[np.int32] | None = None,
-    ) -> Sweep:
-        """Read the pool once; see Backend.sweep."""
+    def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
+        """Read the pool once; see Backend.sweep. It is always exact."""
+        target, g, box, eps = query.target, query.g, query.box, query.eps
         x = np.concatenate([np.asarray(shard, np.float64) for shard in shards])
         keep = np.flatnonzero(target.b > 0)
-        c = cost_matrix(x, target.y[keep], cost)
+        c = cost_matrix(x, target.y[keep], query.cost)
         f_all, p = soft_minimum(c, g[keep], target.b[keep], eps)
         reduced = c - g[keep]
         h = reduced.min(axis=1)
         r, slope, value = row_masses(f_all, box)
         v = stands_for(r, len(keep), x.shape[1])
-        _write(f, f_all)
-        _write(hard, h)
-        _write(nearest, keep[reduced.argmin(axis=1)])
-        top = self.topk(f_all.astype(np.float32), k) if k else None
+        found = {"f": f_all, "hard": h, "nearest": keep[reduced.argmin(axis=1)]}
+        for name, out in query.outputs.items():
+            out[:] = found[name]
+        top = self.topk(f_all.astype(np.float32), query.k) if query.k else None
         return Sweep(
             q=_spread(r @ p, keep, len(g)),
             value=value,
             hard=float(np.minimum(box.lo * h, box.hi * h + (np.asarray(box.hi) - box.lo) * box.price).sum()),
             entropy=float(-(r @ np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0.0).sum(axis=1))),
-            gram=_gram(p, v * (r + eps * slope), keep, len(g)) if gram else None,
-            gram_q=_spread((v * r) @ p, keep, len(g)) if gram else None,
+            gram=_gram(p, v * (r + eps * slope), keep, len(g)) if query.gram else None,
+            gram_q=_spread((v * r) @ p, keep, len(g)) if query.gram else None,
             top=None if top is None else (top, f_all[top].astype(np.float32)),
         )
 
@@ -134,8 +120,3 @@ def _spread(values: NDArray[np.float64], keep: NDArray[np.intp], m: int) -> NDAr
     out = np.zeros(m)
     out[keep] = values
     return out
-
-
-def _write(out: NDArray[np.generic] | None, values: NDArray[np.generic]) -> None:
-    if out is not None:
-        out[:] = values

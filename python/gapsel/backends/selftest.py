@@ -14,7 +14,7 @@ import numpy as np
 from gapsel.backends.reference import ReferenceBackend
 from gapsel.cost import cost_matrix
 from gapsel.errors import DeviceError
-from gapsel.records import Box, Cost, Sweep, Target
+from gapsel.records import Box, Cost, Query, Sweep, Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,7 +141,7 @@ class _Problem:
         eps = _EPS_SHARE * float(cost_matrix(x[:20], y, case.cost).mean()) / 2
         g = eps * rng.standard_normal(case.m)
         f = np.empty(n)
-        ReferenceBackend().sweep([x], target, g, Box.fixed(1.0), eps=eps, cost=case.cost, f=f)
+        ReferenceBackend().sweep([x], Query(target, g, Box.fixed(1.0), eps, case.cost, f=f))
         lo = rng.random(n) / (2 * n)
         box = Box(lo, lo + 1.0 / n, 2 * eps, eps * rng.standard_normal(n, np.float32))
         return cls(case, x, target, g - np.median(f), box, eps)
@@ -150,12 +150,12 @@ class _Problem:
         """Sweep it in two shards, with everything that can be asked for."""
         n = self.case.rows
         f, hard, nearest = np.full(n, np.nan, kind), np.full(n, np.nan, kind), np.full(n, -1, np.int32)
-        swept = backend.sweep(
-            [self.x[:71], self.x[71:]], self.target, self.g, self.box, eps=self.eps, cost=self.case.cost,
+        query = Query(
+            self.target, self.g, self.box, self.eps, self.case.cost,
             gram=self.case.gram and self.case.m <= _GRAM_TARGETS, k=_K, rough=self.case.rough,
             f=f, hard=hard, nearest=nearest,
         )  # fmt: skip
-        return _Look(swept, f, hard, nearest)
+        return _Look(backend.sweep([self.x[:71], self.x[71:]], query), f, hard, nearest)
 
     def behind(self, nearest: NDArray[np.int32], hard: NDArray[np.floating]) -> float:
         """Return how far above the hard minimum (n,) the targets named nearest are, at most."""

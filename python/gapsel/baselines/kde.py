@@ -22,7 +22,7 @@ import numpy as np
 from gapsel.baselines.roundrobin import nearest_rows
 from gapsel.cost import cost_matrix
 from gapsel.potentials import gather
-from gapsel.records import Box, Cost, Target
+from gapsel.records import Box, Cost, Query, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,7 +115,7 @@ def _density(x: NDArray[np.floating], cost: Cost, width: float, backend: Backend
     itself = Target(np.ascontiguousarray(x, np.float32), np.full(count, 1.0 / count))
     squared = Cost("sqeuclidean", normalize=_euclidean(cost).normalize)
     f = np.empty(count, np.float32)
-    backend.sweep((x,), itself, np.zeros(count), Box.fixed(1.0 / count), eps=width, cost=squared, f=f)
+    backend.sweep((x,), Query(itself, np.zeros(count), Box.fixed(1.0 / count), width, squared, f=f))
     return np.asarray(np.maximum(count * np.exp(-f.astype(np.float64) / width), 1.0))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.records import Box
+from gapsel.records import Box, Query
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,8 +40,6 @@ class Nearest:
 def smallest_costs(problem: Problem, target: Target, backend: Backend) -> NDArray[np.float32]:
     """Return what each row of the pool (n,) costs to the nearest of these targets."""
     smallest = np.empty(problem.n, np.float32)
-    backend.sweep(
-        problem.shards, target, np.zeros(len(target.b)), Box.fixed(1 / problem.n),
-        eps=_EPS, cost=problem.cost, hard=smallest,
-    )  # fmt: skip
+    g, box = np.zeros(len(target.b)), Box.fixed(1 / problem.n)
+    backend.sweep(problem.shards, Query(target, g, box, _EPS, problem.cost, hard=smallest))
     return smallest

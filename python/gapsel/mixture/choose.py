@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.potentials import Task, solve
-from gapsel.records import Box, Target
+from gapsel.records import Box, Query, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,7 +57,7 @@ def chosen_within(
 def _best_of(problem: Problem, mixed: Mixed, own: NDArray[np.int64], count: int, backend: Backend) -> NDArray[np.int64]:
     """Return which of some rows (s,) of one domain, so many, stand best for what it holds of the target."""
     p, rows = problem, replace(problem.domains.part(own), capacity=1.0 / count)
-    q = backend.sweep(rows.shards, p.target, mixed.g, Box.fixed(rows.a), eps=p.eps, cost=p.cost).q
+    q = backend.sweep(rows.shards, Query(p.target, mixed.g, Box.fixed(rows.a), p.eps, p.cost)).q
     held = q > _HELD * q.mean()
     part = Target(np.ascontiguousarray(p.target.y[held]), q[held] / q[held].sum())
     task = Task(rows, part, p.cost, p.scale, p.eps, 1.0, p.tolerance, p.max_sweeps, p.seed)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.errors import MissingDependencyError
-from gapsel.records import Box, Cost, Target
+from gapsel.records import Box, Cost, Query, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,10 +34,8 @@ def clusters(rows: Rows, count: int, backend: Backend, *, cost: Cost, seed: int)
     centres = _centres(drawn / np.linalg.norm(drawn, axis=1, keepdims=True) if unit else drawn, count, seed)
     nearest = np.empty(rows.n, np.int32)
     m = len(centres)
-    backend.sweep(
-        rows.shards, Target(centres, np.full(m, 1.0 / m)), np.zeros(m), Box.fixed(1.0 / rows.n),
-        eps=1.0, cost=Cost("sqeuclidean", unit), nearest=nearest,
-    )  # fmt: skip
+    target, box = Target(centres, np.full(m, 1.0 / m)), Box.fixed(1.0 / rows.n)
+    backend.sweep(rows.shards, Query(target, np.zeros(m), box, 1.0, Cost("sqeuclidean", unit), nearest=nearest))
     return _by_size(nearest, m)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from gapsel.potentials import Dual, Rows
 from gapsel.potentials.curvature import Curvature
-from gapsel.records import Box, Cost, Sweep, Target
+from gapsel.records import Box, Cost, Query, Sweep, Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,9 +106,8 @@ class MixtureDual(Dual):
     def _swept(
         self, rows: Rows, a: float | NDArray[np.float64], g: NDArray[np.float64], *, rough: bool, gram: bool = False
     ) -> Sweep:
-        return self.backend.sweep(
-            rows.shards, self.target, g, Box.fixed(a), eps=self.eps, cost=self.cost, rough=rough, gram=gram
-        )
+        query = Query(self.target, g, Box.fixed(a), self.eps, self.cost, rough=rough, gram=gram)
+        return self.backend.sweep(rows.shards, query)
 
 
 @dataclass(slots=True)

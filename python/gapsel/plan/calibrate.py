@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from gapsel import baselines, store
 from gapsel.plan.looks import gram_rows
-from gapsel.records import Box, Cost, Target
+from gapsel.records import Box, Cost, Query, Target
 from gapsel.store.provenance import SCHEMA
 
 if TYPE_CHECKING:
@@ -106,11 +106,8 @@ def sweeping(  # noqa: PLR0917 - what sweeps, what is swept, how it is measured
     box, clock = Box.fixed(1.0 / s), _clock(backend, threads)
 
     def look(*, rough: bool = False, gram: bool = False) -> float:
-        return clock(
-            watch.fastest(
-                lambda: backend.sweep([rows], target, np.zeros(m), box, eps=0.1, cost=cost, gram=gram, rough=rough)
-            )
-        )
+        query = Query(target, np.zeros(m), box, 0.1, cost, gram=gram, rough=rough)
+        return clock(watch.fastest(lambda: backend.sweep([rows], query)))
 
     exact, rough = look(), look(rough=True)
     gram = max(look(rough=True, gram=True) - rough, 0.02 * rough)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gapsel.potentials.recipe import solve
 from gapsel.potentials.task import Solution
-from gapsel.records import Box
+from gapsel.records import Box, Query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ def solve_plain(task: Task, backend: Backend, watch: Callable[[Stage], None] | N
         return solve(task, backend, watch=watch)
     found = solve(task, backend, watch=watch).potentials
     f = np.empty(rows.n, np.float32)
-    backend.sweep(rows.shards, task.target, found.g, Box.fixed(rows.a), eps=found.eps, cost=found.cost, f=f)
+    backend.sweep(rows.shards, Query(task.target, found.g, Box.fixed(rows.a), found.eps, found.cost, f=f))
     # How settled the k lowest of the base are is no matter.
     evidence = replace(found.evidence, unsettled=float("nan"))
     return Solution(replace(found, evidence=evidence), f)

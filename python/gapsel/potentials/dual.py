@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel.records import Query
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -65,11 +67,9 @@ class Dual:
     def at(self, g: NDArray[np.float64], *, gram: bool = False, want_f: bool = False, rough: bool = False) -> Point:
         """Read the rows once at g (m,)."""
         f = np.empty(self.rows.n if want_f else 0, np.float32)
-        sweep = self.backend.sweep(
-            self.rows.shards, self.target, g, self.box,
-            eps=self.eps, cost=self.cost, gram=gram, rough=rough, f=f if want_f else None,
-        )  # fmt: skip
-        return self.point(g, sweep, f, rough=rough)
+        out = f if want_f else None
+        query = Query(self.target, g, self.box, self.eps, self.cost, gram=gram, rough=rough, f=out)
+        return self.point(g, self.backend.sweep(self.rows.shards, query), f, rough=rough)
 
     def tilted(self, own: NDArray[np.float64], whole: NDArray[np.float64]) -> Dual:
         """Return this part of the pool with the gradient of the whole, where its q is ``own`` and that one's ``whole``.

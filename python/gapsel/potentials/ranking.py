@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.potentials.rows import gather
-from gapsel.records import Box
+from gapsel.records import Box, Query
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,10 +34,8 @@ def chosen_after(dual: Dual, point: Point, step: NDArray[np.float64], k: int) ->
     if len(listed) > max(k, _LONGEST_LIST * rows.pool_rows):
         return None
     f = np.empty(len(listed), np.float32)
-    dual.backend.sweep(
-        [gather(rows.shards, listed)], dual.target, point.g + step, Box.fixed(1.0 / len(listed)),
-        eps=dual.eps, cost=dual.cost, f=f,
-    )  # fmt: skip
+    query = Query(dual.target, point.g + step, Box.fixed(1.0 / len(listed)), dual.eps, dual.cost, f=f)
+    dual.backend.sweep([gather(rows.shards, listed)], query)
     priced = f if isinstance(rows.price, float) else f + rows.price[listed].astype(np.float32)
     return listed[dual.backend.topk(priced, k)]
 

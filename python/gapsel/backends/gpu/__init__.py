@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends.gpu.device import Device
-    from gapsel.records import Box, Cost, Sweep, Target
+    from gapsel.records import Query, Sweep, Target
 
 
 class GpuBackend:
@@ -82,68 +83,24 @@ class GpuBackend:
                 self._examine_fused(device)
         self._trusted = True
 
-    def sweep(
-        self,
-        shards: Sequence[Any],
-        target: Target,
-        g: NDArray[np.float64],
-        box: Box,
-        *,
-        eps: float,
-        cost: Cost,
-        gram: bool = False,
-        k: int = 0,
-        rough: bool = False,
-        f: NDArray[np.float32] | None = None,
-        hard: NDArray[np.float32] | None = None,
-        nearest: NDArray[np.int32] | None = None,
-    ) -> Sweep:
+    def sweep(self, shards: Sequence[Any], query: Query) -> Sweep:
         """Read the pool once; see Backend.sweep. Raises DeviceError if a GPU fails."""
-        return swept(
-            self.part(
-                shards, target, g, box,
-                eps=eps, cost=cost, gram=gram, k=k, rough=rough, f=f, hard=hard, nearest=nearest,
-            )
-        )  # fmt: skip
+        return swept(self.part(shards, query))
 
-    def part(
-        self,
-        shards: Sequence[Any],
-        target: Target,
-        g: NDArray[np.float64],
-        box: Box,
-        *,
-        eps: float,
-        cost: Cost,
-        first: int = 0,
-        n: int | None = None,
-        gram: bool = False,
-        k: int = 0,
-        rough: bool = False,
-        f: NDArray[np.float32] | None = None,
-        hard: NDArray[np.float32] | None = None,
-        nearest: NDArray[np.int32] | None = None,
-    ) -> Part:
+    def part(self, shards: Sequence[Any], query: Query, first: int = 0, n: int | None = None) -> Part:
         """Read one span of a pool: the shards are its rows from ``first`` on, of ``n`` in all (None: they are all).
 
-        The box and the outputs are those of the span's rows. Raises DeviceError if a GPU fails.
+        The query's box and outputs are those of the span's rows. Raises DeviceError if a GPU fails.
         """
         self.examine()
-        keep = checks.check_target(target, g)
-        pool = gather(shards, target.y.shape[1], self.devices, first)
-        count, n = len(pool.rows), pool.rows.stop if n is None else n
-        checks.check_settings(cost, eps, box.eta, k, n)
-        checks.check_box(box, count)
-        outputs = {"f": (f, np.float32), "hard": (hard, np.float32), "nearest": (nearest, np.int32)}
-        checks.check_outputs(outputs, count)
+        keep, cost = checks.check_target(query.target, query.g), query.cost
+        pool = gather(shards, query.target.y.shape[1], self.devices, first)
+        n = pool.rows.stop if n is None else n
+        checks.check_query(query, len(pool.rows), n)
         # Distances are taken exactly: their root magnifies what rough products round off.
         bears = cost.kind != "euclidean" and (cost.normalize or cost.kind == "cosine")
-        job = Job(
-            pool, n, span_rows(n), target, keep, g, box, eps, cost, Form.of(pool.dtypes, cost, pool.d), gram, k,
-            rough and bears, self._fused,
-            {name: out for name, (out, _) in outputs.items()},
-        )  # fmt: skip
-        return added(self._run(job), k)
+        query, form = replace(query, rough=query.rough and bears), Form.of(pool.dtypes, cost, pool.d)
+        return added(self._run(Job(pool, n, span_rows(n), query, keep, form, self._fused)), query.k)
 
     def span_rows(self, target: Target, n: int, *, gram: bool = False, rough: bool = False) -> int:
         """Return how many rows each span of a pool of n rows has, whatever is asked, but for a shorter last one."""

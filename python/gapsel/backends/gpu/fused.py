@@ -44,11 +44,13 @@ class Launch:
         """Return what serves this sweep, or None where the portable stage has to."""
         device, m = preparation.device, len(job.keep)
         kernels = device.fused
-        if kernels is None or not job.fused or job.gram or job.cost.kind == "euclidean":
+        if kernels is None or not job.fused or job.query.gram or job.query.cost.kind == "euclidean":
             return None
         if preparation.form.depth % (hopper.ALIGNMENT // 2):
             return None
-        shape = hopper.Shape.of(job.span, m, kernels.multiprocessors, exact=not job.rough, nearest=job.wants("nearest"))
+        shape = hopper.Shape.of(
+            job.span, m, kernels.multiprocessors, exact=not job.query.rough, nearest=job.wants("nearest")
+        )
         return cls(kernels, shape) if _STRIPS * shape.strip_bytes(m) <= device.free_memory() else None
 
     def chunk_rows(self, n: int, row_bytes: int, free: int) -> int:
@@ -102,7 +104,7 @@ class Fused:
             q_unit=hopper.q_unit(n * mass), m=len(job.keep),
             **{f"{name}_of_all": number for name, number in box.of_all.items()},
         )  # fmt: skip
-        hopper.multiply(arguments, self._form.depth, self._pairs(rough=job.rough))
+        hopper.multiply(arguments, self._form.depth, self._pairs(rough=job.query.rough))
         return arguments
 
     def _pairs(self, *, rough: bool) -> Sequence[tuple[int, int]]:

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     from numpy.typing import NDArray
 
     from gapsel.backends.gpu.operands import Form
     from gapsel.backends.gpu.rows import PoolRows
-    from gapsel.records import Box, Cost, Target
+    from gapsel.records import Query
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One call of `sweep`.
 
-    ``pool`` has rows of a pool of ``n``, which are swept ``span`` at a time. ``keep`` are the targets of positive
-    weight; ``fused`` allows the stage of that name. The bounds of ``box`` and the ``outputs`` on the host, where wanted
-    (f, hard and nearest), are those of the pool's rows here.
+    ``pool`` has rows of a pool of ``n``, which are swept ``span`` at a time. The bounds of the ``query``'s box and its
+    outputs, on the host, are those of the pool's rows here. ``keep`` are the targets of positive weight; ``fused``
+    allows the stage of that name.
     """
 
     pool: PoolRows
     n: int
     span: int
-    target: Target
+    query: Query
     keep: NDArray[np.intp]
-    g: NDArray[np.float64]
-    box: Box
-    eps: float
-    cost: Cost
     form: Form
-    gram: bool
-    k: int
-    rough: bool
     fused: bool
-    outputs: Mapping[str, NDArray[Any] | None]
 
     def wants(self, name: str) -> bool:
         """Whether this output is asked for, or needed for the k lowest."""
-        return self.outputs[name] is not None or (name == "f" and self.k > 0)
+        return name in self.query.outputs or (name == "f" and self.query.k > 0)
 
     def at(self, rows: range) -> slice:
         """Return where rows, known by their numbers in the whole, lie among those here."""

@@ -52,13 +52,13 @@ class Kept:
 
     def target(self, job: Job) -> TargetOperand:
         """Return y as operands."""
-        key = (id(job.target.y), job.keep.tobytes(), job.form)
+        key = (id(job.query.target.y), job.keep.tobytes(), job.form)
         if self._target is not None and self._target[0] == key and self._target[1]:
             return self._target[2]
         self._target = None
-        placed = place(self.device, job.target, job.keep, job.form)
-        if not job.target.y.flags.writeable:
-            self._target = key, _alive([job.target.y]), placed
+        placed = place(self.device, job.query.target, job.keep, job.form)
+        if not job.query.target.y.flags.writeable:
+            self._target = key, _alive([job.query.target.y]), placed
         return placed
 
     def preparation(self, job: Job) -> Preparation:

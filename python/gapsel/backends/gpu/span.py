@@ -17,6 +17,7 @@ from gapsel.backends.gpu.operands import Piece, empty_piece
 from gapsel.backends.gpu.strip import SEGMENT_ROWS, Stats, Strip, chunk_bytes, chunk_rows
 from gapsel.backends.gpu.target import columns
 from gapsel.backends.parts import Part
+from gapsel.records import OUTPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -62,7 +63,7 @@ def rows_at_once(job: Job, preparation: Preparation) -> int:
     launch = fused.Launch.of(job, preparation)
     if launch is not None:
         return launch.chunk_rows(job.span, job.form.row_bytes, free)
-    budget = free - (matrix_bytes(ld) if job.gram else 0)
+    budget = free - (matrix_bytes(ld) if job.query.gram else 0)
     return chunk_rows(job.span, ld, job.form.row_bytes, budget // 2)
 
 
@@ -70,7 +71,7 @@ def least_bytes(job: Job, preparation: Preparation) -> int:
     """Return about how many bytes a sweep takes beside its pool, at least."""
     ld, row_bytes = preparation.y.ld, job.form.row_bytes
     outputs = 28 * min(job.span, WINDOW_ROWS)
-    return 2 * chunk_bytes(SEGMENT_ROWS, ld, row_bytes) + outputs + (matrix_bytes(ld) if job.gram else 0)
+    return 2 * chunk_bytes(SEGMENT_ROWS, ld, row_bytes) + outputs + (matrix_bytes(ld) if job.query.gram else 0)
 
 
 class Span:
@@ -79,18 +80,18 @@ class Span:
     def __init__(self, job: Job, rows: range, preparation: Preparation, chunk: int) -> None:
         self._device, self._y = device, y = preparation.device, preparation.y
         self._job, self._rows, self._preparation, self._chunk = job, rows, preparation, chunk
-        self._box = job.box.at(job.at(rows))
+        self._box = job.query.box.at(job.at(rows))
         added = columns(device, y, job)
-        self._thinning = thinning(job.n, len(job.keep), job.pool.d, self._box, job.eps)
+        self._thinning = thinning(job.n, len(job.keep), job.pool.d, self._box, job.query.eps)
         self._settings = device.upload(self._settings_of(added.settings))
         self._stage = self._stage_for(added)
         self._stats = Stats.room(device, chunk, nearest=job.wants("nearest"))
         self._mass = device.empty(chunk, np.float32)
-        self._gram = Gram(device, y.ld, chunk) if job.gram else None
+        self._gram = Gram(device, y.ld, chunk) if job.query.gram else None
         self._q = device.zeros(y.ld, np.float64)
         self._sums = device.zeros((-(-len(rows) // _ROW_BLOCK), 3), np.float64)
         self._edge = empty_piece(device, job.form, chunk)
-        self._top = device.top(job.k) if job.k else None
+        self._top = device.top(job.query.k) if job.query.k else None
         self._window = self._window_at(rows.start)
 
     def run(self, held: Piece | None) -> Part:
@@ -120,7 +121,7 @@ class Span:
         launch = fused.Launch.of(job, preparation)
         if launch is not None:
             return fused.Fused(job, self._box, preparation, added, launch)
-        return Strip(preparation, added, self._settings, self._chunk, rough=job.rough)
+        return Strip(preparation, added, self._settings, self._chunk, rough=job.query.rough)
 
     def _window_at(self, row: int) -> Window:
         at, rows = row - self._rows.start, max(1, WINDOW_ROWS // self._chunk) * self._chunk
@@ -153,7 +154,7 @@ class Span:
 
     def _result(self) -> Part:
         download, keep = self._device.download, self._job.keep
-        m, count = len(self._job.target.b), len(keep)
+        m, count = len(self._job.query.target.b), len(keep)
         gram = top = None
         if self._gram is not None:
             kept, lacking = self._gram.finish(self._thinning["root"], self._job.n, count)
@@ -179,10 +180,10 @@ class Window:
 
     def __init__(self, job: Job, device: Device, rows: range) -> None:
         self.rows, self._job, self._device = rows, job, device
-        self._bounds = [self._uploaded(bound) for bound in (job.box.lo, job.box.hi, job.box.price)]
-        kinds = {"f": np.float32, "hard": np.float32, "nearest": np.int32}
+        box = job.query.box
+        self._bounds = [self._uploaded(bound) for bound in (box.lo, box.hi, box.price)]
         self._outputs = {
-            name: device.empty(len(rows), kind) if job.wants(name) else None for name, kind in kinds.items()
+            name: device.empty(len(rows), kind) if job.wants(name) else None for name, kind in OUTPUTS.items()
         }
 
     def bounds(self, row: int, rows: int) -> Bounds:
@@ -198,9 +199,8 @@ class Window:
         """Take the outputs to the host, and offer f to the k lowest."""
         if top is not None:
             top.push(self._outputs["f"], self.rows.start)
-        for name, out in self._job.outputs.items():
-            if out is not None:
-                out[self._job.at(self.rows)] = self._device.download(self._outputs[name])
+        for name, out in self._job.query.outputs.items():
+            out[self._job.at(self.rows)] = self._device.download(self._outputs[name])
 
     def _at(self, row: int, rows: int) -> slice:
         return slice(row - self.rows.start, row - self.rows.start + rows)

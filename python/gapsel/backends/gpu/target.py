@@ -98,11 +98,11 @@ class Columns:
 
 def columns(device: Device, y: TargetOperand, job: Job) -> Columns:
     """Return what columns add at the job's g. Raises DataError where costs over eps leave float32."""
-    cost, eps = job.cost, job.eps
+    cost, eps = job.query.cost, job.query.eps
     unit = float(np.log2(np.e)) / eps
     of_square = 1.0 if cost.kind == "sqeuclidean" else 0.0
-    b = job.target.b[y.keep]
-    hard = (job.g[y.keep] - of_square * y.squared) * unit
+    b = job.query.target.b[y.keep]
+    hard = (job.query.g[y.keep] - of_square * y.squared) * unit
     hard_bias, hard_shift = _shifted(hard, y)
     bias, shift = _shifted(hard + np.log2(b), y)
     unit_rows = y.centre is None

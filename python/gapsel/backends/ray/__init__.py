@@ -15,8 +15,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from gapsel.backends import checks
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.gpu import GpuBackend
@@ -30,17 +28,17 @@ from gapsel.backends.shards import readable
 from gapsel.errors import DataError, DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from gapsel.records import Box, Cost, Sweep, Target
+    from gapsel.records import Query, Sweep, Target
 
 # Fewer rows are swept here, by processors: they are not worth the way.
 FEW_ROWS = 16384
 # Pools that are known at a time: all of it, and the sample or shortlist that the solver is at.
 _POOLS = 2
-_OUTPUTS = {"f": np.float32, "hard": np.float32, "nearest": np.int32}
 
 
 class RayBackend:
@@ -75,38 +73,16 @@ class RayBackend:
         """That of one machine: the bits are the same."""
         return self._crew.identity() if self._gpus else self._here.identity
 
-    def sweep(
-        self,
-        shards: Sequence[NDArray[np.floating]],
-        target: Target,
-        g: NDArray[np.float64],
-        box: Box,
-        *,
-        eps: float,
-        cost: Cost,
-        gram: bool = False,
-        k: int = 0,
-        rough: bool = False,
-        f: NDArray[np.float32] | None = None,
-        hard: NDArray[np.float32] | None = None,
-        nearest: NDArray[np.int32] | None = None,
-    ) -> Sweep:
+    def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
         """Read the pool once; see Backend.sweep. Raises ResourceError where workers die again and again."""
         if not self._gpus and sum(len(shard) for shard in shards) < FEW_ROWS:
-            return self._here.sweep(
-                shards, target, g, box,
-                eps=eps, cost=cost, gram=gram, k=k, rough=rough, f=f, hard=hard, nearest=nearest,
-            )  # fmt: skip
-        pool, outputs = self._known(shards, target), {"f": f, "hard": hard, "nearest": nearest}
-        checks.check_settings(cost, eps, box.eta, k, pool.n)
-        checks.check_target(target, g)
-        checks.check_box(box, pool.n)
-        checks.check_outputs({name: (out, _OUTPUTS[name]) for name, out in outputs.items()}, pool.n)
-        wanted = tuple(name for name, out in outputs.items() if out is not None)
-        job = Job(target.b, g, eps, cost, pool.n, gram, k, rough, wanted)
-        spans = gpu_span.spans(range(pool.n), self._span_rows(target, pool.n, gram=gram, rough=rough))
-        told = cluster.Shared(job), self._sent(target.y)
-        return swept(added(self._parts(pool, told, box, spans, outputs), k))
+            return self._here.sweep(shards, query)
+        target, pool = query.target, self._known(shards, query.target)
+        checks.check_target(target, query.g)
+        checks.check_query(query, pool.n, pool.n)
+        spans = gpu_span.spans(range(pool.n), self._span_rows(target, pool.n, gram=query.gram, rough=query.rough))
+        told = cluster.Shared(Job.of(query, pool.n)), self._sent(target.y)
+        return swept(added(self._parts(pool, told, spans, query), query.k))
 
     def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Return the rows of the k lowest values, in order of (value, row)."""
@@ -136,15 +112,14 @@ class RayBackend:
         self,
         pool: Pool,
         told: tuple[cluster.Shared[Job], cluster.Shared[NDArray[np.float32]]],
-        box: Box,
         spans: Sequence[range],
-        outputs: Mapping[str, NDArray[np.generic] | None],
+        query: Query,
     ) -> Iterator[Part]:
         """Yield what the spans give, in their order, and write their share of the outputs."""
         job, y = told
 
         def item(rows: range) -> Callable[[], Span]:
-            part = box.at(slice(rows.start, rows.stop))
+            part = query.box.at(slice(rows.start, rows.stop))
             return lambda: Span(job.reference(), y.reference(), rows.start, pool.message(rows), part)
 
         def again(error: Exception) -> bool:
@@ -158,10 +133,8 @@ class RayBackend:
             return False
 
         for rows, (part, found) in zip(spans, self._crew.map(map(item, spans), again), strict=True):
-            for name, values in zip(job.value.wanted, found, strict=True):
-                out = outputs[name]
-                if out is not None:
-                    out[rows.start : rows.stop] = values
+            for out, values in zip(query.outputs.values(), found, strict=True):
+                out[rows.start : rows.stop] = values
             yield part
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.ray.cluster import fetched
 from gapsel.backends.ray.rows import in_files, opened
-from gapsel.records import Target
+from gapsel.records import OUTPUTS, Box, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,26 +20,37 @@ if TYPE_CHECKING:
     from gapsel.backends.gpu import GpuBackend
     from gapsel.backends.parts import Part
     from gapsel.backends.ray.rows import MappedRows, Message
-    from gapsel.records import Box, Cost
+    from gapsel.records import Query
 
-_KINDS = {"f": np.float32, "hard": np.float32, "nearest": np.int32}
 # Pieces of files that stay open at most.
 _OPEN = 4096
+# Stands where each span has a box of its own.
+_ANY = Box.fixed(0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all spans of a sweep have in common, but for y; ``wanted`` names the outputs, see Backend.sweep."""
+    """What all spans of a sweep of n rows have in common: a ``query`` without y, box and outputs.
 
-    b: NDArray[np.float64]
-    g: NDArray[np.float64]
-    eps: float
-    cost: Cost
+    These travel by themselves: y once for many sweeps, each span's rows of the others with the span. ``outputs`` names
+    those that are wanted.
+    """
+
+    query: Query
     n: int
-    gram: bool
-    k: int
-    rough: bool
-    wanted: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, query: Query, n: int) -> Job:
+        """Leave out what travels by itself."""
+        none: dict[str, Any] = dict.fromkeys(OUTPUTS)
+        target = replace(query.target, y=query.target.y[:0])
+        return cls(replace(query, target=target, box=_ANY, **none), n, tuple(query.outputs))
+
+    def of_span(self, y: NDArray[np.float32], box: Box, rows: int) -> Query:
+        """Return what is asked of a span, with room for its outputs."""
+        outputs: dict[str, Any] = {name: np.empty(rows, OUTPUTS[name]) for name in self.outputs}
+        return replace(self.query, target=Target(y, self.query.target.b), box=box, **outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +73,11 @@ class Sweeper:
         self._open: dict[tuple[MappedRows, ...], list[NDArray[np.floating]]] = {}
 
     def __call__(self, span: Span) -> tuple[Part, tuple[NDArray[Any], ...]]:
-        """Return what the span gives, and its outputs in the order they were named."""
+        """Return what the span gives, and its outputs in the order of Query."""
         job: Job = self._last("job", span.job)
-        target, shards = Target(self._last("y", span.y), job.b), self._opened(span.rows)
-        outputs = {name: np.empty(sum(map(len, shards)), _KINDS[name]) for name in job.wanted}
-        part = self._backend.part(
-            shards, target, job.g, span.box,
-            eps=job.eps, cost=job.cost, first=span.first, n=job.n, gram=job.gram, k=job.k, rough=job.rough, **outputs,
-        )  # fmt: skip
-        return part, tuple(outputs.values())
+        shards = self._opened(span.rows)
+        query = job.of_span(self._last("y", span.y), span.box, sum(map(len, shards)))
+        return self._backend.part(shards, query, span.first, job.n), tuple(query.outputs.values())
 
     def _last(self, name: str, reference: list[Any]) -> Any:  # noqa: ANN401 - whatever was put there
         """Return what a reference means, fetched once."""

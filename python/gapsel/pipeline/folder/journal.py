@@ -15,7 +15,7 @@ import time
 import warnings
 import weakref
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +23,7 @@ import numpy as np
 from gapsel import __version__
 from gapsel.errors import ResourceError
 from gapsel.files import whole
-from gapsel.records import Sweep
+from gapsel.records import OUTPUTS, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.records import Box, Cost, Target
+    from gapsel.records import Query
 
 FOLDER = ".sweeps"
 # Shorter sweeps are made again in less time than they are worth on disk.
@@ -44,14 +44,10 @@ _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """All that a sweep is asked, in the words of Backend.sweep, and where it writes what is asked for of each row."""
+    """All that a sweep is asked, and of which rows."""
 
     shards: Sequence[NDArray[np.floating]]
-    target: Target
-    g: NDArray[np.float64]
-    box: Box
-    options: dict[str, Any]
-    outputs: dict[str, NDArray[Any] | None]
+    query: Query
 
     @property
     def rows(self) -> int:
@@ -60,9 +56,11 @@ class Question:
 
     def hash(self, content: str) -> str:
         """Return a hash of the question, ``content`` being one of the rows and of who is to answer."""
-        wanted = sorted(name for name, out in self.outputs.items() if out is not None)
-        digest = hashlib.blake2b(json.dumps([content, self.options, wanted], sort_keys=True).encode(), digest_size=16)
-        for numbers in (self.target.y, self.target.b, self.g, self.box.lo, self.box.hi, self.box.price, self.box.eta):
+        target, g, box = self.query.target, self.query.g, self.query.box
+        names = [field.name for field in fields(self.query) if field.name not in {"target", "g", "box", *OUTPUTS}]
+        asked = [content, {name: getattr(self.query, name) for name in names}, sorted(self.query.outputs)]
+        digest = hashlib.blake2b(json.dumps(asked, sort_keys=True, default=asdict).encode(), digest_size=16)
+        for numbers in (target.y, target.b, g, box.lo, box.hi, box.price, box.eta):
             array = np.ascontiguousarray(numbers)
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(array.data)
@@ -91,35 +89,16 @@ class Journal:
         """See Backend."""
         return self._backend.identity
 
-    def sweep(
-        self,
-        shards: Sequence[NDArray[np.floating]],
-        target: Target,
-        g: NDArray[np.float64],
-        box: Box,
-        *,
-        eps: float,
-        cost: Cost,
-        gram: bool = False,
-        k: int = 0,
-        rough: bool = False,
-        f: NDArray[np.float32] | None = None,
-        hard: NDArray[np.float32] | None = None,
-        nearest: NDArray[np.int32] | None = None,
-    ) -> Sweep:
+    def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
         """Answer from the journal, or read the pool once; see Backend.sweep."""
-        options = {"eps": eps, "cost": asdict(cost), "gram": gram, "k": k, "rough": rough}
-        asked = Question(shards, target, g, box, options, {"f": f, "hard": hard, "nearest": nearest})
+        asked = Question(shards, query)
         there = [kept for kept in self._kept() if kept.rows == asked.rows]
         name = self._name(asked) if there else ""
         found = next((_read(kept.path, asked) for kept in there if kept.name == name), None)
         if found is not None:
             return found
         began = time.perf_counter()
-        answer = self._backend.sweep(
-            shards, target, g, box,
-            eps=eps, cost=cost, gram=gram, k=k, rough=rough, f=f, hard=hard, nearest=nearest,
-        )  # fmt: skip
+        answer = self._backend.sweep(shards, query)
         seconds = time.perf_counter() - began
         if seconds > LONG_SECONDS:
             self._keep(name or self._name(asked), asked, answer, seconds)
@@ -191,7 +170,7 @@ def _columns(answer: Sweep, asked: Question) -> dict[str, NDArray[Any]]:
         "gram_q": answer.gram_q,
         "top_rows": rows,
         "top_values": values,
-        **{f"out_{name}": out for name, out in asked.outputs.items()},
+        **{f"out_{name}": out for name, out in asked.query.outputs.items()},
     }
     return {name: array for name, array in found.items() if array is not None}
 
@@ -200,12 +179,11 @@ def _read(path: Path, asked: Question) -> Sweep | None:
     """Return an answer and fill the outputs, or None, without the file, where it is damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            for name, out in asked.outputs.items():
-                if out is not None:
-                    out[:] = stored[f"out_{name}"]
+            for name, out in asked.query.outputs.items():
+                out[:] = stored[f"out_{name}"]
             value, hard, entropy = map(float, stored["totals"])
-            gram, gram_q = (stored["gram"], stored["gram_q"]) if asked.options["gram"] else (None, None)
-            top = (stored["top_rows"], stored["top_values"]) if asked.options["k"] else None
+            gram, gram_q = (stored["gram"], stored["gram_q"]) if asked.query.gram else (None, None)
+            top = (stored["top_rows"], stored["top_values"]) if asked.query.k else None
             return Sweep(stored["q"], value, hard, entropy, gram, gram_q, top)
     except _DAMAGED:
         path.unlink(missing_ok=True)

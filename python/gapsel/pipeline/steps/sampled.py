@@ -22,6 +22,7 @@ from gapsel.calibration import Calibration
 from gapsel.errors import UsageError
 from gapsel.model import potential
 from gapsel.potentials import Solution, solve, solve_capped, solve_plain, weigh
+from gapsel.records import Query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -195,7 +196,7 @@ def _solved(task: Task, backend: Backend, start: Start | None, watch: Callable[[
 def _calibrated(found: Potentials, fresh: Task, pool: _Side, share: float, backend: Backend) -> Fitted:
     """Sweep the rows that the solver has not seen, at its g; of what they miss, the whole misses a share."""
     rows, f = fresh.rows, np.empty(fresh.rows.n, np.float32)
-    q = backend.sweep(rows.shards, fresh.target, found.g, fresh.box(), eps=found.eps, cost=found.cost, f=f).q
+    q = backend.sweep(rows.shards, Query(fresh.target, found.g, fresh.box(), found.eps, found.cost, f=f)).q
     evidence = replace(found.evidence, sampling_error=float(np.abs(q - fresh.target.b).sum() * share))
     calibration = _calibration(rows.priced(f), fresh, pool.n, fresh=pool.seen < pool.n)
     return Fitted(replace(found, evidence=evidence), calibration, None)

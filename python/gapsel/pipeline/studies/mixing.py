@@ -32,7 +32,7 @@ from gapsel.pipeline.steps.page import MIXTURE, remember_study, renew_page
 from gapsel.pipeline.steps.select import write_selected
 from gapsel.potentials import gather
 from gapsel.progress import track
-from gapsel.records import Box, Cost
+from gapsel.records import Box, Cost, Query
 from gapsel.selection import Selection
 
 if TYPE_CHECKING:
@@ -262,9 +262,8 @@ def _nearest(rows: NDArray[np.int64], problem: Problem, backend: Backend) -> NDA
     """Return the row of the target of least cost for each of the rows (k,), in their order."""
     ascending = np.argsort(rows)
     found, nearest = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
-    backend.sweep(
-        (gather(problem.domains.shards, rows[ascending]),), problem.target, np.zeros(len(problem.target.b)),
-        Box.fixed(1.0 / len(rows)), eps=problem.eps, cost=problem.cost, nearest=found,
-    )  # fmt: skip
+    g, box = np.zeros(len(problem.target.b)), Box.fixed(1.0 / len(rows))
+    query = Query(problem.target, g, box, problem.eps, problem.cost, nearest=found)
+    backend.sweep((gather(problem.domains.shards, rows[ascending]),), query)
     nearest[ascending] = found
     return nearest
