@@ -13,14 +13,14 @@ from gapsel.calibration import scores
 from gapsel.config import POOL_WEIGHTS, STUDIES, Settings, rows_for
 from gapsel.distance import distances
 from gapsel.errors import DataError, UsageError
-from gapsel.mixture import Domains, Problem, capacities, mix
+from gapsel.mixture import Domains, Problem, capacities, mix, weigh
 from gapsel.pipeline.inputs import arrays
 from gapsel.pipeline.inputs.rules import caps_of, rules_of, solved
 from gapsel.pipeline.steps import sampled
 from gapsel.pipeline.steps.choosing import choose_by, limit_of
 from gapsel.pipeline.steps.errorbars import error_bars
 from gapsel.pipeline.steps.masses import MASSES
-from gapsel.pipeline.studies.mixing import described, named_domains
+from gapsel.pipeline.studies.mixing import described, named_domains, with_weights
 from gapsel.pipeline.work import MODEL
 from gapsel.potentials import Aversion, Balance, Rows, Start, Task, Weighed, Weighing, facing, mass_path, scale_of
 from gapsel.records import Cost, Target
@@ -360,6 +360,7 @@ def domain_weights(
     pool: ArrayLike | Sequence[ArrayLike],
     domains: ArrayLike,
     *,
+    tasks: ArrayLike | None = None,
     target_weights: ArrayLike | None = None,
     pool_weights: ArrayLike | None = None,
     k: int | None = None,
@@ -367,12 +368,13 @@ def domain_weights(
 ) -> Mixture:
     """Return how much of each domain makes the mixture that is nearest to the target (m, d), certified.
 
-    ``domains`` (n,) are the labels, texts or numbers, of the rows of pool (n, d) or of its shards together; weights and
-    ``settings`` are as for `Selector`. With a ``k`` no domain gets more weight than it has rows for, of k in all.
-    Raises DataError for arrays that cannot be used, UsageError where there are less than two domains or too many.
+    ``domains`` (n,) are the labels, texts or numbers, of the rows of pool (n, d) or of its shards together; ``tasks``,
+    weights and ``settings`` are as for `Selector`, and ignored examples are told by their rows. With a ``k`` no domain
+    gets more weight than it has rows for, of k in all. Raises DataError for arrays that cannot be used, UsageError
+    where there are less than two domains or too many.
     """
     selector = Selector(**settings, mass=1.0)
-    task, _ = selector._posed(target, pool, target_weights, pool_weights)  # noqa: SLF001 - made here
+    task, weighing = selector._posed(target, pool, target_weights, pool_weights, tasks)  # noqa: SLF001 - made here
     named = named_domains(domains, task.rows.n)
     divided = Domains.of(task.rows, named.codes)
     hi = np.ones(divided.u) if k is None else capacities(divided.counts, rows_for(str(k), divided.n))
@@ -380,4 +382,7 @@ def domain_weights(
         divided, task.target, task.cost, task.scale, task.eps, hi, task.tolerance, task.max_sweeps, task.seed
     )
     backend = selector._backend  # noqa: SLF001 - as above
-    return described(problem, mix(problem, backend), named, backend)
+    weighed = weigh(problem, weighing, backend)
+    found = described(weighed.problem, mix(weighed.problem, backend), named, backend)
+    given = arrays.tasks_of(tasks, task.target.b)
+    return with_weights(found, given, weighed, [str(row) for row in weighed.ignored.tolist()])

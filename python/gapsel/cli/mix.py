@@ -76,9 +76,30 @@ def _table(found: dict[str, Any], out: str) -> str:
     if found["k"]:
         lines.append(f"  {'':36}{interval(found['chosen'])}  the {found['k']:,} chosen documents")
     percent = max(0.1, -(-10 * found["certificate"]["percent"] // 1) / 10)
+    lines += [*_tasks(found), *_ignored(found)]
     lines += ["", f"  certificate: no other weights can beat these by more than {percent:g} % of what is attainable"]
     lines += ["", f"Weights    {out}/mixture.json"]
     return "\n".join([*lines, *([f"Selection  {out}/{found['file']}"] if found["file"] else [])])
+
+
+def _tasks(found: dict[str, Any]) -> list[str]:
+    """Say what the tasks of several weigh, and what each closes of what it could close by itself."""
+    if not found["tasks"]:
+        return []
+    shown = [f"  {'task':36}{'examples':>10}{'weight':>9}{'closed':>9}"]
+    for one in found["tasks"]:
+        closed = "" if one["closed"] is None else f"{one['closed']:.1%}"
+        shown.append(f"  {one['name']:36}{one['examples']:>10,}{one['weight']:>9.1%}{closed:>9}".rstrip())
+    uneven = [] if found["level"] in (None, True) else ["  no weights were found at which all close as much"]
+    return ["", *shown, *uneven]
+
+
+def _ignored(found: dict[str, Any]) -> list[str]:
+    ids = found["ignored"]
+    if not ids:
+        return []
+    more = f" and {len(ids) - _IDLE_SHOWN} more, see mixture.json" if len(ids) > _IDLE_SHOWN else ""
+    return ["", f"  ignored, being far from every domain: {', '.join(ids[:_IDLE_SHOWN])}{more}"]
 
 
 def _row(one: dict[str, Any], width: int) -> str:

@@ -102,7 +102,7 @@ class Settings:
     robust: float = _field(
         0.0,
         "share of the target, below 0.5, that may be ignored: the examples that nothing in the pool serves",
-        _FIT,
+        _SOLVE,
         allowed=_MINOR,
     )
     text_field: str = _field("text", "field that holds the text", _EMBED)

@@ -10,7 +10,7 @@ reading.py     records made of what JSON kept of them
 
 from gapsel.findings.distances import Certificate, Distances, Interval
 from gapsel.findings.evaluation import Evaluation, HeldOutTexts, Judge, LossMean, MethodLoss, Recipe, own_name
-from gapsel.findings.mixture import DomainShare, Mixture
+from gapsel.findings.mixture import DomainShare, MixedTask, Mixture
 from gapsel.findings.reading import made_of
 from gapsel.findings.rules import (
     Copies,
@@ -62,6 +62,7 @@ __all__ = [
     "MassPoint",
     "MethodLoss",
     "MethodResult",
+    "MixedTask",
     "Mixture",
     "QuotaDid",
     "Recipe",

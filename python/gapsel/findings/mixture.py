@@ -27,13 +27,29 @@ class DomainShare:
 
 
 @dataclass(frozen=True, slots=True)
+class MixedTask:
+    """One task of several in a mixture: its examples, its weight in the target, the share that it closes.
+
+    ``closed`` is of what it could close of its distance if the mixture were made for it alone, None where the weights
+    were not found by that, or where no mixture closes anything.
+    """
+
+    name: str
+    examples: int
+    weight: float
+    closed: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Mixture:
     """How much of each domain: the weights of the mixture that is nearest to the target, and what is known of it.
 
     ``field`` holds the domains, None for clusters; the heaviest come first. ``natural`` is the distance to the target
     of the pool as it is, ``even`` that of the same weight for every domain, ``mixture`` that of the weights found and
     ``chosen`` that of ``k`` documents chosen by them, alone, in ``file`` of the run folder. ``certificate`` bounds what
-    any other weights could gain; ``converged`` says that this is little.
+    any other weights could gain; ``converged`` says that this is little. ``tasks`` are those of several, ``level``
+    whether each closes as much as the others, None where that was not asked for; ``ignored`` are the ids, or where
+    there are none the rows, of the examples that are ignored.
     """
 
     field: str | None
@@ -49,6 +65,9 @@ class Mixture:
     full_sweeps: int
     k: int | None = None
     file: str | None = None
+    tasks: tuple[MixedTask, ...] = ()
+    level: bool | None = None
+    ignored: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.mixture.solve import Mixed, Problem
+    from gapsel.mixture.problem import Problem
+    from gapsel.mixture.solve import Mixed
 
 # Of an example that a domain holds so much less of than of the mean one, it need not choose anything.
 _HELD = 1e-3

@@ -15,14 +15,14 @@ above the former.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gapsel.findings import Certificate
-from gapsel.mixture.dual import MixedSweep, MixtureDual, WholeSteps
+from gapsel.mixture.sample import BY_WEIGHT, EVEN, SWEEPS_OF_A_STEP, noise, plain_start, sampled, settled
 from gapsel.mixture.simplex import Rule, lowest
-from gapsel.potentials import Dual, annealed, ascend, promised_rise
+from gapsel.potentials import Dual, ascend, promised_rise
 from gapsel.potentials.ascent import gram_pays
 from gapsel.records import Box
 
@@ -32,37 +32,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.mixture.domains import Domains
+    from gapsel.mixture.dual import MixtureDual
+    from gapsel.mixture.problem import Problem
+    from gapsel.mixture.sample import Solved
     from gapsel.potentials import Point, Rows
-    from gapsel.records import Cost, CostScale, Target
 
-# Rows of a sample in units of m, and the fewest of a domain: F_d is a mean over them.
-_EVEN, _BY_WEIGHT, _FEWEST = 16, 64, 256
-_SMALLEST = 1024
 # A gap of so many per cent of what is attainable is small enough, and so is one of so little of the distance itself.
 PERCENT, OF_DISTANCE = 0.5, 1e-5
 # The samples are solved to this part of that; the first, which only says how to draw the second, to so many times more.
 _ON_THE_WAY, _ROUGHLY = 0.02, 100.0
 _MOST_LOOKS = 8
-# eta, in units of eps, is halved from one proximal step to the next.
-_FIRST_ETA, _LAST_ETA, _STEPS, _SWEEPS_OF_A_STEP = 1.0, 0.03, 12, 30
 # What is left of a domain that takes no part, after a few proximal steps.
 _NOTHING = 1e-5
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Problem:
-    """What is asked: the pool by domains, the target, cost and scale, eps (absolute), largest weights ``hi`` (u,)."""
-
-    domains: Domains
-    target: Target
-    cost: Cost
-    scale: CostScale
-    eps: float
-    hi: NDArray[np.float64]
-    tolerance: float = 1e-3
-    max_sweeps: int = 60
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,11 +67,6 @@ class Mixed:
     f: NDArray[np.float32]
 
 
-def capacities(counts: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    """Return the largest weights (u,) at which domains of so many rows (u,) give k documents, none of them twice."""
-    return np.minimum(1.0, counts / k)
-
-
 def mix(problem: Problem, backend: Backend, watch: Callable[[], None] | None = None) -> Mixed:
     """Find the weights; not converging is said in the result. ``watch`` is told of every sweep of the pool."""
     return Mixer(problem, backend, watch).run()
@@ -107,34 +83,12 @@ class _Look:
     rest: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Solved:
-    """Where a sample's dual has been raised to."""
-
-    dual: MixtureDual
-    point: Point
-
-    @property
-    def _sweep(self) -> MixedSweep:
-        return cast("MixedSweep", self.point.sweep)
-
-    @property
-    def w(self) -> NDArray[np.float64]:
-        """The weights (u,)."""
-        return self._sweep.weights
-
-    @property
-    def gap(self) -> float:
-        """What other weights could still gain on the sample."""
-        slopes = self._sweep.means + self.dual.offset
-        return float(self.w @ slopes) - lowest(slopes, self.dual.rule.hi)
-
-    def tilted(self, whole: _Look) -> MixtureDual:
-        """Return the sample's dual with the gradient of all rows, in g and in w, which were looked at here."""
-        plain = self.dual.at_weights(self.w)
-        tilt = plain.tilted(self._sweep.q, whole.point.sweep.q).tilt
-        rule = replace(self.dual.rule, ref=self.w)
-        return replace(self.dual, rule=rule, tilt=tilt, offset=whole.means - self._sweep.means)
+def _tilted(solved: Solved, whole: _Look) -> MixtureDual:
+    """Return the sample's dual with the gradient of all rows, in g and in w, which were looked at here."""
+    dual, own = solved.dual, solved.sweep
+    plain = dual.at_weights(solved.w)
+    tilt = plain.tilted(own.q, whole.point.sweep.q).tilt
+    return replace(dual, rule=replace(dual.rule, ref=solved.w), tilt=tilt, offset=whole.means - own.means)
 
 
 @dataclass(slots=True, eq=False)
@@ -153,14 +107,14 @@ class Mixer:
         before = self._pool_itself(rng)
         enough = _ON_THE_WAY * self._small(before, self.bound)
         w, fine = Rule(p.domains.natural, p.hi, p.eps).weights(np.zeros(p.domains.u)), 0.3 * p.tolerance
-        sample = self._sampled(_EVEN, np.full(p.domains.u, 1.0 / p.domains.u), w, rng)
-        solved = self._settled(sample, before.point.g, _ROUGHLY * enough, self._noise(sample.rows.n))
-        sample = self._sampled(_BY_WEIGHT, solved.w, solved.w, rng)
-        solved = self._settled(sample, solved.point.g, enough, fine)
+        sample = sampled(p, self.backend, rng, size=EVEN, by=np.full(p.domains.u, 1.0 / p.domains.u), ref=w)
+        solved = settled(sample, before.point.g, _ROUGHLY * enough, noise(p, sample.rows.n))
+        sample = sampled(p, self.backend, rng, size=BY_WEIGHT, by=solved.w, ref=solved.w)
+        solved = settled(sample, solved.point.g, enough, fine)
         best = last = self._look(solved)
         while not self._enough(best, before) and self.sweeps < min(p.max_sweeps, _MOST_LOOKS):
             enough = _ON_THE_WAY * self._small(before, last.after)
-            solved = self._settled(solved.tilted(last), solved.point.g, enough, fine)
+            solved = settled(_tilted(solved, last), solved.point.g, enough, fine)
             last = self._look(solved)
             best = min(best, last, key=lambda look: look.after)
         return self._told(best, before)
@@ -174,49 +128,11 @@ class Mixer:
     def _pool_itself(self, rng: np.random.Generator) -> _Look:
         """Look at all rows as the pool weighs them, at a g that a sample of them gave."""
         p = self.problem
-        rows = p.domains.rows(p.domains.natural)
-        size = max(_EVEN * len(p.target.b), _SMALLEST)
-        part = rows if size >= rows.n else rows.sample(size, rng)
-        g = annealed(
-            self.backend, part, p.target, cost=p.cost, scale=p.scale, eps=p.eps, tolerance=self._noise(part.n)
-        ).point.g  # fmt: skip
+        g = plain_start(p, self.backend, rng)
         point, means = self.swept(p.domains.natural, g)
         return _Look(p.domains.natural, point, means, point.value, 0.0)
 
-    def _sampled(
-        self, size: int, by: NDArray[np.float64], w: NDArray[np.float64], rng: np.random.Generator
-    ) -> MixtureDual:
-        """Return the dual around w (u,) on so many rows for each target, shared out among domains by weights (u,)."""
-        p = self.problem
-        total = max(size * len(p.target.b), _SMALLEST)
-        sizes = np.maximum(np.ceil(by * total), _FEWEST).astype(np.int64).tolist()
-        parts = p.domains.sample(sizes, rng)
-        rule = Rule(w, p.hi, _FIRST_ETA * p.eps)
-        return MixtureDual.on(parts, rule, p.target, eps=p.eps, cost=p.cost, backend=self.backend)
-
-    def _settled(self, dual: MixtureDual, g: NDArray[np.float64], enough: float, tolerance: float) -> _Solved:
-        """Take proximal steps from g (m,) and the rule's weights until no weights could gain more on this sample."""
-        p, eta = self.problem, _FIRST_ETA
-        solved = None
-        for _ in range(_STEPS):
-            dual = replace(dual, rule=replace(dual.rule, eta=eta * p.eps))
-            solved = _Solved(dual, self._raised(dual, g, tolerance))
-            g, dual = solved.point.g, replace(dual, rule=replace(dual.rule, ref=solved.w))
-            if solved.gap <= enough:
-                break
-            eta = max(0.5 * eta, _LAST_ETA)
-        return cast("_Solved", solved)
-
-    def _raised(self, dual: MixtureDual, g: NDArray[np.float64], tolerance: float) -> Point:
-        """Raise the dual from g (m,) to the tolerance."""
-        pays = gram_pays(len(g), dual.rows.d)
-        start = dual.at(g, gram=pays, rough=dual.bears_rounding)
-        return ascend(
-            dual, start, tolerance=tolerance, max_sweeps=_SWEEPS_OF_A_STEP,
-            curvature=WholeSteps.of(dual, start), rough="always", secants=not pays,
-        ).point  # fmt: skip
-
-    def _look(self, solved: _Solved) -> _Look:
+    def _look(self, solved: Solved) -> _Look:
         """Read all rows at what a sample gave, and say by the sample what more sweeps at these weights would find."""
         w = self._without_rests(solved.w)
         point, means = self.swept(w, solved.point.g)
@@ -234,7 +150,7 @@ class Mixer:
         tilted = sample.tilted(own.sweep.q, seen.sweep.q)
         start = tilted.point(own.g, own.sweep, own.f, rough=own.rough)
         reached = ascend(
-            tilted, start, tolerance=0.3 * self.problem.tolerance, max_sweeps=_SWEEPS_OF_A_STEP, rough="always",
+            tilted, start, tolerance=0.3 * self.problem.tolerance, max_sweeps=SWEEPS_OF_A_STEP, rough="always",
             secants=not gram,
         )  # fmt: skip
         promised = promised_rise(tilted, reached.point, reached.curvature)
@@ -254,10 +170,6 @@ class Mixer:
     def _dual(self, rows: Rows) -> Dual:
         p = self.problem
         return Dual(self.backend, rows, p.target, Box.fixed(rows.a), p.eps, p.cost)
-
-    def _noise(self, rows: int) -> float:
-        """Return the marginal error that a sample of so many rows has of its own."""
-        return max(0.05 * float(np.sqrt(len(self.problem.target.b) / rows)), self.problem.tolerance)
 
     def _small(self, before: _Look, now: float) -> float:
         """Return the gap that is small enough, where the distance is ``before`` and about ``now``."""

@@ -2,10 +2,11 @@
 
 from gapsel.potentials.ascent import ascend, promised_rise
 from gapsel.potentials.avoiding import Aversion, facing
-from gapsel.potentials.balancing import Balance, balance, weighted
+from gapsel.potentials.balancing import balance, weighted
 from gapsel.potentials.beside import solve_plain
 from gapsel.potentials.capped import Cap, priced, solve_capped
 from gapsel.potentials.dual import Dual, Point
+from gapsel.potentials.levelling import Balance, levelled
 from gapsel.potentials.recipe import annealed, solve
 from gapsel.potentials.rows import Rows, gather, scale_of
 from gapsel.potentials.sizes import shortlist_sizes
@@ -31,6 +32,7 @@ __all__ = [
     "facing",
     "gather",
     "halves",
+    "levelled",
     "mass_path",
     "priced",
     "promised_rise",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel.potentials.levelling import levelled
 from gapsel.potentials.recipe import Recipe
 from gapsel.potentials.rows import Rows
 from gapsel.potentials.sizes import shortlist_sizes
@@ -31,36 +32,16 @@ if TYPE_CHECKING:
 
     from gapsel.backends import Backend
     from gapsel.potentials.dual import Point
+    from gapsel.potentials.levelling import Balance
     from gapsel.potentials.task import Task
     from gapsel.records import Stage
 
-# Shares are level when none is off their mean by more than this part of it and what a few documents are worth, where
-# one of k is worth 1/k; after so many rounds that is given up.
-_LEVEL, _DOCUMENTS = 0.05, 2.0
-_ROUNDS = 16
-# log w moves by a step times what the share is off the mean, in parts of it. A task's step is halved where it went too
-# far, and grows where it did not go far enough.
-_STEP, _LONGEST, _HALVED, _GROWN = 0.5, 1.0, 0.5, 1.5
+# What documents a share may be off by, where one of k is worth 1/k.
+_DOCUMENTS = 2.0
 # What a task could close that is less than this part of row_std is nothing to share.
 _NOTHING = 1e-3
 # Points on the list are solved to this marginal error, whose square is what distances are off by.
 _SOLVED = 1e-2
-
-
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """The weights (t,) that were found, sum 1, and the share (t,) of what it could close that each task then closes.
-
-    A share is nan where the pool has nothing for a task, which then keeps its part of equal weights. ``level`` says
-    that no share is off their mean by more than 5 % of it and what two documents are worth; else these are the
-    levellest of the ``rounds``. ``reads`` are all rows looked at by all columns, in pools.
-    """
-
-    weights: NDArray[np.float64]
-    shares: NDArray[np.float64]
-    level: bool
-    rounds: int
-    reads: float
 
 
 def balance(
@@ -70,7 +51,9 @@ def balance(
 
     ``watch`` is told of every sweep.
     """
-    return _Scales(task, task_of, backend, watch).levelled()
+    scales = _Scales(task, task_of, backend, watch)
+    found = levelled(scales.shares_at, int(task_of.max()) + 1, _DOCUMENTS / task.k)
+    return replace(found, reads=scales.read)
 
 
 def weighted(target: Target, task_of: NDArray[np.intp], weights: NDArray[np.float64]) -> Target:
@@ -96,32 +79,15 @@ class _Scales:
         self, task: Task, task_of: NDArray[np.intp], backend: Backend, watch: Callable[[Stage], None] | None
     ) -> None:
         self._task, self._backend, self._watch = task, backend, watch
-        self._read = 0.0
+        self.read = 0.0
         self._task_of = task_of
         self._rows, starts = self._listed(np.random.default_rng(task.seed))
         self._ones = [self._by_itself(part, g) for part, g in starts]
         self._last: tuple[NDArray[np.float64], Point] | None = None
 
-    def levelled(self) -> Balance:
-        """Move the weights until the shares are level, or as often as that may take."""
-        weights = np.full(len(self._ones), 1.0 / len(self._ones))
-        step, before, found = np.full(len(weights), _STEP), np.zeros(len(weights)), list[Balance]()
-        for rounds in range(1, _ROUNDS + 1):
-            shares = self._shares(self._density(self._together(weights).f))
-            off = _off(shares)
-            found.append(Balance(weights, shares, self._is_level(shares), rounds, self._read))
-            if found[-1].level:
-                break
-            step *= np.select([off * before < 0, off * before > 0], [_HALVED, _GROWN], 1.0)
-            moved = weights * np.exp(-np.clip(step * off, -_LONGEST, _LONGEST))
-            weights, before = moved / moved.sum(), off
-        best = min(found, key=lambda one: float(np.abs(_off(one.shares)).max()))
-        return replace(best, rounds=len(found), reads=self._read)
-
-    def _is_level(self, shares: NDArray[np.float64]) -> bool:
-        known = shares[np.isfinite(shares)]
-        mean = float(known.mean()) if len(known) else 0.0
-        return bool(np.all(np.abs(known - mean) <= _LEVEL * abs(mean) + _DOCUMENTS / self._task.k))
+    def shares_at(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the share (t,) that each task closes at these weights (t,)."""
+        return self._shares(self._density(self._together(weights).f))
 
     def _listed(self, rng: np.random.Generator) -> tuple[Rows, list[tuple[Task, NDArray[np.float64]]]]:
         """Read the pool for each task; return the lowest f of each with some that stand for the rest, and each g."""
@@ -211,13 +177,6 @@ class _Scales:
         return Recipe(task, self._backend, lambda stage: self._note(stage, len(task.target.b)))
 
     def _note(self, stage: Stage, columns: int) -> None:
-        self._read += stage.rows * columns / (self._task.rows.n * len(self._task_of))
+        self.read += stage.rows * columns / (self._task.rows.n * len(self._task_of))
         if self._watch is not None:
             self._watch(stage)
-
-
-def _off(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far each share is off their mean, in parts of it; 0 for what has no share."""
-    known = np.isfinite(shares)
-    mean = float(np.mean(shares[known])) if known.any() else 0.0
-    return np.where(known, shares / mean - 1.0, 0.0) if mean > 0 else np.zeros(len(shares))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gapsel.records import Stage
 
 # Small, as for a mass of 1, where every example is to get its share; in row stds.
-_EPS = 0.1
+EPS = 0.1
 _SOLVED = 3e-3
 
 
@@ -50,6 +50,13 @@ def ignored(
     Raises UsageError where the share is less than any example of any task.
     """
     b = task.target.b
+    check_share(b, task_of, share)
+    g = _prices(replace(task, mass=1.0, eps=task.scale.eps(EPS)), share, task_of, backend, watch)
+    return dearest(g, b, task_of, share)
+
+
+def check_share(b: NDArray[np.float64], task_of: NDArray[np.intp], share: float) -> None:
+    """Raise UsageError for a share that is less than any example (m,) of any task."""
     least = _lightest(b, task_of)
     if share < least:
         msg = (
@@ -57,8 +64,6 @@ def ignored(
             "leave it out"
         )
         raise UsageError(msg)
-    g = _prices(replace(task, mass=1.0, eps=task.scale.eps(_EPS)), share, task_of, backend, watch)
-    return _dearest(g, b, task_of, share)
 
 
 def _lightest(b: NDArray[np.float64], task_of: NDArray[np.intp]) -> float:
@@ -83,7 +88,7 @@ def _prices(
     return recipe.sharpened("shortlist", rows, start.g, start.f, _SOLVED).point.g
 
 
-def _dearest(
+def dearest(
     g: NDArray[np.float64], b: NDArray[np.float64], task_of: NDArray[np.intp], share: float
 ) -> NDArray[np.int64]:
     """Return the rows of highest g, ascending, of each task as many as its share allows."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.potentials.balancing import Balance, balance, weighted
+from gapsel.potentials.balancing import balance, weighted
 from gapsel.potentials.robust import ignored
 from gapsel.potentials.rows import scale_of
 from gapsel.records import Target
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
+    from gapsel.potentials.levelling import Balance
     from gapsel.potentials.task import Task
     from gapsel.records import Stage
 
@@ -53,7 +54,7 @@ def weigh(task: Task, weighing: Weighing, backend: Backend, watch: Callable[[Sta
     gone, task_of = np.zeros(0, np.int64), weighing.task_of
     if weighing.robust > 0:
         gone = ignored(task, weighing.robust, task_of, backend, watch)
-        task = _measured_again(replace(task, target=_without(task.target, gone, task_of)))
+        task = _measured_again(replace(task, target=without(task.target, gone, task_of)))
     if not weighing.level:
         return Weighed(task, gone, None)
     found = balance(task, task_of, backend, watch)
@@ -66,7 +67,7 @@ def _measured_again(task: Task) -> Task:
     return replace(task, scale=scale, eps=task.eps * scale.eps(1.0) / task.scale.eps(1.0))
 
 
-def _without(target: Target, gone: NDArray[np.int64], task_of: NDArray[np.intp]) -> Target:
+def without(target: Target, gone: NDArray[np.int64], task_of: NDArray[np.intp]) -> Target:
     """Return the target without the weight of some rows, which goes to the others of their task."""
     left = target.b.copy()
     left[gone] = 0.0

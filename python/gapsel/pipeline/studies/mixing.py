@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +19,8 @@ from gapsel.config import BUDGET, RULES, Settings
 from gapsel.distance import distance
 from gapsel.errors import DataError, UsageError
 from gapsel.files import write_json
-from gapsel.findings import DomainShare, Mixture
-from gapsel.mixture import Domains, Problem, apportion, capacities, chosen_within, mix
+from gapsel.findings import DomainShare, MixedTask, Mixture
+from gapsel.mixture import Domains, Problem, apportion, capacities, chosen_within, mix, weigh
 from gapsel.mixture.clusters import clusters
 from gapsel.pipeline.folder import journal
 from gapsel.pipeline.folder.run_folder import plain, read_as, sign
@@ -36,13 +37,16 @@ from gapsel.records import Box, Cost, Query
 from gapsel.selection import Selection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     from gapsel.backends import Backend
     from gapsel.findings import Interval
-    from gapsel.mixture import Mixed
+    from gapsel.mixture import Mixed, Weighed
+    from gapsel.pipeline.inputs.targets import Tasks
     from gapsel.pipeline.work import Run
-    from gapsel.potentials import Rows
+    from gapsel.potentials import Rows, Weighing
     from gapsel.records import CostScale
 
 FOLDER = "mixture"
@@ -133,6 +137,17 @@ def described(problem: Problem, mixed: Mixed, named: Named, backend: Backend) ->
     )  # fmt: skip
 
 
+def with_weights(found: Mixture, tasks: Tasks, weighed: Weighed, ids: Sequence[str]) -> Mixture:
+    """Add to what was found what there is to say of the target's weights; ``ids`` are those of ignored examples."""
+    found = replace(found, ignored=tuple(ids))
+    if not tasks.several:
+        return found
+    shares, balance = tasks.shares(weighed.problem.target.b).tolist(), weighed.balance
+    closed = [None] * len(shares) if balance is None else [None if np.isnan(one) else one for one in balance.shares]
+    each = zip(tasks.names, tasks.counts.tolist(), shares, closed, strict=True)
+    return replace(found, tasks=tuple(starmap(MixedTask, each)), level=None if balance is None else balance.level)
+
+
 def named_domains(labels: ArrayLike, n: int) -> Named:
     """Return the domains of n rows by their labels (n,), texts or numbers; those without one are a domain too.
 
@@ -200,10 +215,13 @@ def _named(run: Run, *, by_field: bool) -> Named:
 
 def _mixed(run: Run, named: Named) -> Mixture:
     """Find the weights, and choose by them if that is asked for."""
-    problem = _problem(run, named)
+    problem, weighing = _problem(run, named)
     with track("mix", None, "sweeps", enabled=not run.quiet) as advance:
+        weighed = weigh(problem, weighing, run.backend)
+        problem = weighed.problem
         mixed = mix(problem, run.backend, lambda: advance(1))
     found = described(problem, mixed, named, run.backend)
+    found = with_weights(found, run.tasks, weighed, run.target_store.ids(weighed.ignored))
     return _chosen(run, problem, mixed, found) if run.settings.choose else found
 
 
@@ -222,9 +240,10 @@ def _chosen(run: Run, problem: Problem, mixed: Mixed, found: Mixture) -> Mixture
     )
 
 
-def _problem(run: Run, named: Named) -> Problem:
+def _problem(run: Run, named: Named) -> tuple[Problem, Weighing]:
+    """Return what is asked, and how its target is to be weighed."""
     s = run.settings
-    target, _ = run.tasks.posed(read_target(run), s)
+    target, weighing = run.tasks.posed(read_target(run), s)
     if run.avoid_store is not None:
         msg = "mix weighs domains for the target alone, and this run avoids something: begin a run without that (-o)"
         raise UsageError(msg)
@@ -235,9 +254,10 @@ def _problem(run: Run, named: Named) -> Problem:
     task = run.task(target, Cost(s.cost, s.normalize))
     domains = Domains.of(run.rows, named.codes)
     hi = capacities(domains.counted(run.rules.budget.barred), run.k) if s.choose else np.ones(domains.u)
+    eps = mixture_eps(s, task.scale)
     return Problem(
-        domains, target, task.cost, task.scale, mixture_eps(s, task.scale), hi, s.tolerance, s.max_sweeps, s.seed
-    )
+        domains, target, task.cost, task.scale, eps, hi, s.tolerance, s.max_sweeps, s.seed
+    ), weighing  # fmt: skip
 
 
 def mixture_eps(settings: Settings, scale: CostScale) -> float:
