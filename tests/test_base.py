@@ -151,7 +151,7 @@ def test_certificate_distances_and_studies_beside_a_base() -> None:
     path = selector.mass_path((0.0, 0.5, 1.0))
     assert all(len(rows) == K and rows.max() < N for rows in path.values())
     assert len(np.intersect1d(path[0.5], chosen.rows)) > 0.9 * K
-    assert selector.error_bars(chosen).steady
+    assert selector.error_bars(chosen).pool.agree > 0.9
     fewer = selector.select(30)
     assert len(fewer.rows) == 30
     assert len(np.intersect1d(fewer.rows, chosen.rows)) > 20

@@ -131,7 +131,7 @@ def test_steadiness_says_what_halves_keep_and_warns_of_a_small_target() -> None:
     bars = FINDINGS.error_bars
     assert bars is not None
     warned = verdicts.steadiness(replace(FINDINGS, error_bars=replace(bars, steady=False))) or ""
-    assert warned.endswith("The target is too small for 10,000 documents: other examples would choose others.")
+    assert warned.endswith("where halves agree on so little, more examples mostly choose better.")
     assert verdicts.steadiness(replace(FINDINGS, error_bars=None)) is None
 
 

@@ -142,8 +142,7 @@ def _bars(found: dict[str, Any]) -> list[str]:
     ]
     if not found["steady"]:
         lines.append(
-            f"  The target is too small for {found['k']:,} documents: more examples, a larger --eps or a smaller -k "
-            "make the choice steadier."
+            "  The target may be too small: where halves agree on so little, more examples mostly choose better."
         )
     return lines
 

@@ -179,7 +179,7 @@ def steadiness(findings: Findings) -> str | None:
     )
     if bars.steady:
         return said
-    return f"{said} The target is too small for {plural(findings.k, 'document')}: other examples would choose others."
+    return f"{said} The target may be too small: where halves agree on so little, more examples mostly choose better."
 
 
 def _always(bars: ErrorBars) -> float:
