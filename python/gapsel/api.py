@@ -191,7 +191,7 @@ class Selector:
         """Bound how far a selection of the fitted k is from the best one of its size, within the quotas."""
         task, f = self._fitted_pool()
         rules, p = self._rules(self.settings.k), self._fitted().potentials
-        at, kept = solved(task, rules, p, f), None if rules.plain else rules
+        at, kept = solved(task, rules, f), None if rules.plain else rules
         return selection.certify(f, chosen.rows, task, p, self._backend, rules=kept, solved_at=at)
 
     def distances(self, chosen: selection.Selection, *, avoided: bool = False) -> Distances:

@@ -4,10 +4,11 @@ from gapsel.potentials.ascent import ascend, promised_rise
 from gapsel.potentials.avoiding import Aversion, facing
 from gapsel.potentials.balancing import balance, weighted
 from gapsel.potentials.beside import solve_plain
-from gapsel.potentials.capped import Cap, priced, solve_capped
+from gapsel.potentials.capped import priced
+from gapsel.potentials.caps import Cap
 from gapsel.potentials.dual import Dual, Point
 from gapsel.potentials.levelling import Balance, levelled
-from gapsel.potentials.recipe import annealed, solve
+from gapsel.potentials.recipe import annealed, look, solve
 from gapsel.potentials.rows import Rows, gather, scale_of
 from gapsel.potentials.sizes import shortlist_sizes
 from gapsel.potentials.task import Solution, Start, Task
@@ -33,13 +34,13 @@ __all__ = [
     "gather",
     "halves",
     "levelled",
+    "look",
     "mass_path",
     "priced",
     "promised_rise",
     "scale_of",
     "shortlist_sizes",
     "solve",
-    "solve_capped",
     "solve_plain",
     "weigh",
     "weighted",

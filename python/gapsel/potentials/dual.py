@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel.potentials.sizes import threshold
 from gapsel.records import Query
 
 if TYPE_CHECKING:
@@ -70,6 +71,19 @@ class Dual:
         out = f if want_f else None
         query = Query(self.target, g, self.box, self.eps, self.cost, gram=gram, rough=rough, f=out)
         return self.point(g, self.backend.sweep(self.rows.shards, query), f, rough=rough)
+
+    @property
+    def reads(self) -> int:
+        """How often a look reads the rows."""
+        return 1
+
+    def threshold(self, f: NDArray[np.float32]) -> float:
+        """Return the constant that is to be taken off f (n,) for the row masses to sum to 1."""
+        return threshold(f, self.box)
+
+    def taken(self, f: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return what rows carry above lo (n,) at f (n,)."""
+        return self.box.taken(f)
 
     def tilted(self, own: NDArray[np.float64], whole: NDArray[np.float64]) -> Dual:
         """Return this part of the pool with the gradient of the whole, where its q is ``own`` and that one's ``whole``.

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.potentials.ascent import Ascent, ascend, gram_pays, newton_step
+from gapsel.potentials.capped import CappedDual
+from gapsel.potentials.caps import best_prices
 from gapsel.potentials.dual import Dual
 from gapsel.potentials.ranking import chosen_after, exchanged
-from gapsel.potentials.sizes import annealed_eps, missed_mass, sample_sizes, shortlist_sizes, threshold
+from gapsel.potentials.sizes import annealed_eps, missed_mass, sample_sizes, shortlist_sizes
 from gapsel.potentials.task import Solution, Start, Task
 from gapsel.records import Evidence, Potentials, Stage
 
@@ -165,7 +167,7 @@ class Recipe:
         task, g, f, sizes = self.task, plain.g, plain.f, self._list_sizes()
         if sum(sizes) >= task.rows.n:
             return self.sharpened("pool", task.rows, g, f, task.tolerance)
-        short = task.rows.shortlist(f, *sizes, rng)
+        short = self._shortlist(f, sizes, rng)
         at = self.sharpened("shortlist", short.rows, g, f[short.index], _LIST_ON_THE_WAY)
         return self._from_list(short, at, rng)
 
@@ -178,7 +180,7 @@ class Recipe:
         task, f, sizes = self.task, start.f, self._list_sizes()
         if sum(sizes) >= task.rows.n:
             return self.sharpened("pool", task.rows, start.g, f, task.tolerance, tilt=0.0)
-        short = task.rows.shortlist(f, *sizes, rng)
+        short = self._shortlist(f, sizes, rng)
         there = replace(short.rows, capacity=short.rows.capacity * (task.k / start.k))
         dual = self._dual(there, task.mass, task.eps)
         own = dual.at(start.g, rough=dual.bears_rounding)
@@ -191,18 +193,26 @@ class Recipe:
         task = self.task
         return shortlist_sizes(task.rows.pool_rows, len(task.target.b), task.rows.k, task.mass)
 
+    def _shortlist(self, f: NDArray[np.float32], sizes: tuple[int, int], rng: np.random.Generator) -> Shortlist:
+        """Return the list by f (n,) and, under caps, by the prices that are best there."""
+        task, rows = self.task, self.task.rows
+        if rows.caps:
+            prices = best_prices(rows.caps, rows.priced(f), task.box(), task.mass, moves=True)
+            f = (f + prices.rows).astype(np.float32)
+        return rows.shortlist(f, *sizes, rng)
+
     def _from_list(self, short: Shortlist, at: Ascent, rng: np.random.Generator) -> Ascent:
         """From a point solved for on a shortlist to the pool, and back to the list as often as that leads on."""
         task, sizes = self.task, self._list_sizes()
         dual = self._dual(task.rows, task.mass, task.eps)
         seen = self._seen(dual, at.point.g)
         for _ in range(_ROUNDS):
-            off_list = missed_mass(seen.f, short, task) > _MISSED * seen.error
+            off_list = missed_mass(dual.taken(seen.f), short) > _MISSED * seen.error
             newton_leads = task.mass < _LISTS_LEAD and (seen.error <= _LISTED or not off_list)
             done = seen.error <= task.tolerance or self.full_sweeps >= task.max_sweeps
             if done or newton_leads or self._settled(dual, seen, at.curvature):
                 break
-            short = task.rows.shortlist(seen.f, *sizes, rng) if off_list else short
+            short = self._shortlist(seen.f, sizes, rng) if off_list else short
             at = self._tilted(short, seen, None if off_list else at.point)
             seen = self._seen(dual, at.point.g)
         return self._ascend("pool", dual, seen, task.tolerance, kept=at.curvature, want_f=True)
@@ -254,14 +264,14 @@ class Recipe:
             if whole and self._sweeps_left() == 1:
                 break
             dual = replace(self._dual(rows, task.mass, task.eps, eta), tilt=0.0 if tilt is None else tilt)
-            start = g + threshold(f, dual.box)
+            start = g + dual.threshold(f)
             point = self._ascend(
                 stage, dual, start, _ETA_ON_THE_WAY, limit, rough="always", secants=False, want_f=True
             ).point
             g, f = point.g, point.f
         dual = replace(self._dual(rows, task.mass, task.eps), tilt=0.0 if tilt is None else tilt)
         return self._ascend(
-            stage, dual, g + threshold(f, dual.box), tolerance, limit,
+            stage, dual, g + dual.threshold(f), tolerance, limit,
             rough="first" if whole else "always", secants=False, want_f=True,
         )  # fmt: skip
 
@@ -303,7 +313,7 @@ class Recipe:
 
     def _note(self, stage: str, dual: Dual, point: Point) -> None:
         if stage == "pool":
-            self.full_sweeps += 1
+            self.full_sweeps += dual.reads
         mass = 0.0 if dual.box.is_fixed else self.task.mass
         seconds = time.perf_counter() - self.began
         self.trace.append(Stage(stage, dual.rows.n, dual.eps, mass, point.error, point.value, seconds))
@@ -312,7 +322,16 @@ class Recipe:
 
     def _dual(self, rows: Rows, mass: float, eps: float, eta: float | None = None) -> Dual:
         box = rows.box(mass, (self.task.falling_etas()[-1] if eta is None else eta) * eps)
+        if rows.caps and mass > 0:
+            return CappedDual(
+                backend=self.backend, rows=rows, target=self.task.target, box=box, eps=eps, cost=self.task.cost,
+                trimmed=self.trimmed, mass=mass,
+            )  # fmt: skip
         return Dual(self.backend, rows, self.task.target, box, eps, self.task.cost, trimmed=self.trimmed)
+
+    def look(self, g: NDArray[np.float64]) -> Point:
+        """Read the rows of the task at g (m,), with f of all."""
+        return self._dual(self.task.rows, self.task.mass, self.task.eps).at(g, want_f=True)
 
     def _noise(self, size: int) -> float:
         return max(_SAMPLING_NOISE * float(np.sqrt(len(self.task.target.b) / size)), 0.1 * self.task.tolerance)
@@ -365,6 +384,11 @@ class Recipe:
 
 def _is_plain(stage: Stage, task: Task) -> bool:
     return stage.name == "pool" and stage.mass == 0 and stage.eps == task.eps
+
+
+def look(task: Task, g: NDArray[np.float64], backend: Backend) -> Point:
+    """Return what the dual of a task is at some g (m,), with f (n,) of all rows."""
+    return Recipe(task, backend, None).look(g)
 
 
 def annealed(

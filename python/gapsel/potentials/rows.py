@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gapsel.potentials.caps import Cap
     from gapsel.records import Cost, CostScale, Target
 
 _Number = TypeVar("_Number", bound=np.floating)
@@ -42,7 +43,7 @@ class Rows:
     largest share of the selection that a row may be, 1/k for each row of the whole pool; one number or (n,). A row of
     capacity 0 may not be chosen, and is known all the same. ``base``: how many of the rows, the last ones, are those of
     a base. ``price``: what it costs to choose a row, in units of the cost, one number or (n,); it is part of what is
-    minimised, and the lowest f + price are chosen.
+    minimised, and the lowest f + price are chosen. ``caps``: what groups of rows may be of the selection at most.
     """
 
     shards: tuple[NDArray[np.floating], ...]
@@ -50,6 +51,7 @@ class Rows:
     capacity: float | NDArray[np.float64]
     base: int = 0
     price: float | NDArray[np.floating] = 0.0
+    caps: tuple[Cap, ...] = ()
 
     def __post_init__(self) -> None:
         # The solver reads the same rows many times; a GPU keeps what nobody can change.
@@ -69,6 +71,10 @@ class Rows:
         return Rows(
             (*self.shards, *base), np.concatenate([np.zeros(n), w]), np.concatenate([capacity, np.zeros(rows)]), rows
         )
+
+    def under(self, caps: Sequence[Cap]) -> Rows:
+        """Return the same rows under caps on those that may be chosen."""
+        return replace(self, caps=tuple(cap.beside(self.base) if self.base else cap for cap in caps))
 
     @property
     def n(self) -> int:
@@ -152,7 +158,10 @@ class Rows:
         a = 1.0 / len(picked) if isinstance(self.a, float) else self.a[picked] / self.a[picked].sum()
         of_pool = int(np.searchsorted(picked, self.pool_rows))
         capacity = _of(self.capacity, picked) * (self.pool_rows / of_pool)
-        return Rows((gather(self.shards, picked),), a, capacity, len(picked) - of_pool, _of(self.price, picked))
+        return Rows(
+            (gather(self.shards, picked),), a, capacity, len(picked) - of_pool, _of(self.price, picked),
+            self._caps(picked),
+        )  # fmt: skip
 
     def prefix(self, count: int) -> Rows:
         """Return the first ``count`` rows of a set that lies in one shard, standing for the whole again."""
@@ -195,9 +204,12 @@ class Rows:
         a = _of(self.a, picked) * stands_for
         rows = Rows(
             (gather(self.shards, picked),), a / a.sum(), _of(self.capacity, picked) * stands_for,
-            int((picked >= self.pool_rows).sum()), _of(self.price, picked),
+            int((picked >= self.pool_rows).sum()), _of(self.price, picked), self._caps(picked),
         )  # fmt: skip
         return Shortlist(rows, picked, top)
+
+    def _caps(self, picked: NDArray[np.int64]) -> tuple[Cap, ...]:
+        return tuple(cap.part(picked) for cap in self.caps)
 
     def _shards(self, first: int, stop: int) -> tuple[NDArray[np.floating], ...]:
         """Return the vectors of consecutive rows."""

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.potentials.rows import Shortlist
-    from gapsel.potentials.task import Task
     from gapsel.records import Box
 
 # Sample sizes in units of m.
@@ -50,9 +49,8 @@ def shortlist_sizes(n: int, m: int, k: float, mass: float) -> tuple[int, int]:
     return exact, max(_SHORTLIST_EXTRA * m, _SMALLEST_SAMPLE)
 
 
-def missed_mass(f: NDArray[np.float32], short: Shortlist, task: Task) -> float:
-    """Return the selection's mass on rows that the shortlist did not keep exactly, at the f (n,) of a full sweep."""
-    taken = task.box().taken(f)
+def missed_mass(taken: NDArray[np.float64], short: Shortlist) -> float:
+    """Return the selection's mass on rows that the shortlist did not keep exactly, of what each row takes (n,)."""
     return float(taken.sum() - taken[short.exact].sum())
 
 

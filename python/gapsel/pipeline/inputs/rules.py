@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from gapsel.config import Settings
     from gapsel.potentials import Rows, Task
-    from gapsel.records import Potentials
     from gapsel.store import Store
 
 # The field that stands for the file a document came from.
@@ -84,10 +83,9 @@ def caps_of(rules: Rules) -> tuple[Cap, ...]:
     return tuple(Cap(quota.share, quota.codes) for quota in rules.quotas)
 
 
-def solved(task: Task, rules: Rules, found: Potentials, f: NDArray[np.float32]) -> Rows:
-    """Return the task's rows as it was solved, with potentials f (n,) found: at its prices, where these were sought."""
-    at_prices = found.evidence.rows == task.rows.n and not task.rows.base
-    return (priced(task, caps_of(rules), f) if at_prices else task).rows
+def solved(task: Task, rules: Rules, f: NDArray[np.float32]) -> Rows:
+    """Return the task's rows as it was solved, at the prices of the quotas; f (n,) has in it what rows cost."""
+    return priced(task, caps_of(rules), f).rows
 
 
 def rules_of(

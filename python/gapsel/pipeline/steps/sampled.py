@@ -21,8 +21,7 @@ import numpy as np
 from gapsel.calibration import Calibration
 from gapsel.errors import UsageError
 from gapsel.model import potential
-from gapsel.potentials import Solution, solve, solve_capped, solve_plain, weigh
-from gapsel.records import Query
+from gapsel.potentials import Solution, look, solve, solve_plain, weigh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
-    from gapsel.potentials import Aversion, Cap, Start, Task, Weighed, Weighing
+    from gapsel.potentials import Aversion, Cap, Rows, Start, Task, Weighed, Weighing
     from gapsel.records import Avoided, Potentials, Stage
 
 _LARGEST_PART = 0.8
@@ -72,8 +71,7 @@ def fit(
     Where the target is to be weighed that is done before, on the same rows; another k then has other weights, so that
     there is no ``start``.
 
-    ``caps`` on groups of rows are solved for where all rows are read. A part of them does without: the choice then
-    keeps to the caps, in a mixture that was solved for without them.
+    ``caps`` are on groups of the pool's rows, the same share of the selection in a part of them as in all.
 
     Raises UsageError where the mass is above 0 and too few rows of such a sample would be chosen.
     """
@@ -81,9 +79,7 @@ def fit(
     if rows.n <= most:
         task, avoided = _priced(task, aversion, backend, watch)
         task, weighed = _weighed(task, weighing, backend, watch)
-        # A base is known for what it is, and not chosen from: caps are for the pool alone, where there is none.
-        capped = caps and not rows.base
-        solution = solve_capped(task, backend, caps, watch=watch) if capped else _solved(task, backend, start, watch)
+        solution = _solved(replace(task, rows=task.rows.under(caps)), backend, start, watch)
         f = task.rows.priced(solution.f)
         potentials = _as_sure(solution.potentials, avoided)
         return Fitted(potentials, _calibration(f, task), f, task.rows.price, avoided, weighed)
@@ -91,13 +87,18 @@ def fit(
     known = start and replace(start, k=max(1, round(start.k * pool.seen / pool.n)), f=start.f[seen])
     part, avoided = _priced(replace(task, rows=rows.part(seen)), aversion, backend, watch)
     part, weighed = _weighed(part, weighing, backend, watch)
-    found = _solved(part, backend, known, watch).potentials
+    found = _solved(replace(part, rows=_capped(part.rows, caps, seen)), backend, known, watch).potentials
     share = max(base.share_unseen, pool.share_unseen if task.mass > 0 or not base.n else 0.0)
-    others = rows.part(fresh)
+    others = _capped(rows.part(fresh), caps, fresh)
     if avoided is not None:
         others = replace(others, price=avoided.price(potential(avoided.potentials, others.shards, backend)))
     fitted = _calibrated(_as_sure(found, avoided), replace(part, rows=others), pool, share, backend)
     return replace(fitted, avoided=avoided, weighed=weighed)
+
+
+def _capped(part: Rows, caps: Sequence[Cap], picked: NDArray[np.int64]) -> Rows:
+    """Return a part of the rows, (s,) ascending, under the caps of all."""
+    return part.under([cap.part(picked[: part.pool_rows]) for cap in caps])
 
 
 def _priced(
@@ -195,10 +196,9 @@ def _solved(task: Task, backend: Backend, start: Start | None, watch: Callable[[
 
 def _calibrated(found: Potentials, fresh: Task, pool: _Side, share: float, backend: Backend) -> Fitted:
     """Sweep the rows that the solver has not seen, at its g; of what they miss, the whole misses a share."""
-    rows, f = fresh.rows, np.empty(fresh.rows.n, np.float32)
-    q = backend.sweep(rows.shards, Query(fresh.target, found.g, fresh.box(), found.eps, found.cost, f=f)).q
-    evidence = replace(found.evidence, sampling_error=float(np.abs(q - fresh.target.b).sum() * share))
-    calibration = _calibration(rows.priced(f), fresh, pool.n, fresh=pool.seen < pool.n)
+    seen = look(fresh, found.g, backend)
+    evidence = replace(found.evidence, sampling_error=seen.error * share)
+    calibration = _calibration(fresh.rows.priced(seen.f), fresh, pool.n, fresh=pool.seen < pool.n)
     return Fitted(replace(found, evidence=evidence), calibration, None)
 
 

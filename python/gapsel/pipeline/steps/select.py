@@ -77,7 +77,7 @@ def _certify(run: Run, chosen: Selection) -> Certificate:
     if run.settings.mass == 0:
         return selection.exact(p)
     task, f = run.fitted_task, run.f_of_rows
-    at = solved(task, run.rules, p, f)
+    at = solved(task, run.rules, f)
     return selection.certify(f, chosen.rows, task, p, run.backend, rules=run.rules, solved_at=at)
 
 
