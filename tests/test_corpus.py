@@ -100,6 +100,28 @@ def test_blank_lines_keep_their_number_and_are_no_rows(tmp_path: Path) -> None:
     assert (rejects.seen, rejects.count) == (2, 0)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_texts_of_a_few_rows(tmp_path: Path, form: str) -> None:
+    path = write(tmp_path / f"pool.{form}", FORMS[form](ROWS))
+    _, texts, _ = read_all([path])
+    assert corpus.texts_at(path, [3, 1]) == {1: texts[1], 3: texts[3]}
+    assert corpus.texts_at(path, []) == {}
+
+
+def test_json_lines_that_are_not_wanted_are_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["{broken", '{"text": "one"}', "", '{"text": ""}', '{"text": "four"}', '{"text": "five"}', "["]
+    path = write(tmp_path / "pool.jsonl", "\n".join(lines).encode())
+    parsed, parse = list[str](), json.loads
+
+    def counted(raw: str) -> object:
+        parsed.append(raw)
+        return parse(raw)
+
+    monkeypatch.setattr("gapsel.corpus.jsons.json.loads", counted)
+    assert corpus.texts_at(path, [1, 3, 4, 5]) == {1: "one", 4: "four", 5: "five"}
+    assert parsed == [lines[1], lines[3], lines[4], lines[5]]
+
+
 def test_json_may_hold_one_object_a_line(tmp_path: Path) -> None:
     path = write(tmp_path / "pool.json", as_jsonl(ROWS))
     assert read_all([path])[0] == [row["id"] for row in ROWS]

@@ -17,7 +17,7 @@ from gapsel.errors import DataError
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _AFTER_ELEMENT = re.compile(r"[ \t\r\n]*([,\]])")
@@ -33,18 +33,22 @@ class Object(NamedTuple):
     raw: str
 
 
-def objects(stream: io.BufferedReader) -> Iterator[Object | Fault]:
-    """Yield the objects of a file with one a line, of which blank ones count."""
+def objects(stream: io.BufferedReader, wanted: Container[int] | None = None) -> Iterator[Object | Fault]:
+    """Yield the objects of a file with one a line, of which blank ones count; or those of the ``wanted`` lines."""
     for number, line in lines(stream):
+        if wanted is not None and number not in wanted:
+            continue
         if line is None:
             yield too_long(number)
         elif line.strip():
             yield _json_line(number, line.strip())
 
 
-def jsonl_rows(stream: io.BufferedReader, fields: Fields, _source: str) -> Iterator[Row | Fault]:
-    """Yield the rows of a file with one JSON object a line."""
-    return (found if isinstance(found, Fault) else _row(found, fields) for found in objects(stream))
+def jsonl_rows(
+    stream: io.BufferedReader, fields: Fields, _source: str, wanted: Container[int] | None = None
+) -> Iterator[Row | Fault]:
+    """Yield the rows of a file with one JSON object a line, or those that are ``wanted``."""
+    return (found if isinstance(found, Fault) else _row(found, fields) for found in objects(stream, wanted))
 
 
 def json_rows(stream: io.BufferedReader, fields: Fields, source: str) -> Iterator[Row | Fault]:
