@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gapsel import memory
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import ReferenceBackend
-from gapsel.baselines import BY_VECTORS, Baseline, Nearest, Problem, Random, RoundRobin, roundrobin
+from gapsel.baselines import (
+    BY_VECTORS,
+    Baseline,
+    Nearest,
+    Problem,
+    Random,
+    RoundRobin,
+    nearest_rows,
+    neighbours,
+    roundrobin,
+)
 from gapsel.baselines.problem import tiles
 from gapsel.cost import cost_matrix
 from gapsel.errors import DataError, UsageError
@@ -212,7 +224,8 @@ def test_round_robin_with_ties_and_lists_that_are_used_up(
     k = data.draw(st.integers(1, n))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(roundrobin, "_SLACK", 0)
-        for name, value in zip(("_SPARE", "_LIST_NUMBERS", "_TILE_ROWS"), limits, strict=True):
+        patch.setattr(neighbours, "_TILE_ROWS", limits[2])
+        for name, value in zip(("_SPARE", "_LIST_NUMBERS"), limits[:2], strict=True):
             patch.setattr(roundrobin, name, value)
         chosen = choose(RoundRobin(), cut(x, data.draw(st.lists(st.integers(0, 99), max_size=3))), target, k)
     assert chosen == brute_round_robin(cost_matrix(x, target.y, PLAIN), k)
@@ -243,19 +256,56 @@ def test_round_robin_reads_the_pool_once_for_a_usual_k(monkeypatch: pytest.Monke
         reads.append(height)
         return tiles(shards, height)
 
-    monkeypatch.setattr(roundrobin, "tiles", counted)
+    monkeypatch.setattr(neighbours, "tiles", counted)
     x, target = random_problem(5, 20_000, 50)
     choose(RoundRobin(), x, target, 400, Cost())
     assert len(reads) == 1
 
 
+@pytest.mark.parametrize("cost", [PLAIN, Cost()], ids=["plain", "unit"])
+def test_threads_change_no_row_and_leave_the_memory_alone(cost: Cost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles wait for each other, so that later ones are done first; and equal costs are many."""
+    monkeypatch.setattr(neighbours, "_TILE_ROWS", 64)
+    x, target = grid_problem(7, 3000, 9) if cost is PLAIN else random_problem(7, 3000, 9)
+    taken = np.arange(3000) % 3 == 0
+    shards = cut(x, [1, 700, 701])
+    expected = nearest_rows(shards, target.y, cost, 40, taken)
+    below, turns = neighbours._below, itertools.cycle([0.003, 0, 0.001])
+
+    def late(values: Array, cut: Array, start: int) -> Array:
+        time.sleep(next(turns))
+        return below(values, cut, start)
+
+    monkeypatch.setattr(neighbours, "_below", late)
+    for threads in (0, 2, 5):
+        assert np.array_equal(nearest_rows(shards, target.y, cost, 40, taken, threads=threads), expected)
+    c = cost_matrix(x, target.y, cost)[~taken]
+    if cost is PLAIN:
+        assert np.array_equal(np.argsort(c.T, axis=1, kind="stable")[:, :40], np.cumsum(~taken)[expected] - 1)
+    assert neighbours._at_a_time(4, 4096, target.y) == 4
+    memory.allow(1)
+    try:
+        assert neighbours._at_a_time(4, 4096, target.y) == 1
+    finally:
+        memory.allow(None)
+
+
+def test_the_first_bad_row_is_named_whoever_sees_one_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_TILE_ROWS", 64)
+    x, target = random_problem(8, 3000, 9)
+    x[[2222, 1111]] = 0
+    for threads in (1, 4):
+        with pytest.raises(DataError, match="pool row 1111 has norm 0"):
+            nearest_rows([x], target.y, Cost(), 10, threads=threads)
+
+
 @settings(max_examples=200, deadline=None)
 @given(values=st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=20))
 def test_keys_are_in_the_order_of_value_and_row(values: list[float]) -> None:
-    keys = roundrobin._keys(np.array([values], np.float32), np.arange(len(values)))
+    keys = neighbours._keys(np.array([values], np.float32), np.arange(len(values)))
     assert np.argsort(keys[0]).tolist() == np.argsort(np.array(values, np.float32), kind="stable").tolist()
 
 
 @pytest.mark.parametrize(("m", "height"), [(1, 4096), (1024, 4096), (1025, 2048), (1 << 23, 1)])
 def test_tiles_are_lower_where_there_are_many_targets(m: int, height: int) -> None:
-    assert roundrobin._tile_height(m) == height
+    assert neighbours._tile_height(m) == height

@@ -8,6 +8,7 @@
     dsir.py        drawn by importance weights of hashed n-grams (DSIR); reads texts
     curated.py     random rows of the target's labels; knows labels
     problem.py     what each of them is given; the pool as rows, however it is cut into shards
+    neighbours.py  the nearest rows of each target; parallel.py: by several threads
 
 Each says in which order rows come. What is taken of them, and when it is enough, the rules say (`rules.Walk`), the same
 that gapsel's own choice keeps to.
@@ -24,9 +25,10 @@ from gapsel.baselines.curated import Curated
 from gapsel.baselines.dsir import Dsir
 from gapsel.baselines.kde import Kde
 from gapsel.baselines.nearest import Nearest
+from gapsel.baselines.neighbours import nearest_rows
 from gapsel.baselines.problem import Problem
 from gapsel.baselines.random import Random
-from gapsel.baselines.roundrobin import RoundRobin, nearest_rows
+from gapsel.baselines.roundrobin import RoundRobin
 
 if TYPE_CHECKING:
     import numpy as np

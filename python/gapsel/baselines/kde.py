@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.baselines.roundrobin import nearest_rows
+from gapsel.baselines.neighbours import nearest_rows
 from gapsel.cost import cost_matrix
 from gapsel.potentials import gather
 from gapsel.records import Box, Cost, Query, Target
@@ -69,7 +69,7 @@ def _neighbours(
     free = len(taken) - int(np.count_nonzero(taken))
     while True:
         length = min(length, free)
-        lists = nearest_rows(problem.shards, y, problem.cost, length, taken)
+        lists = nearest_rows(problem.shards, y, problem.cost, length, taken, threads=problem.threads)
         if length == free or len(np.unique(lists)) >= wanted:
             return lists
         length *= 2

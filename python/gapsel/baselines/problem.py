@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Problem:
     baselines that draw; ``texts`` for those that read: each call of one of the two reads the documents of the pool, or
     of the target, anew, in the order of the rows; ``akin`` (n,) for those that know labels: whether a row's is one of
     the target's. ``begin`` starts a choice under the rules of a run; without it, so many rows are all that is asked.
+    ``threads`` are for those that read the pool themselves, 0 for all that there are.
 
     Raises DataError for a shard or target that is not (rows, d) with the same d, UsageError unless 1 <= k <= n.
     """
@@ -40,6 +41,7 @@ class Problem:
     texts: tuple[Callable[[], Iterable[str]], Callable[[], Iterable[str]]] | None = None
     akin: NDArray[np.bool_] | None = None
     begin: Callable[[], Walk] | None = None
+    threads: int = 1
 
     def __post_init__(self) -> None:
         y = self.target.y
@@ -71,14 +73,17 @@ class Problem:
         return walk.finish().rows
 
 
-def tiles(shards: Sequence[NDArray[np.floating]], height: int) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+Tile: TypeAlias = "tuple[int, int, NDArray[np.float32]]"
+
+
+def tiles(shards: Sequence[NDArray[np.floating]], height: int) -> Iterator[Tile]:
     """Yield (number of its first row, its rows, tile): the pool in tiles (height, d), the last filled up with zeros.
 
     A matrix product may round differently when its shape differs. Tiles start at multiples of the height and are all of
-    one shape, so that the cut into shards changes no bit. The array is one and the same, written anew for each tile.
+    one shape, so that the cut into shards changes no bit.
     """
-    tile = np.zeros((height, shards[0].shape[1]), np.float32)
-    start = held = 0
+    shape = height, shards[0].shape[1]
+    tile, start, held = np.empty(shape, np.float32), 0, 0
     for shard in shards:
         at = 0
         while at < len(shard):
@@ -87,7 +92,7 @@ def tiles(shards: Sequence[NDArray[np.floating]], height: int) -> Iterator[tuple
             at, held = at + count, held + count
             if held == height:
                 yield start, held, tile
-                start, held = start + height, 0
+                tile, start, held = np.empty(shape, np.float32), start + height, 0
     if held:
         tile[held:] = 0
         yield start, held, tile

@@ -135,7 +135,7 @@ def solving(m: int, watch: Stopwatch, threads: int) -> float:
 
 
 def turning(backend: Backend, x: NDArray[np.float32], y: NDArray[np.float32], cost: Cost, watch: Stopwatch) -> float:
-    """Return the pairs a second that taking turns compares, for the report."""
+    """Return the pairs a second that one thread compares when turns are taken, for the report."""
     count = int(np.clip(_PAIRS / len(y), *_TURN_ROWS))
     rows = spread(x, count, 1).astype(np.float16)
     target = Target(y, np.full(len(y), 1.0 / len(y)))

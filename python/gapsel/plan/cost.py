@@ -28,7 +28,7 @@ Kind = Literal["exact", "rough", "gram", "solve", "turns", "token", "parse", "ha
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # What devices share, and what the cores of a host do together. The rest is one thread of each node.
 ON_DEVICES: frozenset[Kind] = frozenset({"exact", "rough", "gram", "token"})
-ON_ALL_CORES: frozenset[Kind] = ON_DEVICES | {"solve"}
+ON_ALL_CORES: frozenset[Kind] = ON_DEVICES | {"solve", "turns"}
 STEPS = ("read", "embed", "fit", "score", "select", "report")
 _FLOAT64, _COVERED = 8, 256
 # Spans of a look, without a Gram and with one: so many at most, of so many rows at least.

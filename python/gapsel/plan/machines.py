@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gapsel.plan.cost import ON_ALL_CORES, Machine
+from gapsel.plan.cost import ON_DEVICES, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ def here(rates: Mapping[Kind, float], threads: int, name: str) -> Machine:
 
 
 def gpus(each: int, nodes: int, host: Mapping[Kind, float], token_flop: float) -> Machine:
-    """Return ``nodes`` machines of ``each`` GPUs; ``host`` has the rates of what one thread of a host does."""
+    """Return ``nodes`` machines of ``each`` GPUs; ``host`` has the rates of what a host does by itself."""
     sweep = SWEEP_SHARE * GPU_FLOP
     rates: dict[Kind, float] = dict(host)
     rates |= {"exact": sweep / PRODUCTS, "rough": sweep, "gram": sweep, "solve": NODE_SOLVE}
@@ -43,7 +43,7 @@ def gpus(each: int, nodes: int, host: Mapping[Kind, float], token_flop: float) -
     return Machine(
         name=f"{nodes} x {each} {GPU_NAME}" if nodes > 1 else f"{each} {GPU_NAME}",
         rates=rates,
-        stated=ON_ALL_CORES,
+        stated=ON_DEVICES | {"solve"},
         devices=each * nodes,
         nodes=nodes,
         device_memory=POOL_SHARE * GPU_MEMORY,

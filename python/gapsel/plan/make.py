@@ -163,7 +163,7 @@ class _Planner:
         rates: dict[Kind, float] = calibrate.sweeping(backend, x, y, cost, watch, threads)
         rates |= {
             "solve": calibrate.solving(problem.m, watch, threads),
-            "turns": calibrate.turning(backend, x, y, cost, watch),
+            "turns": threads * calibrate.turning(backend, x, y, cost, watch),
             "hash": calibrate.hashing(watch),
             "check": calibrate.checking(x, watch),
             "table": tables.rate,

@@ -149,7 +149,7 @@ def problem_of(run: Run, k: int, labels: Mapping[str, Labels]) -> Problem:
         run.pool.shards, p.target, p.cost, k, settings.seed,
         texts=(lambda: texts(settings, "pool"), lambda: texts(settings, "target")),
         akin=labels["pool"].akin(labels["target"]) if labels["pool"] and labels["target"] else None,
-        begin=begin_choices(run),
+        begin=begin_choices(run), threads=settings.threads,
     )  # fmt: skip
 
 

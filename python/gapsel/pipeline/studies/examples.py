@@ -75,7 +75,9 @@ class Examples:
         y, b = self.target.y[counts], self.target.b[counts]
         if len(b) > _LOOKED_AT:
             y = y[np.sort(np.random.default_rng(run.settings.seed).choice(len(b), _LOOKED_AT, replace=False, p=b))]
-        return baselines.nearest_rows(run.pool.shards, y, cost, min(_NEIGHBOURS, run.pool.n))
+        return baselines.nearest_rows(
+            run.pool.shards, y, cost, min(_NEIGHBOURS, run.pool.n), threads=run.settings.threads
+        )
 
     def _some(self, at: NDArray[np.intp]) -> Examples:
         y, b = self.target.y[at], self.target.b[at]
