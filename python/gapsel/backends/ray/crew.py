@@ -4,6 +4,13 @@ Results come back in the order of the work, whoever did it and however often. A 
 its machine gets a new one, and the work goes to whoever is free. Work that takes far longer than other work is given
 to a second worker that has nothing else to do, and the first answer counts. Machines that join the cluster later get a
 worker with the next piece of work.
+
+Embedding does not go by Ray Data (`map_batches` over an `ActorPoolStrategy`; Ray 2.60 was tried, by a script that is
+not kept here), since work stays with the actor that got it. With one of three workers stopped (SIGSTOP) not one of the
+batches that were left came within two minutes, and all when it was let go on; after the loss of a machine none came
+within two minutes in three tries of four. The crew was without a result for 7 and 3 s. A killed process cost Ray Data
+seconds and no bit, too. It is fed by a task on a machine that sees the files, not by the process that reads them. 60
+batches took 30 s of all processes' processor time, by the crew 11 s; 6 s of it is the work.
 """
 
 from __future__ import annotations
