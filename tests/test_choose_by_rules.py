@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import gapsel
+from gapsel import pipeline
 from gapsel.cli import main
 from gapsel.errors import DataError, UsageError
+from gapsel.pipeline.studies.choices import at_mass
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,6 +119,11 @@ def test_simple_methods_choose_under_the_same_rules(
     (tmp_path / "ids.txt").write_text("".join(f"{row['id']}\n" for row in documents(home) if row["domain"] == "b"))
     rules = {"at_most": "domain=40%", "exclude": tmp_path / "ids.txt", "label_field": "domain"}
     gapsel.run(out, **settings(home, **rules))
+    with pipeline.reopen(out, {}, quiet=True) as run:
+        at_most_24 = [documents(home)[row]["domain"] for row in at_mass(run, 1.0)]
+    assert len(at_most_24) == K
+    assert max(at_most_24.count(name) for name in (*DOMAINS, None)) == 24
+    assert "b" not in at_most_24
     for one in compared(out, "--methods", *methods):
         assert one["documents"] == K
         assert max(one["mix"].values()) <= 0.4, one["name"]

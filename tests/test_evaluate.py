@@ -227,7 +227,6 @@ def test_held_out_texts_that_were_seen_are_counted_and_warned_of(
     ("changed", "words"),
     [
         ({"test": ()}, "test is empty: name held-out examples of the task"),
-        ({"temperature": 0.5}, "masses: the run chose by temperature, and other masses would choose without"),
         ({"methods": ("curated",), "label_field": None}, "curated goes by labels"),
     ],
 )

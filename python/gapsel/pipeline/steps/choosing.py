@@ -40,7 +40,7 @@ def choose_rows(run: Run) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[
         return potentials(run.path, run.parts)
 
     choice, f = choose_by(
-        read, run.rules, run.settings, eps=run.model.potentials.eps, limit=limit, copies=_copies(run)
+        read, run.rules, run.settings, eps=run.model.potentials.eps, limit=limit, copies=copies_of(run)
     )  # fmt: skip
     return choice.rows, f, _said(run, choice, limit)
 
@@ -79,10 +79,10 @@ def begin_choices(run: Run) -> Callable[[], Walk]:
     if limit is not None:
         within = ordered(potentials(run.path, run.parts), limit=limit)
         beyond = np.concatenate([np.isinf(f) for f in within])
-    return lambda: Walk(run.rules, _copies(run), beyond)
+    return lambda: Walk(run.rules, copies_of(run), beyond)
 
 
-def _copies(run: Run) -> Copies | None:
+def copies_of(run: Run) -> Copies | None:
     """Return what knows near copies, where they are not to be chosen."""
     settings, ways = run.settings, list[Copies]()
     if settings.max_cosine is not None:

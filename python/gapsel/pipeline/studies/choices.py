@@ -18,7 +18,9 @@ from gapsel.files import write_json
 from gapsel.findings import own_name
 from gapsel.model import potential
 from gapsel.pipeline.folder.run_folder import read_json, sign
+from gapsel.pipeline.inputs.rules import caps_of
 from gapsel.pipeline.steps import sampled
+from gapsel.pipeline.steps.choosing import choose_by, copies_of, limit_of
 from gapsel.pipeline.steps.select import read_selection
 from gapsel.pipeline.studies.compare import problem_of
 
@@ -66,17 +68,21 @@ def _by(kept: _Kept, key: str, labels: Mapping[str, Labels], seed: int) -> Choic
 
 
 def at_mass(run: Run, mass: float) -> NDArray[np.int64]:
-    """Return the rows (k,) that the run would have chosen at another mass, all else being as it is; or its own."""
+    """Return the rows (k,) that the run would have chosen at another mass, by the same rules; or its own."""
     settings = replace(run.settings, mass=mass)
     if mass == run.settings.mass:
         return read_selection(run).selection.rows
     task = run.fitted_task
     task = replace(task, mass=mass, eps=task.scale.eps(settings.relative_eps))
-    found = sampled.fit(task, settings.fit_rows, run.backend)
+    found = sampled.fit(task, settings.fit_rows, run.backend, caps=caps_of(run.rules))
     f = found.f
     if f is None:
         f = task.rows.priced(potential(found.potentials, task.rows.shards, run.backend))
-    return run.backend.topk(f[: task.rows.pool_rows], len(read_selection(run).selection.rows))
+    of_pool, limit = f[: task.rows.pool_rows], limit_of(settings, found.calibration.mean, run.rows.a_of_pool)
+    choice, _ = choose_by(
+        lambda: [of_pool], run.rules, settings, eps=task.eps, limit=limit, copies=copies_of(run)
+    )  # fmt: skip
+    return choice.rows
 
 
 class _Kept:

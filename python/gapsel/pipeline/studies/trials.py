@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gapsel import baselines, evaluation
-from gapsel.config import BUDGET, RULES, Settings
+from gapsel.config import Settings
 from gapsel.embed.pretrained import require_packages
 from gapsel.errors import UsageError
 from gapsel.files import write_json
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from gapsel.pipeline.work import Run
 
 FOLDER = "evaluation"
-_DEFAULTS = Settings()
 _OWN = {field.name for field in fields(Settings) if field.metadata["doors"] == ("evaluate",)}
 # What every method is compared with too: the target alone, without any selection.
 NO_WARM_UP = "no warm-up"
@@ -57,10 +56,6 @@ def check_evaluated(settings: Settings) -> None:
             "test is empty: name held-out examples of the task (--test), a part that was split off the target before "
             "the run, say"
         )
-        raise UsageError(msg)
-    rules = [name for name in (*BUDGET[1:], *RULES) if getattr(settings, name) != getattr(_DEFAULTS, name)]
-    if settings.masses and rules:
-        msg = f"masses: the run chose by {rules[0]}, and other masses would choose without: leave out --masses"
         raise UsageError(msg)
 
 
