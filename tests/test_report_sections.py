@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gapsel.findings import Copies, Excluded, HeldOut, Interval, LossMean, RulesDid, Threshold, own_name
+from gapsel.findings import Copies, Excluded, HeldOut, Interval, LossMean, MixedTask, RulesDid, Threshold, own_name
 from gapsel.report.sections import mixtures, rules, tasks, trials
 from sample_run import EVALUATION, FINDINGS, MIXTURE, NAN, RULES, TASKS, text_of, with_rules, with_tasks
 
@@ -133,6 +133,18 @@ def test_a_mixture_says_what_it_gains_and_how_sure_that_is() -> None:
     assert [row.name for row in found.intervals.rows] == [
         "pool as it is", "every domain alike", "these weights", "10,000 chosen documents",
     ]  # fmt: skip
+
+
+def test_a_mixture_says_what_tasks_weigh_and_how_many_examples_are_ignored() -> None:
+    tasks = (MixedTask("sea", 8, 0.45, 0.34), *(MixedTask(f"t{at}", 9, 0.1, None) for at in range(mixtures.TASKS)))
+    found = mixtures.section(replace(MIXTURE, tasks=tasks, level=False, ignored=("a", "b")))
+    assert found is not None
+    of_tasks, of_ignored = found.verdicts[-2:]
+    assert "sea weighs 45" in typed(of_tasks)
+    assert "closes 34" in typed(of_tasks)
+    assert "and 1 more task." in typed(of_tasks)
+    assert "No weights were found" in of_tasks
+    assert typed(of_ignored).startswith("2 examples far from every domain")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gapsel.findings import Mixture
 
 ROWS = 16  # what comes after is folded into one row
+TASKS = 6
 _PER_CENT = 100.0
 _FINEST = 0.1  # per cent, as for the certificate of a choice
 _NAME = 60
@@ -52,7 +53,7 @@ def section(found: Mixture | None) -> MixtureSection | None:
     rows, across = _rows(found)
     return MixtureSection(
         found.field or "cluster",
-        tuple(filter(None, (_gain(found), _moved(found), _certificate(found)))),
+        tuple(filter(None, (_gain(found), _moved(found), _certificate(found), _tasks(found), _ignored(found)))),
         None if found.converged else _not_converged(found),
         rows,
         across,
@@ -93,6 +94,27 @@ def _certificate(found: Mixture) -> str:
     if not known(percent) or percent >= _PER_CENT:
         return "How far these weights are from the best ones is not bounded: the certificate came out empty."
     return f"No other weights can beat these by more than {at_most(max(percent, _FINEST))} of what is attainable."
+
+
+def _tasks(found: Mixture) -> str | None:
+    """Say what the first of several tasks weigh, and what each closes of what it could close by itself."""
+    if not found.tasks:
+        return None
+    first, more = found.tasks[:TASKS], len(found.tasks) - TASKS
+    said = [
+        f"{excerpt(one.name, _NAME)} weighs {share(one.weight)}"
+        + ("" if one.closed is None else f" and closes {share(one.closed)} of what it could")
+        for one in first
+    ]
+    rest = f"; and {plural(more, 'more task')}" if more > 0 else ""
+    uneven = " No weights were found at which all close as much." if found.level is False else ""
+    return f"Of the tasks, {'; '.join(said)}{rest}.{uneven}"
+
+
+def _ignored(found: Mixture) -> str | None:
+    if not found.ignored:
+        return None
+    return f"{plural(len(found.ignored), 'example')} far from every domain got no weight; mixture.json names them."
 
 
 def _note(found: Mixture) -> str | None:
