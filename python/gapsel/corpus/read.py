@@ -190,7 +190,7 @@ def judge(rejects: Rejects) -> None:
     file, line, _, value = rejects.example[reason]
     msg = (
         f"{rejects.count} of the first {rejects.seen} rows cannot be used; the most frequent reason is: {reason} "
-        f"({times} rows), for example {file} line {line}: {value!r}. Repair the files, or name the field that holds "
-        "the text (text_field, --text-field)"
+        f"({times} rows), for example {file} line {line}: {value!r}. Repair the files, or name the field that is "
+        "meant (text_field, --text-field; vector_field, --vector-field)"
     )
     raise DataError(msg)
