@@ -18,7 +18,7 @@ from gapsel.backends import selftest
 from gapsel.backends.gpu import GpuBackend, cupy_device, gpus, operands
 from gapsel.backends.gpu.cupy_device import CupyDevice, all_devices
 from gapsel.errors import DeviceError, MissingDependencyError
-from test_backends import REFERENCE, assert_agrees, bits, problem
+from sweeps import REFERENCE, assert_agrees, bits, problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -25,7 +25,7 @@ from gapsel.backends.parts import Part, added, swept
 from gapsel.errors import DataError, DeviceError, MissingDependencyError, UsageError
 from gapsel.potentials import Rows, Task, solve
 from gapsel.records import Box, Cost, CostScale, Target
-from test_backends import REFERENCE, Problem, assert_agrees, bits, problem
+from sweeps import REFERENCE, Problem, assert_agrees, bits, problem
 
 if TYPE_CHECKING:
     from pathlib import Path

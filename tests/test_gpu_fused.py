@@ -16,7 +16,7 @@ from emulated_gpu import DeviceArray, EmulatedGpu
 from gapsel.backends import selftest
 from gapsel.backends.gpu import GpuBackend, fused
 from hopper_emulator import CUBIN, EmulatedDriver, library
-from test_backends import REFERENCE, Problem, Result, assert_agrees, bits, problem
+from sweeps import REFERENCE, Problem, Result, assert_agrees, bits, problem
 
 if TYPE_CHECKING:
     from gapsel.backends import Backend

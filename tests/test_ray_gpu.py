@@ -20,7 +20,7 @@ from gapsel.config import Settings
 from gapsel.potentials import Rows, Task, solve
 from gapsel.records import CostScale
 from ray_cluster import needs_ray, two_machines
-from test_backends import REFERENCE, Problem, assert_agrees, bits, problem
+from sweeps import REFERENCE, Problem, assert_agrees, bits, problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

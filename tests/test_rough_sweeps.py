@@ -1,0 +1,63 @@
+"""Sweeps that may multiply in bfloat16: off by the rounding of the vectors, and by nothing else."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from gapsel.backends.cpu import CpuBackend
+from gapsel.records import COST_KINDS, CostKind
+from sweeps import BACKENDS, ISAS, REFERENCE, ROUGH, assert_agrees, bits, problem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def bfloat16(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Round to the nearest bfloat16, ties to even, by hand."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).view(np.float32)
+
+
+@pytest.mark.parametrize("isa", ROUGH)
+@pytest.mark.parametrize("kind", COST_KINDS)
+@pytest.mark.parametrize("d", [1, 19, 769])
+def test_a_rough_sweep_is_off_by_the_rounding_of_unit_vectors(isa: str, kind: CostKind, d: int) -> None:
+    p = problem(250, 71, d, kind=kind, rel=0.2)
+    x, y = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (np.asarray(p.x), p.target.y))
+    # A product of two roundings is off by at most 2^-7 of it, and the cost by two of them.
+    error = 2**-6 * float((np.abs(x) @ np.abs(y).T).max())
+    if kind == "euclidean":
+        error = math.sqrt(error)
+    found, exact = p.sweep(CpuBackend(1, isa), rough=True), p.sweep(CpuBackend(1, isa))
+    assert_agrees(p, found, p.sweep(REFERENCE), error)
+    if d > 1:
+        assert not np.array_equal(found.f, exact.f)
+
+
+@pytest.mark.parametrize("isa", ROUGH)
+@pytest.mark.parametrize("kind", ["sqeuclidean", "euclidean"])
+@pytest.mark.parametrize("d", [2, 25, 770])
+def test_a_rough_sweep_is_exact_where_bfloat16_is(isa: str, kind: CostKind, d: int) -> None:
+    """The targets come in pairs (y, -y) of one weight, so that no centre is taken off."""
+    p = problem(250, 60, d, kind=kind, normalize=False)
+    p.x, p.target.y[:] = bfloat16(p.x), bfloat16(p.target.y)
+    p.target.y[30:], p.target.b[30:] = -p.target.y[:30], p.target.b[:30]
+    assert_agrees(p, p.sweep(CpuBackend(1, isa), rough=True), p.sweep(REFERENCE))
+
+
+@pytest.mark.parametrize("isa", ROUGH)
+def test_a_rough_distance_to_itself_is_zero(isa: str) -> None:
+    """Norms are those of the rounded numbers, where they are not known to be 1."""
+    p = problem(40, 40, 30, kind="euclidean", lam=0.0)
+    p.x, p.target.b[:], p.g = p.target.y.copy(), 1 / 40, np.zeros(40)
+    assert p.sweep(CpuBackend(1, isa), rough=True).hard.max() < 1e-3
+
+
+@pytest.mark.parametrize("name", [f"cpu-{isa}" for isa in ISAS if isa not in ROUGH])
+def test_rough_is_exact_without_products_of_bfloat16(name: str) -> None:
+    p, backend = problem(30, 20, 9), BACKENDS[name]()
+    assert bits(p.sweep(backend, k=5, rough=True)) == bits(p.sweep(backend, k=5))
