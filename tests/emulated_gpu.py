@@ -145,3 +145,10 @@ class EmulatedGpu:
 def emulated_backend(count: int = 1, memory: int = 1 << 30) -> GpuBackend:
     """The GPU backend on devices that are not there."""
     return GpuBackend([EmulatedGpu(memory) for _ in range(count)], trusted=True)
+
+
+def emulated(backend: GpuBackend) -> EmulatedGpu:
+    """The first device of such a backend."""
+    device = backend.devices[0]
+    assert isinstance(device, EmulatedGpu)
+    return device
