@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +11,7 @@ from gapsel.backends.reference import ReferenceBackend, row_masses, soft_minimum
 from gapsel.cost import cost_matrix, measure_scale
 from gapsel.potentials import Rows, Solution, Task
 from gapsel.records import Cost, Query, Target
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its docstrings, when Python compiles it for the first time
-    import ot
+from outside_judge import ot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

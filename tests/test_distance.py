@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +14,7 @@ from gapsel.cost import cost_matrix, measure_scale
 from gapsel.distance import distance, plan_cost, widest_row
 from gapsel.potentials import Dual, Rows
 from gapsel.records import COST_KINDS, Box, Cost, CostKind, Target
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its docstrings, when Python compiles it for the first time
-    import ot
+from outside_judge import ot
 
 if TYPE_CHECKING:
     from gapsel.findings import Interval

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +20,7 @@ from gapsel.mixture.simplex import Rule, lowest
 from gapsel.mixture.solve import Mixer
 from gapsel.potentials import Rows
 from gapsel.records import Cost, Target
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its docstrings, when Python compiles it for the first time
-    import ot
+from outside_judge import ot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

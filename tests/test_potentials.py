@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +10,6 @@ import pytest
 from gapsel.backends.reference import soft_minimum
 from gapsel.potentials import solve
 from gapsel.records import Cost
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its docstrings, when Python compiles it for the first time
 from solving import CPU, RAW, REFERENCE, Array, cloud, costs, make, masses, true_error, weights
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,6 @@ import pytest
 from gapsel.backends.cpu import CpuBackend
 from gapsel.potentials import Dual, shortlist_sizes, solve
 from gapsel.records import Box, Query
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its docstrings, when Python compiles it for the first time
 from solving import CPU, REFERENCE, cloud, make, scaled_to_the_end, weights
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +19,7 @@ from gapsel.errors import UsageError
 from gapsel.potentials import Rows, Task, solve
 from gapsel.records import COST_KINDS, Cost, CostKind, Target
 from gapsel.selection import certify, nearest_targets, select
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its docstrings, when Python compiles it for the first time
-    import ot
+from outside_judge import ot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
