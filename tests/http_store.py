@@ -1,4 +1,8 @@
-"""A small HTTP server in a thread that serves files from memory, and fails in the ways that real ones do."""
+"""A small HTTP server in a thread that serves files from memory, and fails in the ways that real ones do.
+
+A plugin of pytest (conftest.py names it): tests ask for the ``server``, for a ``bucket`` in fsspec's memory, and for
+retries that are ``quick``.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,15 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gapsel import remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @dataclass
@@ -110,3 +119,35 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(length), **(more or {})}.items():
             self.send_header(name, value)
         self.end_headers()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Try again at once, in a folder of the test's own."""
+    monkeypatch.setattr(remote, "_PAUSES", (0.001, 0.001, 0.001))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def _server() -> Iterator[Store]:
+    with serving() as store:
+        yield store
+
+
+@pytest.fixture
+def server(_server: Store) -> Store:
+    _server.files.clear()
+    _server.denied.clear()
+    _server.faults = _server.cuts = _server.sent = 0
+    _server.parts = _server.tags = True
+    return _server
+
+
+@pytest.fixture
+def bucket() -> Iterator[Any]:
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    yield system
+    system.store.clear()
+    system.pseudo_dirs[:] = [""]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import threading
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from werkzeug.serving import make_server
 
 import gapsel
 from faults import DATA, POOL, RESOURCE, TARGET, N, assert_says, command, flags
+from file_bytes import npy
 from gapsel import corpus, remote, store
 
 if TYPE_CHECKING:
@@ -101,12 +101,6 @@ def _here(bucket: Faulty, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     bucket.faults.clear()
     bucket.denied.clear()
     bucket.read.clear()
-
-
-def npy(array: np.ndarray[Any, Any]) -> bytes:
-    out = io.BytesIO()
-    np.save(out, array)
-    return out.getvalue()
 
 
 def test_shards_are_listed_in_order_without_what_is_hidden() -> None:
