@@ -193,6 +193,11 @@ def newton_step(dual: Dual, here: Point, curvature: Curvature) -> NDArray[np.flo
     return dual.centred(curvature.step(here.gradient))
 
 
+def ahead(dual: Dual, reached: Ascent) -> NDArray[np.float64]:
+    """Return the g (m,) one more step on, which nobody has looked at: the next stage will."""
+    return reached.point.g + newton_step(dual, reached.point, reached.curvature)
+
+
 def promised_rise(dual: Dual, here: Point, curvature: Curvature) -> float:
     """Return what Newton's step promises to raise D by, to first order: about twice what it does."""
     return float(here.gradient @ newton_step(dual, here, curvature))

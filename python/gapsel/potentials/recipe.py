@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.potentials.ascent import Ascent, ascend, gram_pays, newton_step
+from gapsel.potentials.ascent import Ascent, ahead, ascend, gram_pays, newton_step
 from gapsel.potentials.capped import CappedDual
 from gapsel.potentials.caps import best_prices
 from gapsel.potentials.dual import Dual
@@ -47,8 +47,9 @@ _SAMPLE_SWEEPS = 60
 _ROUNDS = 5
 _LISTED, _MISSED = 0.05, 0.3
 # From this mass the rows that are chosen bend the dual more than those that are not, and sharply: a list, tilted, leads
-# on better than Newton's steps do. Each time the list's error falls to _LIST_LEAVES of the pool's.
-_LISTS_LEAD, _LIST_LEAVES = 0.6, 0.1
+# on better than Newton's steps do. Each time the list's error falls to _LIST_LEAVES of the pool's, or to half of the
+# tolerance.
+_LISTS_LEAD, _LIST_LEAVES, _LEFT_AT_MOST = 0.6, 0.1, 0.5
 # The mean over many rows is at most so many times less off by rounding than a row is: on 16,000 rows the marginal error
 # of float32 costs was right to 3e-7 at an eps of 0.005 of the mean cost, where a row is off by 6e-5.
 _ROWS_ROUND_AWAY, _COST_IN_STDS = 50.0, 10.0
@@ -58,8 +59,10 @@ _SETTLED = 5e-3
 # From the solution for another k eta falls through so many of its last values. Tried: through one or two of them takes
 # more looks at the list at a mass of 1, or at the pool at 0.5; and so does a list that is solved less well.
 _ETAS_AGAIN = 3
-# What is only the way to the next stage is solved to this: an eps that falls on, an eta that falls on, a shortlist.
-_EPS_ON_THE_WAY, _ETA_ON_THE_WAY, _LIST_ON_THE_WAY = 3e-2, 0.1, 3e-3
+# What is only the way to the next stage is solved to this, and goes one step further, which the next stage looks at: an
+# eps that falls on, an eta that falls on, a shortlist. Tried: such a step from a list that was solved again: the pool's
+# error stayed at 2e-3, for it is the list's own last digits that count there.
+_EPS_ON_THE_WAY, _ETA_ON_THE_WAY, _LIST_ON_THE_WAY = 0.3, 0.25, 5e-2
 
 
 def solve(
@@ -145,7 +148,7 @@ class Recipe:
         dual = self._dual(rows, 0.0, self.task.eps)
         once = gram_pays(len(g), rows.d)
         reached = self._ascend("sample", dual, g, self._noise(rows.n), 1 if once else _SAMPLE_SWEEPS, rough="always")
-        return reached.point.g + (newton_step(dual, reached.point, reached.curvature) if once else 0.0)
+        return ahead(dual, reached) if once else reached.point.g
 
     def annealed(self, rows: Rows, tolerance: float, *, whole: bool) -> Ascent:
         """Solve from g = 0 while eps falls to its value; an annealed eps only hands its g on."""
@@ -155,7 +158,7 @@ class Recipe:
             if whole and self._sweeps_left() == 1:
                 break
             dual = self._dual(rows, 0.0, eps)
-            g = self._ascend(stage, dual, g, _EPS_ON_THE_WAY, 8, rough="always").point.g
+            g = ahead(dual, self._ascend(stage, dual, g, _EPS_ON_THE_WAY, 8, rough="always"))
         dual = self._dual(rows, 0.0, task.eps)
         return self._ascend(
             stage, dual, g, tolerance, task.max_sweeps,
@@ -205,7 +208,8 @@ class Recipe:
         """From a point solved for on a shortlist to the pool, and back to the list as often as that leads on."""
         task, sizes = self.task, self._list_sizes()
         dual = self._dual(task.rows, task.mass, task.eps)
-        seen = self._seen(dual, at.point.g)
+        # After one more step the list's columns should hold what they are to.
+        seen, own = self._seen(dual, ahead(dual, at)), at.point.columns
         for _ in range(_ROUNDS):
             off_list = missed_mass(dual.taken(seen.f), short) > _MISSED * seen.error
             newton_leads = task.mass < _LISTS_LEAD and (seen.error <= _LISTED or not off_list)
@@ -213,8 +217,8 @@ class Recipe:
             if done or newton_leads or self._settled(dual, seen, at.curvature):
                 break
             short = self._shortlist(seen.f, sizes, rng) if off_list else short
-            at = self._tilted(short, seen, None if off_list else at.point)
-            seen = self._seen(dual, at.point.g)
+            at = self._tilted(short, seen, None if off_list else (at.point, own))
+            seen, own = self._seen(dual, at.point.g), at.point.sweep.q
         return self._ascend("pool", dual, seen, task.tolerance, kept=at.curvature, want_f=True)
 
     def _seen(self, dual: Dual, g: NDArray[np.float64]) -> Point:
@@ -224,16 +228,21 @@ class Recipe:
         self._note("pool", dual, point)
         return point
 
-    def _tilted(self, short: Shortlist, seen: Point, known: Point | None) -> Ascent:
-        """Solve on a shortlist, tilted to the gradient that the pool was seen to have; ``known``: the list there."""
+    def _tilted(self, short: Shortlist, seen: Point, known: tuple[Point, NDArray[np.float64]] | None) -> Ascent:
+        """Solve on a shortlist, tilted to the gradient that the pool was seen to have.
+
+        ``known``: the list near there, and what its columns hold where the pool was seen.
+        """
         task, dual = self.task, self._dual(short.rows, self.task.mass, self.task.eps)
         if known is None:
             gram = gram_pays(len(seen.g), dual.rows.d)
-            known = dual.at(seen.g, gram=gram, want_f=True, rough=dual.bears_rounding)
-            self._note("shortlist", dual, known)
-        dual = dual.tilted(known.sweep.q, seen.sweep.q)
-        start = dual.point(known.g, known.sweep, known.f, rough=known.rough)
-        tolerance = max(_LIST_LEAVES * seen.error, 0.3 * task.tolerance)
+            point = dual.at(seen.g, gram=gram, want_f=True, rough=dual.bears_rounding)
+            self._note("shortlist", dual, point)
+            known = point, point.sweep.q
+        point, own = known
+        dual = dual.tilted(own, seen.sweep.q)
+        start = dual.point(point.g, point.sweep, point.f, rough=point.rough)
+        tolerance = max(_LIST_LEAVES * seen.error, _LEFT_AT_MOST * task.tolerance)
         return self._ascend(
             "shortlist", dual, start, tolerance, _SAMPLE_SWEEPS, rough="always", secants=False, want_f=True
         )
@@ -259,19 +268,22 @@ class Recipe:
         With a ``tilt`` (m,), or 0, g is the solution for another k, and the end of eta's fall will do.
         """
         task, whole = self.task, stage == "pool"
+        etas = task.falling_etas()[0 if tilt is None else -_ETAS_AGAIN :]
         limit = task.max_sweeps if whole else _SAMPLE_SWEEPS
-        for eta in task.falling_etas()[0 if tilt is None else -_ETAS_AGAIN : -1]:
+        level = 0.0
+        for eta in etas[:-1]:
             if whole and self._sweeps_left() == 1:
                 break
             dual = replace(self._dual(rows, task.mass, task.eps, eta), tilt=0.0 if tilt is None else tilt)
-            start = g + dual.threshold(f)
-            point = self._ascend(
+            start = g + dual.threshold(f) - level
+            reached = self._ascend(
                 stage, dual, start, _ETA_ON_THE_WAY, limit, rough="always", secants=False, want_f=True
-            ).point
-            g, f = point.g, point.f
+            )
+            g, f = ahead(dual, reached), reached.point.f
+            level = dual.threshold(f)
         dual = replace(self._dual(rows, task.mass, task.eps), tilt=0.0 if tilt is None else tilt)
         return self._ascend(
-            stage, dual, g + dual.threshold(f), tolerance, limit,
+            stage, dual, g + dual.threshold(f) - level, tolerance, limit,
             rough="first" if whole else "always", secants=False, want_f=True,
         )  # fmt: skip
 
