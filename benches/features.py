@@ -41,10 +41,10 @@ def load(features: str, model: Path, dtype: embed.DType, max_tokens: int, pool: 
     if features == "text":
         return embed.load(dtype=dtype, max_tokens=max_tokens, threads=1)
     encoder = embed.load(model, features=features, dtype=dtype, max_tokens=max_tokens, threads=1)  # type: ignore[arg-type]
-    if features != "gradient":
+    if features not in embed.SCALED:
         return encoder
     sampled = pool[:: max(1, len(pool) // SAMPLED)][:SAMPLED]
-    return embed.preconditioned(encoder, embed.second_moments(encoder, sampled))
+    return embed.scaled(encoder, embed.sample_moments(encoder, sampled))
 
 
 def vectors(encoder: embed.Encoder, texts: list[str]) -> tuple[NDArray[np.float32], float]:

@@ -179,7 +179,7 @@ def test_every_number_falls_onto_one_place_with_a_sign() -> None:
 
 def test_the_features_are_the_projected_gradients_divided_as_adam_would(models: dict[str, Path]) -> None:
     encoder = load(models["gpt2"])
-    found = embed.second_moments(encoder, TEXTS)
+    found = embed.sample_moments(encoder, TEXTS)
     features = encoder.features
     assert isinstance(features, Gradients)
     ((rows, batch),) = replace(encoder, batch_tokens=1024).batches(encoder.tokenize(TEXTS))
@@ -194,20 +194,20 @@ def test_the_features_are_the_projected_gradients_divided_as_adam_would(models: 
         fold = Fold(len(ones), 64, at, ones, torch.device("cpu"))
         by_hand += fold(torch.from_numpy(scaled.reshape(len(TEXTS), -1))).numpy()
     by_hand /= np.linalg.norm(by_hand, axis=1, keepdims=True)
-    adam = embed.preconditioned(encoder, found)
+    adam = embed.scaled(encoder, found)
     np.testing.assert_allclose(adam.encode(TEXTS).vectors[rows], by_hand, atol=1e-5)
     assert np.abs(encoder.encode(TEXTS).vectors[rows] - by_hand).max() > 0.01
 
 
 def test_moments_are_kept_whole_and_part_of_the_fingerprint(models: dict[str, Path], tmp_path: Path) -> None:
     encoder = load(models["llama"])
-    found = embed.second_moments(encoder, TEXTS)
+    found = embed.sample_moments(encoder, TEXTS)
     file = tmp_path / "moments.safetensors"
     found.save(file)
     again = Moments.load(file)
     assert (again.hash, again.documents) == (found.hash, len(TEXTS))
-    made = [encoder, embed.preconditioned(encoder, again), load(models["llama"], gradient_dims=32)]
-    made += [embed.preconditioned(encoder, embed.second_moments(encoder, TEXTS[:2])), load(models["gpt2"])]
+    made = [encoder, embed.scaled(encoder, again), load(models["llama"], gradient_dims=32)]
+    made += [embed.scaled(encoder, embed.sample_moments(encoder, TEXTS[:2])), load(models["gpt2"])]
     assert len({one.fingerprint["hash"] for one in made}) == len(made)
     damaged = bytearray(file.read_bytes())
     damaged[-1] ^= 1
@@ -215,10 +215,10 @@ def test_moments_are_kept_whole_and_part_of_the_fingerprint(models: dict[str, Pa
     with pytest.raises(DataError, match="are damaged or of another version"):
         Moments.load(file)
     file.write_bytes(damaged[:100])
-    with pytest.raises(DataError, match="cannot be read as second moments"):
+    with pytest.raises(DataError, match="cannot be read as moments"):
         Moments.load(file)
     with pytest.raises(DataError, match="made with another model or other settings than 'gpt2' now"):
-        embed.preconditioned(load(models["gpt2"]), found)
+        embed.scaled(load(models["gpt2"]), found)
 
 
 # ---- models that cannot
@@ -342,8 +342,8 @@ def test_tasks_share_the_moments_that_the_first_one_made(settings: dict[str, Any
 
 def test_a_worker_of_a_cluster_says_the_same_bits(models: dict[str, Path]) -> None:
     encoder = load(models["llama"])
-    found = embed.second_moments(encoder, TEXTS)
-    here = embed.preconditioned(encoder, found)
+    found = embed.sample_moments(encoder, TEXTS)
+    here = embed.scaled(encoder, found)
     options: dict[str, Any] = {"model": models["llama"], "features": "gradient", "gradient_dims": 64}
     options |= {"max_tokens": 32, "dtype": "float32", "device": "cpu"}
     work = encoding.worker(options, found, str(here.fingerprint["hash"]), 0)
@@ -356,7 +356,7 @@ def test_of_two_that_make_the_moments_the_first_is_kept(models: dict[str, Path],
     encoder = load(models["llama"])
 
     def meanwhile() -> list[str]:
-        embed.second_moments(encoder, TEXTS[:2]).save(tmp_path / embed.MOMENTS)
+        embed.sample_moments(encoder, TEXTS[:2]).save(tmp_path / embed.MOMENTS)
         return TEXTS
 
     kept = moments.moments_of(tmp_path, encoder, meanwhile)

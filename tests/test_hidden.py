@@ -58,6 +58,19 @@ def test_hidden_features_are_the_weighted_mean_of_the_last_states(
     np.testing.assert_allclose(shuffled, found, atol=2e-6)
 
 
+def test_scaled_states_have_no_mean_and_one_spread_in_every_dimension(models: dict[str, Path]) -> None:
+    encoder = embed.load(models["gpt2"], features="hidden", dtype="float32", max_tokens=32, device="cpu")
+    x, moments = encoder.encode(TEXTS).vectors.astype(np.float64), embed.sample_moments(encoder, TEXTS)
+    found = embed.scaled(encoder, moments).encode(TEXTS).vectors
+    z = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-4 * x.var(axis=0).mean())
+    np.testing.assert_allclose(found, z / np.linalg.norm(z, axis=1, keepdims=True), atol=1e-4)
+    alone = embed.scaled(encoder, embed.sample_moments(encoder, TEXTS[:1]))
+    np.testing.assert_allclose(alone.encode(TEXTS).vectors, x, atol=1e-6)
+    assert len({one.fingerprint["hash"] for one in (encoder, alone, embed.scaled(encoder, moments))}) == 3
+    with pytest.raises(DataError, match="made with another model or other settings than 'llama' now"):
+        embed.scaled(embed.load(models["llama"], features="hidden", max_tokens=32), moments)
+
+
 def test_features_are_part_of_the_fingerprint(models: dict[str, Path]) -> None:
     hidden = embed.load(models["llama"], features="hidden", dtype="float32", max_tokens=32).fingerprint
     text = embed.load(models["llama"], dtype="float32", max_tokens=32).fingerprint

@@ -4,21 +4,23 @@
 
 ``loading`` makes an ``Encoder`` of a model that ``pretrained`` found, ``packing`` lays its weights out for the CPU,
 ``pooling`` reduces its hidden states, ``identity`` says which model it was. ``language`` is a model's loss on a
-document, ``lora`` its gradients, which ``moments`` scale and ``projection`` folds for ``gradients``. torch and
+document, ``lora`` its gradients, which ``projection`` folds for ``gradients``. ``moments`` of a sample scale those, and
+hidden states by ``standard``; ``scaling`` has both. torch and
 transformers are imported when a model is loaded, and nowhere else in gapsel.
 """
 
 from gapsel.embed.device import DType
 from gapsel.embed.encoder import Encoded, Encoder, Tokenized
-from gapsel.embed.gradients import preconditioned, second_moments
 from gapsel.embed.loading import Kind, load
 from gapsel.embed.moments import MOMENTS, Moments
 from gapsel.embed.pooling import Pooling
 from gapsel.embed.pretrained import DEFAULT_MODEL
+from gapsel.embed.scaling import SCALED, sample_moments, scaled
 
 __all__ = [
     "DEFAULT_MODEL",
     "MOMENTS",
+    "SCALED",
     "DType",
     "Encoded",
     "Encoder",
@@ -27,6 +29,6 @@ __all__ = [
     "Pooling",
     "Tokenized",
     "load",
-    "preconditioned",
-    "second_moments",
+    "sample_moments",
+    "scaled",
 ]

@@ -8,16 +8,13 @@ by, and no more than one layer's gradients are in memory.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.embed.identity import rehashed
 from gapsel.embed.lora import RANK, lora_gradients, lora_layers
 from gapsel.embed.moments import Moments
 from gapsel.embed.projection import Fold
-from gapsel.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,11 +60,10 @@ class Gradients:
         lora_gradients(self.language, self.layers, batch, seen)
 
 
-def second_moments(encoder: Encoder, texts: Sequence[str]) -> Moments:
-    """Return the second moments of the gradients of texts, for an encoder with gradient features."""
+def second_moments(encoder: Encoder, gradients: Gradients, texts: Sequence[str]) -> Moments:
+    """Return the second moments of the gradients of texts."""
     import torch
 
-    gradients = _of(encoder)
     sums = [
         torch.zeros(layer.outputs, RANK, dtype=torch.float64, device=layer.down.device) for layer in gradients.layers
     ]
@@ -76,23 +72,3 @@ def second_moments(encoder: Encoder, texts: Sequence[str]) -> Moments:
     means = [(total / len(texts)).float().cpu().numpy() for total in sums]
     v = {layer.name: mean for layer, mean in zip(gradients.layers, means, strict=True)}
     return Moments(v, len(texts), str(encoder.fingerprint["hash"]))
-
-
-def preconditioned(encoder: Encoder, moments: Moments) -> Encoder:
-    """Return the encoder with its gradients divided as Adam would. Raises DataError for another encoder's moments."""
-    gradients = _of(encoder)
-    if moments.made_for != encoder.fingerprint["hash"]:
-        msg = (
-            f"the second moments were made with another model or other settings than {encoder.fingerprint['model']!r} "
-            "now: put the old ones back, or embed again into a new folder"
-        )
-        raise DataError(msg)
-    features = Gradients(gradients.language, gradients.d, moments)
-    return replace(encoder, features=features, fingerprint=rehashed(encoder.fingerprint, moments=moments.hash))
-
-
-def _of(encoder: Encoder) -> Gradients:
-    if not isinstance(encoder.features, Gradients):
-        msg = "second moments are of gradient features: load the encoder with features='gradient'"
-        raise TypeError(msg)
-    return encoder.features

@@ -63,14 +63,14 @@ def load(
     """Load an encoder from a local folder or by its hub name; "default" is all-MiniLM-L6-v2, which needs no network.
 
     ``features`` "text" are a sentence encoder's hidden states under ``pooling``; "hidden" are those of any language
-    model, their mean weighted by position; "gradient" are its projected gradients, d is ``gradient_dims``, as plain
-    gradient descent has them (`preconditioned` makes them Adam's); "loss" is its loss on each document, in nats for
-    each token, d is 1, and its vectors alone are not of unit norm. ``batch_tokens`` bounds rows times width of a padded
-    batch (0: by the device). ``device`` is "auto" (CUDA if there is one), "cpu" or "cuda:0"; ``dtype`` "auto" is
-    bfloat16 where the device multiplies it natively, else float32. ``threads`` are torch's, for the whole process (0:
-    leave as is). Code that comes with a model is never run and pickled weights are never read. Raises
-    MissingDependencyError without the ``embed`` extra, UsageError for a setting that is wrong or a model that cannot be
-    had, DataError for files that are not a whole model.
+    model, their mean weighted by position (`scaled` puts their dimensions on one footing); "gradient" are its projected
+    gradients, d is ``gradient_dims``, as plain gradient descent has them (`scaled` makes them Adam's); "loss" is its
+    loss on each document, in nats for each token, d is 1, and its vectors alone are not of unit norm. ``batch_tokens``
+    bounds rows times width of a padded batch (0: by the device). ``device`` is "auto" (CUDA if there is one), "cpu" or
+    "cuda:0"; ``dtype`` "auto" is bfloat16 where the device multiplies it natively, else float32. ``threads`` are
+    torch's, for the whole process (0: leave as is). Code that comes with a model is never run and pickled weights are
+    never read. Raises MissingDependencyError without the ``embed`` extra, UsageError for a setting that is wrong or a
+    model that cannot be had, DataError for files that are not a whole model.
     """
     _check_choices(str(model), features, pooling, dtype)
     _check_numbers(max_tokens, batch_tokens, gradient_dims, threads)
@@ -115,7 +115,7 @@ def _pooled(network: PreTrainedModel, features: Kind, pooling: Pooling) -> tuple
     d = int(network.config.hidden_size)
     if features == "text":
         return Pooled(network, pooling), d, {"pooling": pooling}
-    return Pooled(network, "weighted"), d, {"features": features}
+    return Pooled(network, "weighted"), d, {"features": features, "moments": None}
 
 
 def _check_choices(model: str, features: str, pooling: str, dtype: str) -> None:

@@ -1,9 +1,10 @@
-"""Second moments of a model's gradients: what Adam would divide by, estimated from a sample of documents.
+"""Moments of a model's features, estimated from a sample of documents; of gradients, what Adam would divide by.
 
-v is the mean over the sample of the squared gradients of single documents, entry by entry. Adam's step from a gradient
-g is, without its momentum, g / sqrt(v + tiny). LESS (Xia et al. 2024, arXiv 2402.04333) puts that on the side of the
-training documents and leaves the target's gradients as they are: what it ranks by is <g_target, g / sqrt(v + tiny)>.
-Optimal transport compares both sides in one space, so each gets half of it,
+Those of hidden states are in `standard`. Of gradients, v is the mean over the sample of the squared gradients of single
+documents, entry by entry. Adam's step from a gradient g is, without its momentum, g / sqrt(v + tiny). LESS (Xia et al.
+2024, arXiv 2402.04333) puts that on the side of the training documents and leaves the target's gradients as they are:
+what it ranks by is <g_target, g / sqrt(v + tiny)>. Optimal transport compares both sides in one space, so each gets
+half of it,
 
     x = g / (v + tiny)^(1/4)          <x_target, x> = <g_target, g / sqrt(v + tiny)>
 
@@ -37,9 +38,9 @@ _FORMAT = "gapsel-moments-1"
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """v (outputs, rank) float32 of every layer by its name, from so many ``documents``.
+    """v float32 by name, from so many ``documents``: of gradients (outputs, rank) for every layer, see `standard` else.
 
-    ``made_for`` is the hash of the fingerprint of the encoder whose gradients they were.
+    ``made_for`` is the hash of the fingerprint of the encoder whose features they were.
     """
 
     v: dict[str, NDArray[np.float32]]
@@ -83,9 +84,9 @@ class Moments:
                 v = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
                 read = cls(v, int(about["documents"]), str(about["made_for"]))
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-            msg = f"{path}: cannot be read as second moments of gradients ({error}): embed again into a new folder"
+            msg = f"{path}: cannot be read as moments of features ({error}): embed again into a new folder"
             raise DataError(msg) from error
         if metadata.get("format") != _FORMAT or about.get("hash") != read.hash:
-            msg = f"{path}: the second moments in it are damaged or of another version: embed again into a new folder"
+            msg = f"{path}: the moments in it are damaged or of another version: embed again into a new folder"
             raise DataError(msg)
         return read

@@ -64,18 +64,18 @@ def _loaded(
         msg = f"{error}. The model was fitted with the encoder {made['model']!r}: name its folder (--encoder)"
         raise UsageError(msg) from error
     fits = moments is not None and moments.made_for == loaded.fingerprint["hash"]
-    return embed.preconditioned(loaded, moments) if moments is not None and fits else loaded
+    return embed.scaled(loaded, moments) if moments is not None and fits else loaded
 
 
 def _moments(made: Mapping[str, object], file: str | os.PathLike[str]) -> embed.Moments | None:
-    """Return the second moments that a model's gradient features were scaled by, None for other features."""
-    if made.get("features") != "gradient":
+    """Return the moments that a model's features were scaled by, None for features that are not."""
+    if made.get("features") not in embed.SCALED:
         return None
     path = Path(file)
     beside = (path if path.is_dir() else path.parent) / embed.MOMENTS
     if not beside.exists():
         msg = (
-            f"{beside}: is missing, and the model was fitted with gradients scaled by what it holds: copy "
+            f"{beside}: is missing, and the model was fitted with features scaled by what it holds: copy "
             f"{beside.name} of the run folder to where the model file lies"
         )
         raise DataError(msg)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapsel import memory
 from gapsel.config import rows_for
-from gapsel.embed import MOMENTS
+from gapsel.embed import MOMENTS, SCALED
 from gapsel.pipeline.inputs.losses import check_losses
 from gapsel.pipeline.inputs.own_weights import read_own_weights
 from gapsel.pipeline.inputs.rules import check_rules
@@ -46,5 +46,5 @@ def embed_step(run: Run) -> dict[str, Any]:
         embedder.close()
     run.forget("pool", "pool_content", "target_store", "base_store", "avoid_store", "tasks", "rows", "rules", "parts")
     files = [file for _, written in made.values() for file in written]
-    files += [MOMENTS] if run.settings.features == "gradient" and embedder is not None else []
+    files += [MOMENTS] if run.settings.features in SCALED and embedder is not None else []
     return {**{name: facts for name, (facts, _) in made.items()}, "files": files}

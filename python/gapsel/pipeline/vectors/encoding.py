@@ -89,7 +89,7 @@ class Here:
 class There:
     """The workers of the Ray cluster, on its GPUs if it has any; they load what ``encoder`` is by the same ``options``.
 
-    ``moments`` are those of its gradients, where its features are gradients.
+    ``moments`` are what its features are scaled by, if they are.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ def worker(
     """Return what a worker does with texts. Raises DataError where its model is another one than the caller's."""
     encoder = embed.load(threads=threads, **options)
     if moments is not None:
-        encoder = embed.preconditioned(encoder, moments)
+        encoder = embed.scaled(encoder, moments)
     if encoder.fingerprint["hash"] != identity:
         msg = f"{options['model']}: holds other files on a machine of the cluster than on this one: copy the same there"
         raise DataError(msg)

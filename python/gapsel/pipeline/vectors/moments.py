@@ -1,4 +1,4 @@
-"""What gradient features are scaled by: second moments on a sample of the pool, made once and kept in the run folder.
+"""What features of a language model are scaled by: moments of a sample of the pool, made once, kept in the run folder.
 
 Whoever comes later, the same command again, another task or a score, reads the file. Where two tasks make it at the
 same time, the first one's stays, and both go on with that.
@@ -25,11 +25,11 @@ SAMPLED = 256
 
 
 def moments_of(folder: Path, encoder: embed.Encoder, texts: Callable[[], list[str]]) -> embed.Moments:
-    """Return the second moments that the run folder has, or those of ``texts``, which it has then."""
+    """Return the moments that the run folder has, or those of ``texts``, which it has then."""
     file = folder / embed.MOMENTS
     if not file.exists():
         own = folder / f".{file.name}.{socket.gethostname()}.{os.getpid()}.tmp"
-        embed.second_moments(encoder, texts()).save(own)
+        embed.sample_moments(encoder, texts()).save(own)
         try:
             with suppress(FileExistsError):
                 file.hardlink_to(own)

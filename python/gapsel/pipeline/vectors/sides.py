@@ -189,8 +189,8 @@ def load_encoder(settings: Settings, sides: Sequence[Side]) -> embed.Encoder | N
     needing = [side for side in sides if not side.given]
     if not needing:
         return None
-    if settings.features == "gradient" and settings.pool_vectors:
-        msg = "gradient features are scaled by the pool's own gradients: give the pool as texts (--pool) alone"
+    if settings.features in embed.SCALED and settings.pool_vectors:
+        msg = f"{settings.features} features are scaled by the pool's own: give the pool as texts (--pool) alone"
         raise UsageError(msg)
     encoder = embed.load(**which(settings), device=settings.device, threads=settings.threads)
     for side in needing:
@@ -199,14 +199,14 @@ def load_encoder(settings: Settings, sides: Sequence[Side]) -> embed.Encoder | N
 
 
 def at_work(settings: Settings, folder: Path, sides: Sequence[Side], encoder: embed.Encoder | None) -> Embedder | None:
-    """Return who embeds with an encoder; gradients are scaled as the run folder has it, or will have it from now on."""
+    """Return who embeds with an encoder; features are scaled as the run folder has it, or will have it from now on."""
     if encoder is None:
         return None
     found = None
-    if settings.features == "gradient":
+    if settings.features in embed.SCALED:
         rows = next(side.rows for side in sides if side.name == "pool")
         found = moments_of(folder, encoder, lambda: sample(_batches(settings, "pool"), rows))
-        encoder = embed.preconditioned(encoder, found)
+        encoder = embed.scaled(encoder, found)
     return There(encoder, which(settings), settings, found) if settings.on_cluster else Here(encoder)
 
 
