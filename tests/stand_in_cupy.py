@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emulated_gpu import CUDA, module
+from gapsel.backends.gpu.sources import source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +131,7 @@ def gemm_ex(  # noqa: PLR0917 (as cuBLAS has it)
 
 def raw_module(*, code: str, options: tuple[str, ...]) -> Module:
     assert options == ("-std=c++17",)
-    (name,) = [path.name for path in CUDA.glob("*.cu") if path.read_text(encoding="utf-8") == code]
+    (name,) = [path.name for path in CUDA.glob("*.cu") if source(path.name) == code]
     return module(name)
 
 

@@ -75,7 +75,7 @@ def test_each_kernel_fits(
 
 def test_every_kernel_says_how_many_threads_it_allows() -> None:
     """Without, the compiler takes registers for 1,024 threads or for few, as it likes."""
-    for path in CUDA.glob("*.cu"):
+    for path in CUDA.glob("*.cu*"):
         text = path.read_text(encoding="utf-8")
         assert text.count("__global__") == text.count("__launch_bounds__"), path.name
 

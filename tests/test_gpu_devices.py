@@ -177,8 +177,11 @@ def test_auto_warns_of_a_gpu_that_fails(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_sources_are_in_the_package_and_can_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "strip_32_1" in sources.source("sweep.cu")
-    (tmp_path / "sweep.cu").write_text("// mine", encoding="utf-8")
+    (tmp_path / "sweep.cu").write_text('#include "a.cuh"\n#include "b.cuh"\n// mine', encoding="utf-8")
+    (tmp_path / "a.cuh").write_text("// a\n", encoding="utf-8")
+    (tmp_path / "b.cuh").write_text('#include "a.cuh"\n// b', encoding="utf-8")
     monkeypatch.setenv("GAPSEL_CUDA_DIR", str(tmp_path))
-    assert sources.source("sweep.cu") == "// mine"
+    a = '#line 1 "a.cuh"\n// a\n\n#line 2 "sweep.cu"\n'
+    assert sources.source("sweep.cu") == f'{a}#line 1 "b.cuh"\n\n// b\n#line 3 "sweep.cu"\n// mine'
     with pytest.raises(UsageError, match=r"topk.cu: the kernels' source cannot be read .* GAPSEL_CUDA_DIR"):
         sources.source("topk.cu")

@@ -76,12 +76,12 @@ def build(path: Path, names: tuple[str, ...], defines: dict[str, str]) -> Built:
 
 
 class _Source:
-    """A .cu file, what it includes from its own folder, and its kernels, each with the most threads it allows."""
+    """A .cu file, what it includes from its own folder, and all their kernels, each with the most threads it allows."""
 
     def __init__(self, path: Path, names: tuple[str, ...], macros: tuple[str, ...]) -> None:
         self.path, self.macros = path, macros
         self.texts = _texts(path)
-        self.kernels = _kernels(self.texts[path], names)
+        self.kernels = _kernels("\n".join(self.texts.values()), names)
 
     def digest(self) -> str:
         texts = [f"{file}\0{text}" for file, text in self.texts.items()]

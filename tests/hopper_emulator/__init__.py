@@ -1,6 +1,6 @@
 """cuda/sweep_sm90.cu on the CPU: a library that stands in for libcuda and runs the kernel by fibers.
 
-It is built from the kernel's own source, with hopper.h in place of cuda/hopper.cuh, so that what differs from the
+It is built from the kernel's own sources, with hopper.h in place of cuda/hopper.cuh, so that what differs from the
 device is the letters of single instructions and nothing else. What is built is kept in target/, by all that went in.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cuda_emulator.build import CACHE, compiler
+from gapsel.backends.gpu.sources import source
 from gapsel.backends.hopper.driver import Driver
 
 if TYPE_CHECKING:
@@ -31,20 +32,20 @@ DYNAMIC = "extern __shared__ char memory[];"
 
 def library(defines: Sequence[str], change: tuple[str, str] | None = None) -> Path:
     """Return the library for these settings; ``change`` puts one text of the source in place of another."""
-    source = SOURCE.read_text(encoding="utf-8")
+    text = source(SOURCE.name)
     edits = [(DYNAMIC, "char* const memory = emulated::window(emulated::me->rank());"), *([change] if change else [])]
     for before, after in edits:
-        assert source.count(before) == 1, f"the source has {source.count(before)} times {before!r}"
-        source = source.replace(before, after)
+        assert text.count(before) == 1, f"the source has {text.count(before)} times {before!r}"
+        text = text.replace(before, after)
     headers = b"".join(path.read_bytes() for path in sorted([*HERE.glob("*"), VECTORS / "vectors.h"]) if path.is_file())
-    name = hashlib.sha256(b"\0".join([source.encode(), headers, " ".join(defines).encode()])).hexdigest()[:16]
+    name = hashlib.sha256(b"\0".join([text.encode(), headers, " ".join(defines).encode()])).hexdigest()[:16]
     path = CACHE / f"hopper-{name}.so"
     if not path.exists():
-        _build(path, f'#line 1 "{SOURCE}"\n{source}\n#include "launch.h"\n', defines)
+        _build(path, f'#line 1 "{SOURCE}"\n{text}\n#include "launch.h"\n', defines)
     return path
 
 
-def _build(path: Path, source: str, defines: Sequence[str]) -> None:
+def _build(path: Path, text: str, defines: Sequence[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     program = compiler()
@@ -52,7 +53,7 @@ def _build(path: Path, source: str, defines: Sequence[str]) -> None:
     command = [
         program,
         *OPTIONS,
-        *(f"-I{folder}" for folder in (HERE, VECTORS, SOURCE.parent)),
+        *(f"-I{folder}" for folder in (HERE, VECTORS)),
         "-include",
         "hopper.h",
         *defines,
@@ -60,7 +61,7 @@ def _build(path: Path, source: str, defines: Sequence[str]) -> None:
         "c++",
         "-",
     ]
-    subprocess.run([*command, "-o", str(part)], input=source, text=True, check=True)
+    subprocess.run([*command, "-o", str(part)], input=text, text=True, check=True)
     part.replace(path)
 
 
