@@ -212,6 +212,7 @@ def test_differences_lie_around_random() -> None:
     assert [row.method.rank for row in found.rows] == [1, 2, 3, 4, None]
     assert [row.ours for row in found.rows] == [False, True, False, False, False]
     assert found.zero_at == 50
+    assert [(tick.at, typed(tick.label)) for tick in found.across] == [(0, "-0.1"), (50, "0"), (100, "+0.1")]
     # The axis reaches 0.1 to each side: -0.034 with 0.010 to each side of it.
     assert found.rows[1].places == pytest.approx((50 - 22, 50 - 17, 50 - 12))
     assert found.rows[3].places is None

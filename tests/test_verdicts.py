@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gapsel.findings import Distances, Interval
-from gapsel.report import intervals, verdicts
+from gapsel.report import intervals, standing, verdicts
 from gapsel.report.numbers import UNKNOWN
 from sample_run import FINDINGS, INF, NAN, at_mass, text_of, with_distance
 
@@ -57,18 +57,18 @@ def test_the_certificate_claims_what_it_carries(percent: float, mass: float, fig
 )
 def test_the_comparison_tells_what_was_measured(lower: float, upper: float, says: str) -> None:
     found = with_distance(mixture=Interval(lower, upper))
-    assert says in verdicts.comparison(found)
+    assert says in standing.comparison(found)
     assert says in text_of(found)
 
 
 @pytest.mark.parametrize("mass", [0.0, 1.0])
 def test_without_a_mixture_the_chosen_alone_are_compared(mass: float) -> None:
     found = at_mass(mass)
-    said = verdicts.comparison(found)
+    said = standing.comparison(found)
     assert "The choice of round-robin neighbours lies nearer to the target than gapsel's: 0.748 against 0.810" in said
     assert ("one step of the gradient" in said) == (mass == 0)
     assert "0.810 for the chosen alone" in verdicts.answer(found).lines[1].text
-    assert verdicts.alone(found) is None
+    assert standing.alone(found) is None
     assert not intervals.intervals(found).has_alone
     text = text_of(found)
     assert "the chosen alone lie from the target" in text
@@ -88,7 +88,7 @@ def test_without_a_mixture_the_chosen_alone_are_compared(mass: float) -> None:
 )
 def test_who_leads_without_the_pool_is_said(lower: float, upper: float, says: str | None) -> None:
     found = with_distance(alone=Interval(lower, upper))
-    said = verdicts.alone(found)
+    said = standing.alone(found)
     assert (said is None) == (says is None)
     if said is not None and says is not None:
         assert "Without the pool, the choice of round-robin neighbours" in said

@@ -1,8 +1,8 @@
 """Results -> one offline HTML file, which needs no script, no font and nothing from outside.
 
-Findings become sentences in verdicts.py, geometry in charts.py and intervals.py, digits in numbers.py; sections that
-only some pages have are in sections/. The template only lays them out. What comes from the data is escaped by the
-template engine, without exception.
+Findings become sentences in verdicts.py and standing.py, geometry in charts.py and intervals.py, digits in numbers.py;
+sections that only some pages have are in sections/. The template only lays them out. What comes from the data is
+escaped by the template engine, without exception.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from gapsel.files import whole
-from gapsel.report import charts, intervals, numbers, verdicts
+from gapsel.report import charts, intervals, numbers, standing, verdicts
 from gapsel.report.sections import mixtures, rules, tasks, trials
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def render(findings: Findings, mixture: Mixture | None = None, evaluation: Evalu
             tasks=tasks.section(findings),
             mixture=mixtures.section(mixture),
             trials=trials.section(evaluation),
-            comparison=verdicts.comparison(findings),
-            alone=verdicts.alone(findings),
+            comparison=standing.comparison(findings),
+            alone=standing.alone(findings),
             mixed=verdicts.is_mixed(findings.mass),
             certificate=verdicts.certificate(findings),
             certified=verdicts.is_certified(findings),

@@ -1,7 +1,7 @@
 """What the findings say, in words: every judgement the report makes is made here, from intervals and never past them.
 
-A distance is known only between two bounds, so a fall is what remains at the worst ends of both intervals, and two
-methods whose intervals overlap are not told apart. Methods are compared by the distance of the mixture, which is what
+A distance is known only between two bounds, so a fall is what remains at the worst ends of both intervals. How methods
+stand beside each other is said in standing.py. They are compared by the distance of the mixture, which is what
 the choice minimises; at mass 0 the mixture is the pool whatever is chosen, and the chosen alone are compared.
 """
 
@@ -29,8 +29,6 @@ from gapsel.report.numbers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gapsel.findings import Composition, ErrorBars, Findings, Interval, MethodResult
 
 OURS = "gapsel"
@@ -97,37 +95,6 @@ def compared(method: MethodResult, mass: float) -> Interval:
 def is_mixed(mass: float) -> bool:
     """Return whether the mixture is something else than the pool or the chosen alone."""
     return 0 < mass < 1
-
-
-def comparison(findings: Findings) -> str:
-    """Return, in words, how gapsel compares with the other methods, against itself where that is so."""
-    found = _standing(findings, lambda method: compared(method, findings.mass))
-    where = "mixture" if is_mixed(findings.mass) else "choice"
-    if found is None:
-        return "gapsel's own distance was not measured, so nothing can be compared."
-    if found.best is None:
-        return "No other method was measured beside gapsel."
-    ours, best = found.of(found.ours).middle, found.of(found.best).middle
-    if best < ours:
-        return f"The {where} of {found.best.name} lies {_nearer(found, found.best)} {_why(findings.mass)}"
-    if best == ours:
-        return f"The {where} of gapsel and that of {found.best.name} come equally near to the target."
-    if found.level:
-        return (
-            f"The middle of gapsel's interval is the lowest, but the interval overlaps with that of "
-            f"{names(found.level, 4)}: this measurement does not tell them apart."
-        )
-    return f"gapsel's {where} lies nearest to the target, and its interval overlaps with no other method's."
-
-
-def alone(findings: Findings) -> str | None:
-    """Return what the chosen are worth without the pool, where that is another question and somebody else leads."""
-    if not is_mixed(findings.mass):
-        return None
-    found = _standing(findings, lambda method: method.alone)
-    if found is None or found.best is None or found.of(found.best).middle >= found.of(found.ours).middle:
-        return None
-    return f"Without the pool, the choice of {found.best.name} lies {_nearer(found, found.best)}"
 
 
 def shift(composition: Composition) -> list[str]:
@@ -204,7 +171,7 @@ def _what(findings: Findings) -> Line:
 
 
 def _gain(findings: Findings) -> Line:
-    ours = _ours(findings)
+    ours = own(findings)
     distance = compared(ours, findings.mass) if ours else None
     found = change(distance, findings.pool_distance) if distance else None
     if findings.k >= findings.n and not findings.base:
@@ -302,50 +269,9 @@ def _not_converged(findings: Findings) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """gapsel, the best of the others by the middle of its interval, and the names of those level with gapsel."""
-
-    of: Callable[[MethodResult], Interval]
-    ours: MethodResult
-    best: MethodResult | None
-    level: list[str]
-
-
-def _standing(findings: Findings, of: Callable[[MethodResult], Interval]) -> _Standing | None:
-    """Return how the methods stand by one of their distances, None where gapsel's own was not measured."""
-    ours = _ours(findings)
-    if ours is None or not measured(of(ours)):
-        return None
-    others = [method for method in findings.methods if method.name != OURS and measured(of(method))]
-    best = min(others, key=lambda method: of(method).middle, default=None)
-    return _Standing(of, ours, best, [method.name for method in others if _overlap(of(method), of(ours))])
-
-
-def _nearer(found: _Standing, best: MethodResult) -> str:
-    """Return "nearer to the target than ..." with the figures, and how settled that is."""
-    text = f"nearer to the target than gapsel's: {number(found.of(best).middle)} against "
-    text += f"{number(found.of(found.ours).middle)} by the middle of the intervals. "
-    if best.name in found.level:
-        return text + "The two intervals overlap, so the difference is not settled."
-    return text + "The intervals do not overlap: the difference is real in this measure."
-
-
-def _why(mass: float) -> str:
-    if mass == 0:
-        return (
-            "At mass 0 gapsel takes one step of the gradient, which does not see what the chosen already cover among "
-            "themselves; a larger mass does."
-        )
-    return "gapsel minimises the regularised distance; a smaller eps follows this one more closely."
-
-
-def _ours(findings: Findings) -> MethodResult | None:
+def own(findings: Findings) -> MethodResult | None:
+    """Return gapsel's own choice, None where it was not measured."""
     return next((method for method in findings.methods if method.name == OURS), None)
-
-
-def _overlap(one: Interval, other: Interval) -> bool:
-    return one.lower <= other.upper and other.lower <= one.upper
 
 
 def _signed(value: int) -> str:

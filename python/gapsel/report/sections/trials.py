@@ -59,7 +59,7 @@ def section(found: Evaluation | None) -> TrialsSection | None:
         tuple(filter(None, (_against_random(ours, found), _beside_others(found), _without(found)))),
         _seen(found),
         rows,
-        across.ticks(3),
+        tuple(Tick(across.at(value), _signed(value, "g")) for value in (across.low, 0.0, across.high)),
         across.at(0.0),
         any(one.precision is not None for one in found.methods),
         len(found.seeds),
@@ -206,11 +206,11 @@ def difference(one: MethodLoss) -> str:
     return f"{_signed(one.against.mean)}, {one.verdict}" if one.against else ""
 
 
-def _loss(value: float) -> str:
-    return f"{value:.3f}" if known(value) and abs(value) < _PLAIN else number(value)
+def _loss(value: float, digits: str = ".3f") -> str:
+    return f"{value:{digits}}" if known(value) and abs(value) < _PLAIN else number(value)
 
 
-def _signed(value: float) -> str:
+def _signed(value: float, digits: str = ".3f") -> str:
     if not known(value):
         return number(value)
-    return f"{'+' if value > 0 else MINUS if value < 0 else ''}{_loss(abs(value))}"
+    return f"{'+' if value > 0 else MINUS if value < 0 else ''}{_loss(abs(value), digits)}"
