@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Counting:
-    """A backend that counts: ``seen`` has how often so many rows were looked at, and how."""
+    """A backend that counts: ``seen`` has how often so many rows were looked at, by how many columns, and how."""
 
     inner: Backend
-    seen: Counter[tuple[int, str]] = field(default_factory=Counter)
+    seen: Counter[tuple[int, int, str]] = field(default_factory=Counter)
     name: str = "cpu"
 
     @property
@@ -46,7 +46,7 @@ class Counting:
     def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
         """Count the look, and pass it on."""
         how = ("rough" if query.rough else "exact") + ("_gram" if query.gram else "")
-        self.seen[sum(map(len, shards)), how] += 1
+        self.seen[sum(map(len, shards)), len(query.target.b), how] += 1
         return self.inner.sweep(shards, query)
 
     def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -78,6 +78,9 @@ def counted(folder: Path, settings: Settings) -> dict[str, Counts]:
             began = time.process_time()
             pipeline.advance(run, step)
             took = time.process_time() - began
-            made = tuple(Looks(step, rows, **{how: float(count)}) for (rows, how), count in counting.seen.items())
+            made = tuple(
+                Looks(step, rows, columns=columns, **{how: float(count)})
+                for (rows, columns, how), count in counting.seen.items()
+            )
             found[step] = Counts(made, took)
     return found

@@ -38,6 +38,8 @@ WHAT = {
     "turns": "taking turns, in the report", "token": "embedding, all-MiniLM-L6-v2", "parse": "reading JSON lines, gzip",
     "hash": "fingerprints", "check": "checking vectors", "table": "writing tables",
 }  # fmt: skip
+# A model that says losses, and vectors in other formats, are the user's: `gapsel plan` measures those that it is given.
+PACES = tuple(kind for kind in KINDS if kind in WHAT)
 LEFT, RIGHT, TOP, BOTTOM, WIDTH, HEIGHT = 70, 470, 20, 350, 640, 400
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 STYLE = (
@@ -57,7 +59,7 @@ def here(found: dict[str, Any], threads: int) -> Machine:
     shared = ("exact", "rough", "gram", "token", "solve")
     return Machine(
         name=f"{threads} cores of the record's processor", threads=threads,
-        rates={kind: found["rates"][kind] * (threads if kind in shared else 1) for kind in KINDS},
+        rates={kind: found["rates"][kind] * (threads if kind in shared else 1) for kind in PACES},
     )  # fmt: skip
 
 
@@ -93,7 +95,7 @@ def markdown(rows: list[list[str]]) -> str:
 def constants(found: dict[str, Any]) -> str:
     """Return the paces of one thread."""
     rows = [["work", "a second of one thread"]]
-    rows += [[WHAT[kind], f"{number(found['rates'][kind])} {UNITS[kind]}"] for kind in KINDS]
+    rows += [[WHAT[kind], f"{number(found['rates'][kind])} {UNITS[kind]}"] for kind in PACES]
     machine = found["machine"]
     about = (
         f"{machine['cpu']}, {machine['cores']} cores, {found['date']}; m = {found['m']:,}, d = {found['d']}. Other\n"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from gapsel import pipeline, plan
@@ -23,6 +24,7 @@ from gapsel.config import STEPS, Settings
 from gapsel.plan import encoding, machines, pieces
 from gapsel.plan.changes import changes
 from gapsel.plan.cost import disk, memory, processor_seconds, seconds
+from tiny_models import save_causal, write_texts
 
 if TYPE_CHECKING:
     from gapsel.plan import Plan
@@ -40,7 +42,7 @@ PLANNED_AND_RUN = """
 import json, threading, time
 from gapsel import pipeline, plan
 from gapsel.plan.machines import held
-settings = pipeline.make_settings({"pool_vectors": "x.npy", "target_vectors": "y.npy", "threads": 1})
+settings = pipeline.make_settings({**json.loads(GIVEN), "threads": 1})
 said = plan.in_json(plan.make(settings))
 most, done = [0.0], threading.Event()
 def watch():
@@ -66,6 +68,7 @@ def size_of(folder: Path) -> int:
 
 
 def vectors(folder: Path, n: int, m: int, d: int) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((12, d)) / d**0.5
     for name, rows, of in (("x", n, 12), ("y", m, 4)):
@@ -81,16 +84,39 @@ def settings(**values: Any) -> Settings:  # noqa: ANN401
 # ---- against real runs
 
 
-def test_a_run_of_vectors(tmp_path: Path) -> None:
-    vectors(tmp_path, 60_000, 300, 192)
+def in_lines(folder: Path, file: str) -> None:
+    """Write vectors as JSON lines too."""
+    rows = (f'{{"v": {json.dumps(row)}}}\n' for row in np.load(folder / file).astype(np.float64).round(4).tolist())
+    (folder / file).with_suffix(".jsonl").write_text("".join(rows))
+
+
+PLAIN = {"pool_vectors": "x.npy", "target_vectors": "y.npy"}
+# Two tasks, a base, examples to avoid, and a pool that is read of JSON lines.
+MORE = {
+    "pool_vectors": "x.jsonl", "target_vectors": [["y.npy"], ["other/y.npy"]], "base_vectors": "other/x.npy",
+    "avoid_vectors": "more/y.npy",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [PLAIN, MORE], ids=["plain", "more"])
+def test_a_run_of_vectors(tmp_path: Path, given: dict[str, Any]) -> None:
+    n, m, d = (60_000, 300, 192) if given is PLAIN else (30_000, 200, 128)
+    vectors(tmp_path, n, m, d)
+    if given is MORE:
+        in_lines(tmp_path, "x.npy")
+        vectors(tmp_path / "other", n, 40, d)
+        vectors(tmp_path / "more", 1, 60, d)
     # One thread for all: what others wait for at a barrier is no work, and differs with what else runs.
     alone = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
     done = subprocess.run(
-        [sys.executable, "-c", PLANNED_AND_RUN], cwd=tmp_path, env=alone, capture_output=True, check=True
-    )
+        [sys.executable, "-c", PLANNED_AND_RUN.replace("GIVEN", repr(json.dumps(given)))],
+        cwd=tmp_path, env=alone, capture_output=True, check=True,
+    )  # fmt: skip
     found = json.loads(done.stdout)
     said = found["said"]
-    assert (said["sides"]["pool"]["rows"]["value"], said["sides"]["target"]["rows"]["value"]) == (60_000, 300)
+    rows = {name: side["rows"]["value"] for name, side in said["sides"].items()}
+    beside = {"base": n, "avoid": 60} if given is MORE else {}
+    assert rows == {"pool": n, "target": m + 40 * (given is MORE), **beside}
     assert within(FACTOR, said["disk"]["total"], size_of(tmp_path / "out"))
     assert within(FACTOR, said["memory"]["total"], found["held"]), (said["memory"], found["held"])
     assert within(FACTOR, said["total_seconds"], found["taken"]), (said["seconds"], found["taken"])
@@ -125,7 +151,72 @@ def test_a_run_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert within(FACTOR, predicted["read"] + predicted["embed"], taken), (predicted, taken)
 
 
+@with_encoder
+def test_gradients_and_losses_of_a_language_model(tmp_path: Path) -> None:
+    model = save_causal(tmp_path / "llama")
+    given = settings(
+        **write_texts(tmp_path), model=model, features="gradient", gradient_dims=48, loss_weights=model, max_tokens=32,
+        k=5, threads=1,
+    )  # fmt: skip
+    said = plan.make(given)
+    assert (said.problem.d, said.problem.n) == (48, 60)
+    with pipeline.begin(tmp_path / "out", given, quiet=True) as run:
+        pipeline.advance(run, "fit")
+        embedded = run.folder.facts("embed")
+        (losses,) = (tmp_path / "out" / "vectors").glob("loss-*/00000.parquet")
+    tokens = sum(embedded[side]["tokens"] for side in ("pool", "target"))
+    # The gradients of the sample, which is all of so small a pool, are taken once more.
+    assert within(FACTOR, said.problem.tokens, tokens + embedded["pool"]["tokens"])
+    assert within(FACTOR, said.problem.loss_tokens, sum(pq.read_table(losses)["tokens"].to_pylist()))
+    assert said.seconds["fit"] > said.problem.loss_tokens / said.machine.rates["loss"]
+    assert said.disk.vectors == 2 * 48 * 65
+
+
 # ---- what it tells
+
+
+def texts_with_counts(folder: Path) -> dict[str, Any]:
+    """Write 300 documents with ready-made vectors, and with a field that says they have 10 or 30 tokens."""
+    given = vectors(folder, 300, 20, 24)
+    rows = ({"text": f"document {row}", "count": (10, 30)[row % 2]} for row in range(300))
+    (folder / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {**given, "pool": folder / "pool.jsonl", "token_field": "count"}
+
+
+def test_a_budget_of_tokens_is_said_in_documents(tmp_path: Path) -> None:
+    said = plan.make(settings(**texts_with_counts(tmp_path), tokens="1K"))
+    assert (said.budget, said.problem.k) == (1000, 50)
+    assert "1,000 tokens, about 50 documents of the mean length" in plan.in_words(said)
+    assert plan.in_json(said)["tokens"] == 1000
+    assert said.problem.passes == 1
+    every = plan.make(settings(**texts_with_counts(tmp_path), tokens="6K"))
+    assert every.problem.k == 300
+
+
+def test_what_is_not_known_is_said(tmp_path: Path) -> None:
+    given = vectors(tmp_path, 2000, 40, 24)
+    more = {"target_vectors": [[tmp_path / "y.npy"], [tmp_path / "x.npy"]], "mass_path": True, "max_cosine": 0.9}
+    notes = plan.make(settings(**given | more, methods=["random", "kde"])).notes
+    for word in (
+        "balance: the weights of the tasks take 1 to 16 rounds",
+        "max_cosine: the time",
+        "mass_path: not",
+        "kde",
+    ):
+        assert any(word in note for note in notes), word
+    assert not plan.make(settings(**given)).notes
+
+
+def test_a_cluster_is_not_taken_for_this_machine(tmp_path: Path) -> None:
+    given = vectors(tmp_path, 2000, 40, 24)
+    of_gpus = plan.make(settings(**given, ray=True, backend="gpu"))
+    assert math.isnan(of_gpus.seconds["fit"])
+    assert "fit" in plan.in_words(of_gpus)
+    assert any("say how many (--gpus N --nodes N)" in note for note in of_gpus.notes)
+    stated = plan.make(settings(**given, ray=True, backend="gpu"), gpus=8, nodes=2)
+    assert math.isfinite(stated.seconds["fit"])
+    assert not any("ray" in note for note in stated.notes)
+    assert any("the cluster is not asked" in note for note in plan.make(settings(**given, ray=True)).notes)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +247,7 @@ def test_gpus_are_said_to_be_not_measured(tmp_path: Path) -> None:
     said = plan.make(settings(**vectors(tmp_path, 2000, 40, 24)), gpus=8, nodes=4)
     assert said.machine.devices == 32
     assert "not measured" in plan.in_words(said)
-    assert plan.in_json(said)["machine"]["stated"] == ["exact", "gram", "rough", "solve", "token"]
+    assert plan.in_json(said)["machine"]["stated"] == ["exact", "gram", "loss", "rough", "solve", "token"]
 
 
 def test_what_does_not_fit_has_changes_that_help(made: Plan) -> None:
@@ -207,6 +298,10 @@ def test_without_an_encoder_embedding_is_not_known(monkeypatch: pytest.MonkeyPat
         (["--nodes", "2"], "say how many each of them has"),
         (["--gpus=-1"], "give 0 GPUs or more"),
         (["-k", "5000"], "choose at most 2000"),
+        (["--tokens", "1M"], "name the field of the documents (--pool)"),
+        (["--at-most", "domain=20%"], "go by files (file=20%)"),
+        (["--loss-weights", "gpt2"], "the pool has no texts"),
+        (["--base-weights", "w.npy"], "there is no base"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -216,6 +311,17 @@ def test_what_makes_no_sense_is_refused(
     own = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
     assert main(["plan", *own, *flags]) == 2
     assert word in capsys.readouterr().err
+
+
+def test_more_tokens_than_there_are_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = texts_with_counts(tmp_path)
+    own = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    assert main(["plan", *own, "--tokens=50K"]) == 2
+    assert "the pool has about 6,000: ask for fewer" in capsys.readouterr().err
+    rows = ({"text": f"document {row}", "count": "many"} for row in range(300))
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["plan", *own, "--tokens=1K"]) == 3
+    assert "no number of tokens" in capsys.readouterr().err
 
 
 def test_both_sides_are_needed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -22,6 +22,8 @@ from gapsel.records import Cost, Target
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from gapsel.config import Settings
 
 BENCHES = Path(__file__).parent.parent / "benches"
 PROBLEM = Problem(n=1_000_000, m=1000, d=384, k=10_000, fit_rows=10**8, texts=False, embeds=False, stored=False)
@@ -144,7 +146,7 @@ def test_more_of_anything_takes_no_less() -> None:
 def test_gpus_are_stated_not_measured() -> None:
     machine = machines.gpus(8, 4, RATES, 2e7)
     assert (machine.devices, machine.nodes) == (32, 4)
-    assert {"exact", "rough", "gram", "token", "solve"} == machine.stated
+    assert {"exact", "rough", "gram", "token", "loss", "solve"} == machine.stated
     assert machine.rates["token"] == pytest.approx(machines.ENCODER_SHARE * machines.GPU_FLOP / 2e7)
 
 
@@ -155,27 +157,53 @@ def test_the_flop_of_a_token_of_minilm() -> None:
 # ---- against real runs: counts, which no other program can change
 
 
+def drawn(folder: Path, **sizes: int) -> dict[str, Any]:
+    """Write vectors of so many rows of each name, those of the pool of twelve topics and all others of four."""
+    d, rng = 96, np.random.default_rng(0)
+    centres = rng.standard_normal((12, d)) / d**0.5
+    for name, rows in sizes.items():
+        x = (
+            centres[rng.integers(12 if name == "pool" else 4, size=rows)]
+            + 0.7 * rng.standard_normal((rows, d)) / d**0.5
+        )
+        np.save(folder / f"{name}.npy", x.astype(np.float16 if name == "pool" else np.float32))
+    return {f"{name}_vectors": folder / f"{name}.npy" for name in sizes}
+
+
+def assert_counts(folder: Path, settings: Settings, n: int, m: int, **more: Any) -> None:  # noqa: ANN401 - of a problem
+    """Do a run, and compare the looks of each step with those of the model."""
+    x, y = (np.load(folder / f"{name}.npy").astype(np.float32) for name in ("pool", "target"))
+    scale = measure_scale(x[:2048], Target(y, np.full(len(y), 1 / len(y))), Cost())
+    problem = Problem(
+        n=n, m=m, d=96, k=n // 100, fit_rows=10**8, mass=settings.mass,
+        eps=scale.eps(settings.relative_eps) / scale.mean, row_std=scale.row_std / scale.mean, texts=False,
+        embeds=False, stored=False, **more,
+    )  # fmt: skip
+    said, counts = work(problem), imported("scale_counts").counted(folder / "out", settings)
+    for step in ("fit", "score", "select", "report"):
+        done = counts[step].flop(m, 96)
+        real, model = sum(done.values()), sum(said[step][kind] for kind in ("exact", "rough", "gram"))
+        assert_close(step, model, real, 2 * n * m * (96 + 32))
+
+
 @pytest.mark.parametrize("mass", [0.0, 0.5, 1.0])
 def test_counts_are_those_of_a_real_run(tmp_path: Path, mass: float) -> None:
-    n, m, d, rng = 12_000, 100, 96, np.random.default_rng(0)
-    centres = rng.standard_normal((12, d)) / d**0.5
-    x = (centres[rng.integers(12, size=n)] + 0.7 * rng.standard_normal((n, d)) / d**0.5).astype(np.float16)
-    y = (centres[rng.integers(4, size=m)] + 0.7 * rng.standard_normal((m, d)) / d**0.5).astype(np.float32)
-    np.save(tmp_path / "x.npy", x)
-    np.save(tmp_path / "y.npy", y)
-    settings = pipeline.make_settings(
-        {"pool_vectors": tmp_path / "x.npy", "target_vectors": tmp_path / "y.npy", "mass": mass}
-    )
-    scale = measure_scale(x[:2048].astype(np.float32), Target(y, np.full(m, 1 / m)), Cost())
-    problem = Problem(
-        n=n, m=m, d=d, k=n // 100, fit_rows=n, mass=mass, eps=scale.eps(settings.relative_eps) / scale.mean,
-        row_std=scale.row_std / scale.mean, texts=False, embeds=False, stored=False,
-    )  # fmt: skip
-    said, counts = work(problem), imported("scale_counts").counted(tmp_path / "out", settings)
-    for step in ("fit", "score", "select", "report"):
-        done = counts[step].flop(m, d)
-        real, model = sum(done.values()), sum(said[step][kind] for kind in ("exact", "rough", "gram"))
-        assert_close(step, model, real, 2 * n * m * (d + 32))
+    given = drawn(tmp_path, pool=12_000, target=100)
+    assert_counts(tmp_path, pipeline.make_settings({**given, "mass": mass}), 12_000, 100)
+
+
+@pytest.mark.parametrize("mass", [0.0, 0.5])
+def test_counts_with_a_base_and_examples_to_avoid(tmp_path: Path, mass: float) -> None:
+    given = drawn(tmp_path, pool=6000, target=60, base=5000, avoid=40)
+    settings = pipeline.make_settings({**given, "mass": mass})
+    assert_counts(tmp_path, settings, 6000, 60, base=5000, avoided=40)
+
+
+def test_counts_where_the_targets_weights_are_found(tmp_path: Path) -> None:
+    given = drawn(tmp_path, pool=6000, target=50, other=20)
+    tasks = [[given["target_vectors"]], [given.pop("other_vectors")]]
+    settings = pipeline.make_settings({**given, "target_vectors": tasks, "robust": 0.05})
+    assert_counts(tmp_path, settings, 6000, 70, tasks=2, balanced=True, robust=True)
 
 
 def assert_close(step: str, model: float, real: float, look: float) -> None:

@@ -55,7 +55,7 @@ def _memory(plan: Plan) -> Iterator[Change]:
 def _time(plan: Plan) -> Iterator[Change]:
     p, before, own = plan.problem, plan.total, plan.seconds
     for most in _SHORTER:
-        tokens = sum(side.tokens(most).value for side in (plan.pool, plan.target))
+        tokens = sum(side.tokens(most).value for side in plan.sides)
         if p.embeds and tokens:
             after = seconds(replace(p, tokens=tokens), plan.machine)
             yield Change(f"--max-tokens {most}", "time", before, before - own["embed"] + after["embed"])
@@ -73,6 +73,7 @@ def _smaller(plan: Plan) -> Problem:
     p = plan.problem
     half = max(1, p.n // 2)
     return replace(
-        p, n=half, k=min(p.k, half), tokens=_HALF * plan.pool.tokens().value + plan.target.tokens().value,
+        p, n=half, k=min(p.k, half), tokens=p.tokens - _HALF * plan.pool.tokens().value,
+        loss_tokens=_HALF * p.loss_tokens,
         input_bytes=_HALF * p.input_bytes,
     )  # fmt: skip

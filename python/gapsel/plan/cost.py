@@ -22,12 +22,13 @@ from gapsel.potentials.ascent import gram_pays
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What is counted: FLOP of exact and rough looks, of Grams and of Newton steps; pairs (row, target) that taking turns
-# compares; tokens; rows parsed; bytes hashed; numbers of vectors checked; rows of Parquet tables written.
-Kind = Literal["exact", "rough", "gram", "solve", "turns", "token", "parse", "hash", "check", "table"]
+# What is counted: FLOP of exact and rough looks, Grams, Newton steps; pairs (row, target) that taking turns compares;
+# tokens of the encoder, and of a model that says losses; rows parsed; bytes hashed; numbers checked, and brought into
+# the run folder; rows of Parquet tables written.
+Kind = Literal["exact", "rough", "gram", "solve", "turns", "token", "loss", "parse", "hash", "check", "bring", "table"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # What devices share, and what the cores of a host do together. The rest is one thread of each node.
-ON_DEVICES: frozenset[Kind] = frozenset({"exact", "rough", "gram", "token"})
+ON_DEVICES: frozenset[Kind] = frozenset({"exact", "rough", "gram", "token", "loss"})
 ON_ALL_CORES: frozenset[Kind] = ON_DEVICES | {"solve", "turns"}
 STEPS = ("read", "embed", "fit", "score", "select", "report")
 _FLOAT64, _COVERED = 8, 256
@@ -39,9 +40,15 @@ _SPANS, _GRAM_SPANS = (256, 4096), (64, 16384)
 class Problem:
     """The sizes of a run.
 
-    Of more than ``fit_rows`` rows the fit takes a part. ``eps`` and ``row_std`` are in mean costs. ``tokens`` are those
-    of pool and target together, 0 where there are vectors already; ``number_bytes`` is what a number of the pool's
-    vectors takes. The bytes of a row are means: in its own file, in the store's table, in the table of scores.
+    Of more than ``fit_rows`` rows the fit takes a part. ``eps`` and ``row_std`` are in mean costs. ``base`` are the
+    rows of a base, ``avoided`` the examples to be avoided, whose own problem has ``avoided_eps``; ``tasks`` how many
+    the target has, ``balanced`` by what each closes, ``robust`` where examples may be ignored. ``arrays``: each row has
+    a weight, a capacity or a price of its own. ``stored``: the pool's vectors are in the run folder; ``lying`` rows of
+    the other sides are not. ``tokens`` are those of all sides together, 0 where there are vectors already,
+    ``loss_tokens`` those that a model says the losses of; ``brought`` the numbers of vectors that are converted into
+    the run folder; ``passes`` are more reads of all of the pool's documents, for fields. ``number_bytes`` is what a
+    number of the pool's vectors takes. The bytes of a row are means: in its own file, in the store's table, in the
+    table of scores.
     """
 
     n: int
@@ -52,12 +59,24 @@ class Problem:
     mass: float = 0.5
     eps: float = 0.06
     row_std: float = 0.12
+    base: int = 0
+    avoided: int = 0
+    avoided_eps: float = 0.06
+    tasks: int = 1
+    balanced: bool = False
+    robust: bool = False
+    arrays: bool = False
     texts: bool = True
     embeds: bool = True
     stored: bool = True
+    lying: int = 0
     labels: bool = False
     tokens: float = 0.0
     token_flop: float = 0.0
+    loss_tokens: float = 0.0
+    loss_flop: float = 0.0
+    brought: float = 0.0
+    passes: int = 0
     number_bytes: int = 2
     input_bytes: float = 0.0
     rejected: float = 0.0
@@ -66,9 +85,14 @@ class Problem:
     score_bytes: float = 0.0
 
     @property
+    def swept(self) -> int:
+        """The rows that the solver knows of: the pool's and the base's."""
+        return self.n + self.base
+
+    @property
     def vector_bytes(self) -> float:
-        """The bytes of the pool's vectors."""
-        return float(self.n) * self.d * self.number_bytes
+        """The bytes of the vectors that are swept."""
+        return float(self.swept) * self.d * self.number_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +149,7 @@ def work(p: Problem) -> dict[str, dict[Kind, float]]:
         of_step["exact"] += exact
         of_step["rough"] += rough
         of_step["gram"] += one.gram_flop(p.m, p.d)
-        of_step["solve"] += one.grams * 2.0 / 3.0 * p.m**3
+        of_step["solve"] += one.solve_flop(p.m)
     for step, kind, amount in _bookkeeping(p):
         found[step][kind] += amount
     return found
@@ -133,7 +157,7 @@ def work(p: Problem) -> dict[str, dict[Kind, float]]:
 
 def _bookkeeping(p: Problem) -> list[tuple[str, Kind, float]]:
     """Return what is not computed but read, checked and written: (step, kind, amount)."""
-    numbers = float(p.n) * p.d
+    numbers = float(p.swept) * p.d
     made: list[tuple[str, Kind, float]] = [
         ("score", "table", p.n),
         # Round-robin neighbours look at all targets, coverage at some.
@@ -141,12 +165,17 @@ def _bookkeeping(p: Problem) -> list[tuple[str, Kind, float]]:
         ("fit" if p.stored else "read", "check", numbers if p.texts else 2 * numbers),
         # Hashed for the fingerprint of the input; texts once more for that of the vectors.
         ("read", "hash", p.input_bytes * (2 if p.texts else 1)),
+        # Checked before anything is written, and read again.
+        *((step, "bring", p.brought) for step in ("read", "embed")),
     ]
     if p.texts:
         # Looked at, embedded, written back where chosen, and read for the examples of the report and its labels.
         passes = {"read": 1, "embed": 1, "select": 1, "report": 2 + p.labels}
         made += [(step, "parse", float(p.n) * times) for step, times in passes.items()]
-        made += [("embed", "token", p.tokens), ("embed", "table", p.n)]
+        made += [("fit", "parse", float(p.n) * p.passes), ("embed", "parse", float(p.base))]
+        made += [("embed", "token", p.tokens), ("embed", "table", p.swept)]
+    if p.loss_tokens:
+        made += [("fit", "loss", p.loss_tokens), ("fit", "parse", p.n), ("fit", "table", p.n)]
     return made
 
 
@@ -184,7 +213,7 @@ def stream_seconds(p: Problem, machine: Machine) -> dict[str, float]:
 
 
 def spans(n: int, *, gram: bool) -> int:
-    """Return into about how many spans a look at n rows is cut, whoever sweeps them (rust/sizes.rs)."""
+    """Return into about how many spans a look at n rows is cut, whoever sweeps them (rust/sweep.rs)."""
     most, least = _GRAM_SPANS if gram else _SPANS
     return -(-n // max(-(-n // most), least))
 
@@ -201,7 +230,7 @@ def network_seconds(p: Problem, machine: Machine) -> dict[str, float]:
         return {}
     found = dict.fromkeys(STEPS, 0.0)
     for one in looks(p):
-        if one.rows == p.n:
+        if one.rows >= p.n:
             plain, gram = (network_bytes(p.n, p.m, machine.nodes, gram=gram) for gram in (False, True))
             found[one.step] += (plain * (one.count - one.grams) + gram * one.grams) / machine.network
     return found
@@ -215,21 +244,23 @@ def _seconds(kind: Kind, amounts: Mapping[Kind, float], machine: Machine) -> flo
 
 
 # Bytes: of a chosen row what is added to it and said of it in selection.json; of one rejected; of page and record.
-_ADDED, _SAID, _REJECTED, _PAGES = 96, 75, 260, 350_000
-_BARE_ROW = 40
+_ADDED, _SAID, _REJECTED, _PAGES = 96, 75, 260, 120_000
+# Of a row without a text; of its loss and the weight by it; of its price in the table of scores.
+_BARE_ROW, _LOSS, _PRICE = 40, 12, 4
 
 
 def disk(p: Problem) -> Disk:
     """Return what a run folder takes; ready-made vectors stay where they are."""
     own = p.row_bytes if p.texts else _BARE_ROW
-    rows = p.n + p.m
+    rows = p.swept + p.m + p.avoided - p.lying
+    losses = p.n * (_LOSS + p.table_bytes) if p.loss_tokens else 0.0
     return Disk(
         vectors=float(rows) * p.d * p.number_bytes if p.stored else 0.0,
-        tables=rows * p.table_bytes if p.stored else 0.0,
-        scores=p.n * p.score_bytes,
+        tables=(rows * p.table_bytes if p.stored else 0.0) + losses,
+        scores=p.n * (p.score_bytes + (_PRICE if p.avoided else 0.0)),
         selected=p.k * (own + _ADDED + _SAID),
         rejected=p.rejected * _REJECTED,
-        rest=p.m * (4.0 * p.d + 2 * _FLOAT64) + _PAGES,
+        rest=(p.m + p.avoided) * (4.0 * p.d + 2 * _FLOAT64) + _PAGES,
     )
 
 
@@ -250,6 +281,10 @@ class Memory:
 # Bytes of work space whatever the pool; matrices m x m in float64 at once; the round-robin lists and a tile of its
 # products, in numbers of 8 bytes; the bytes of a row of a part, beside its vector.
 _SPACE, _MATRICES, _PART_ROW = 60e6, 4, 40
+# Bytes of a row that has a weight, a capacity or a price of its own: two arrays, and the two of the box made of them.
+_ARRAYS = 32
+# Vectors that are brought into the run folder: blocks read, parsed and written at a time.
+_BLOCKS = 140e6
 _LISTS, _TILE = 1 << 23, 1 << 22
 
 
@@ -257,7 +292,9 @@ def memory(p: Problem, program: float) -> Memory:
     """Return what a run holds; ``program`` is what it holds before it has a pool."""
     matrices = _MATRICES * _FLOAT64 * float(p.m) ** 2 if gram_pays(p.m, p.d) else 0.0
     parts = max((one.rows for one in looks(p) if one.rows < p.n), default=0.0)
+    arrays = _ARRAYS * p.swept if p.arrays or p.base or p.avoided else 0
     lists = _FLOAT64 * (min(_LISTS, 4.0 * p.m * (4 * p.k / p.m + 64)) + 3 * min(_TILE, 4096.0 * p.m))
     fit = matrices + parts * (p.d * p.number_bytes + _PART_ROW)
-    rows = needed(p.n, p.m, p.d) - needed(0, p.m, p.d)
-    return Memory(program, float(rows), _SPACE + 4.0 * p.m * p.d + max(fit, lists))
+    rows = needed(p.swept, p.m, p.d) - needed(0, p.m, p.d) + arrays
+    space = _SPACE + 4.0 * p.m * p.d + max(fit, lists)
+    return Memory(program, float(rows), max(space, _BLOCKS if p.brought else 0.0))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel import embed
+from gapsel.pipeline.inputs.losses import loss_options
 from gapsel.pipeline.vectors.encoding import which
 from gapsel.plan.machines import token_flop
 from gapsel.plan.sample import Estimate
@@ -57,6 +58,11 @@ def guess(rows: Sequence[Row], most: int) -> Encoding:
 def load(settings: Settings) -> Encoder:
     """Load the encoder as a run would."""
     return embed.load(**which(settings), device=settings.device, threads=settings.threads)
+
+
+def load_losses(settings: Settings) -> Encoder:
+    """Load the model that says losses as a run would."""
+    return embed.load(**loss_options(settings), device=settings.device, threads=settings.threads)
 
 
 def measure(

@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 
 # From this mass shortlists lead, and not Newton's steps.
 _LISTS_LEAD = 0.6
+# Who is ignored is found at this eps, in row stds.
+_ROBUST_EPS = 0.1
+# Rounds that the balance of several tasks is taken to need; it ends when the shares are level, after 1 to 16.
+BALANCE_ROUNDS = 4
+# What the tasks' lists have together, for each of t tasks and one more.
+_OF_TASKS = 0.5
+# Looks at that list, rough and rough with a Gram, by all targets together or by each task's own: of the first round,
+# and of each more. At mass 0, below the mass where lists lead, and above.
+_BALANCE = {
+    "none": (((1.0, 1.0), (0.0, 0.0)), ((1.0, 1.0), (1.0, 1.0))),
+    "some": (((5.0, 9.0), (1.0, 1.0)), ((1.5, 7.0), (1.0, 3.0))),
+    "all": (((2.0, 24.0), (1.6, 1.3)), ((1.5, 9.0), (0.0, 6.0))),
+}
 # Distances: rows of the sample, in units of the targets and at least; their eps in row stds.
 # Of more rows than the last number a sample stands for all.
 _DISTANCE_ROWS, _DISTANCE_LEAST, _DISTANCE_EPS, _DISTANCE_MOST = 32, 8192, 0.05, 1 << 17
@@ -30,7 +43,10 @@ _DISTANCE_ROWS, _DISTANCE_LEAST, _DISTANCE_EPS, _DISTANCE_MOST = 32, 8192, 0.05,
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """Looks that one step takes at so many rows: exact or rough, with a Gram or without."""
+    """Looks that one step takes at so many rows: exact or rough, with a Gram or without.
+
+    Not by all targets but by other ``columns`` where that is not 0; ``apart`` in so many parts of them, one at a time.
+    """
 
     step: str
     rows: float
@@ -38,6 +54,8 @@ class Looks:
     rough_gram: float = 0.0
     exact: float = 0.0
     exact_gram: float = 0.0
+    columns: int = 0
+    apart: int = 1
 
     @property
     def grams(self) -> float:
@@ -51,15 +69,20 @@ class Looks:
 
     def sweep_flop(self, m: int, d: int) -> tuple[float, float]:
         """Return the FLOP of the exact and of the rough looks, Grams left out: 2 n m (d + e) each."""
-        one = 2.0 * self.rows * m * (d + EXPONENTIALS)
+        one = 2.0 * self.rows * (self.columns or m) * (d + EXPONENTIALS)
         return one * (self.exact + self.exact_gram), one * (self.rough + self.rough_gram)
 
     def gram_flop(self, m: int, d: int) -> float:
         """Return the FLOP of the Grams: m^2 for each row kept."""
-        return self.grams * gram_rows(self.rows, m, d) * m**2
+        part = (self.columns or m) / self.apart
+        return self.apart * self.grams * gram_rows(self.rows, part, d) * part**2
+
+    def solve_flop(self, m: int) -> float:
+        """Return the FLOP of the Newton steps, one for each Gram: 2/3 m^3."""
+        return self.apart * self.grams * 2.0 / 3.0 * ((self.columns or m) / self.apart) ** 3
 
 
-def gram_rows(rows: float, m: int, d: int) -> float:
+def gram_rows(rows: float, m: float, d: int) -> float:
     """Return how many of equally heavy rows a Gram keeps."""
     least = min(rows / (GRAM_ROWS * m), GRAM_COST * m / (d + EXPONENTIALS))
     return rows / max(1.0, least, GRAM_MASS)
@@ -67,74 +90,174 @@ def gram_rows(rows: float, m: int, d: int) -> float:
 
 def looks(problem: Problem) -> tuple[Looks, ...]:
     """Return all looks of a run, step by step."""
-    found = [*_fit(problem), *_score(problem), *_select(problem), *_report(problem)]
-    return tuple(found) if gram_pays(problem.m, problem.d) else tuple(map(_without_grams, found))
+    found = (*_fit(problem), *_score(problem), *_select(problem), *_report(problem))
+    return tuple(one if _has_gram(one, problem) else _without_grams(one) for one in found)
+
+
+def _has_gram(one: Looks, p: Problem) -> bool:
+    return gram_pays(round((one.columns or p.m) / one.apart), p.d)
 
 
 def full_looks(problem: Problem) -> dict[str, float]:
     """Return how often each step looks at the whole pool."""
     found: dict[str, float] = {}
     for one in looks(problem):
-        if one.rows == problem.n:
+        if one.rows >= problem.n:
             found[one.step] = found.get(one.step, 0.0) + one.count
     return found
 
 
 def _fit(p: Problem) -> Iterator[Looks]:
     """Yield the looks at the rows that are solved on, and one at the others that calibrate what comes of them."""
-    size, fresh = part_sizes(p.n, p.fit_rows)
-    yield from _solve(replace(p, n=size, k=max(1, round(p.k * size / p.n))))
-    if fresh:
-        yield Looks("fit", fresh, exact=1)
+    (size, fresh), (base, others) = _parts(p)
+    part = replace(p, n=size, base=base, k=max(1, round(p.k * size / p.n)))
+    yield from _avoided(part)
+    yield from _weighed(part)
+    yield from _solve(part)
+    if fresh + others:
+        yield Looks("fit", fresh + others, exact=1)
+        if p.avoided:
+            yield Looks("fit", fresh + others, exact=1, columns=p.avoided)
+
+
+def _parts(p: Problem) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return of how many rows of the pool, and of the base, a fit is made, and how many others it then looks at."""
+    if p.swept <= p.fit_rows:
+        return (p.n, 0), (p.base, 0)
+    of_base = min(p.base, max(p.fit_rows // 2, p.fit_rows - p.n))
+    # Of a side that is taken whole its own rows are looked at again.
+    sides = part_sizes(p.n, p.fit_rows - of_base), part_sizes(p.base, of_base)
+    (size, fresh), (base, others) = sides
+    return (size, fresh or size), (base, others or base)
 
 
 def _solve(p: Problem) -> Iterator[Looks]:
-    sizes = sample_sizes(p.n, p.m)
+    """Yield the looks of one solve; a base is what samples are drawn of, and at mass 0 all that is solved on."""
+    if p.mass == 0 and p.base:
+        yield from _solve(replace(p, n=p.base, base=0))
+        yield Looks("fit", p.swept, exact=1)
+        return
+    sizes = sample_sizes(p.base or p.n, p.m)
     levels = len(annealed_eps(1.0, p.eps))
     if sizes:
-        yield Looks("fit", sizes[0], rough=0.6 * levels, rough_gram=1.4 * levels)
+        yield Looks("fit", sizes[0], rough=1, rough_gram=levels)
+    elif p.base:
+        yield Looks("fit", p.base, rough=1, rough_gram=levels)
+    from_pool = not (sizes or p.base)
     if p.mass == 0:
         for size in sizes[1:]:
             yield Looks("fit", size, rough_gram=1)
-        yield Looks("fit", p.n, rough_gram=1, exact=2) if sizes else _whole_pool(p.n, levels)
+        yield _whole_pool(p.n, levels) if from_pool else Looks("fit", p.n, rough_gram=1, exact=2)
         return
-    yield Looks("fit", p.n, rough=1) if sizes else _whole_pool(p.n, levels)
+    yield _whole_pool(p.n, levels) if from_pool else Looks("fit", p.swept, rough=1)
     leads = p.mass >= _LISTS_LEAD
     listed = _listed(p)
-    yield Looks("fit", min(listed, p.n), rough_gram=17 if leads else 11)
-    if listed < p.n:
-        yield Looks("fit", p.n, exact=3) if leads else Looks("fit", p.n, exact_gram=2, exact=1)
+    yield Looks("fit", min(listed, p.swept), rough_gram=11 if leads else 8)
+    if listed < p.swept:
+        yield Looks("fit", p.swept, exact=3) if leads else Looks("fit", p.swept, exact_gram=2, exact=1)
 
 
 def _whole_pool(n: int, levels: int) -> Looks:
     """Return the looks at a pool too small for samples, on which eps falls from its first value."""
-    return Looks("fit", n, rough=0.6 * levels, rough_gram=1.4 * levels, exact_gram=1, exact=1)
+    return Looks("fit", n, rough=1, rough_gram=levels, exact_gram=1, exact=1)
 
 
 def _listed(p: Problem) -> int:
-    return sum(shortlist_sizes(p.n, p.m, float(p.k), p.mass))
+    exact, extra = shortlist_sizes(p.n, p.m, float(p.k), p.mass)
+    return exact + extra + min(extra, p.base)
+
+
+def _avoided(p: Problem) -> Iterator[Looks]:
+    """Yield the looks of plain transport to what is to be avoided, by its own columns."""
+    if p.avoided:
+        for one in _solve(replace(p, m=p.avoided, mass=0.0, eps=p.avoided_eps)):
+            yield replace(one, columns=p.avoided)
+
+
+def _weighed(p: Problem) -> Iterator[Looks]:
+    """Yield the looks that find the weights of the target: who is ignored, and then whose task weighs how much."""
+    if p.robust:
+        yield from _ignored(p)
+    if p.balanced:
+        yield from _balanced(p)
+
+
+def _ignored(p: Problem) -> Iterator[Looks]:
+    levels = len(annealed_eps(1.0, _ROBUST_EPS * p.row_std))
+    yield from _plain(p, levels, 1)
+    yield Looks("fit", min(_listed(replace(p, mass=1.0)), p.swept), rough=1, rough_gram=9)
+
+
+def _balanced(p: Problem) -> Iterator[Looks]:
+    """Yield the looks at the pool, each task by its own columns, and at a list that is the tasks' together."""
+    yield from _plain(p, len(annealed_eps(1.0, p.eps)), p.tasks)
+    exact, extra = shortlist_sizes(p.n, p.m, float(p.k), 1.0 / p.tasks)
+    rows = min(round(exact * _OF_TASKS * (1 + p.tasks)) + extra + min(extra, p.base), p.swept)
+    kind = "none" if p.mass == 0 else "some" if p.mass < _LISTS_LEAD else "all"
+    for apart, (first, more) in zip((p.tasks, 1), _BALANCE[kind], strict=True):
+        rough, gram = (one + (BALANCE_ROUNDS - 1) * other for one, other in zip(first, more, strict=True))
+        yield Looks("fit", rows, rough=rough, rough_gram=gram, apart=apart)
+
+
+def _plain(p: Problem, levels: int, apart: int) -> Iterator[Looks]:
+    """Yield the looks of a point near plain transport: a sample, or the whole where that is small, and the pool."""
+    sizes = sample_sizes(p.base or p.n, p.m // apart)
+    yield Looks("fit", (sizes or [p.base or p.n])[0], rough=1, rough_gram=levels, apart=apart)
+    yield Looks("fit", p.swept, rough=1, apart=apart)
 
 
 def _score(p: Problem) -> Iterator[Looks]:
     yield Looks("score", p.n, exact=2)
+    if p.avoided:
+        yield Looks("score", p.n, exact=1, columns=p.avoided)
 
 
 def _select(p: Problem) -> Iterator[Looks]:
-    yield from _distance("select", p, p.n, 0, 1)
+    yield from _distance("select", p, p.base or p.n, 0, 1)
+    if p.avoided:
+        for one in _kept_off(replace(p, m=p.avoided, mass=p.mass or 1.0)):
+            yield replace(one, columns=p.avoided)
     if p.mass == 0:
         return
-    if _listed(p) < p.n:
+    if p.base:
+        yield Looks("select", p.base, exact=1)
+    if _listed(p) < p.swept:
         yield Looks("select", _listed(p), rough=1, rough_gram=12 if p.mass >= _LISTS_LEAD else 3)
-    yield Looks("select", p.n, exact_gram=1)
-    yield from _distance("select", p, *((p.n, p.k) if p.mass < 1 else (p.k, 0)), 1)
+    yield Looks("select", p.swept, exact_gram=1)
+    yield from _distance("select", p, *_mixture(p), 1)
+
+
+def _kept_off(p: Problem) -> Iterator[Looks]:
+    """Yield the looks of the distances to what is to be avoided, before and after."""
+    yield from _distance("select", p, p.base or p.n, 0, 1)
+    yield from _distance("select", p, *_mixture(p), 1)
 
 
 def _report(p: Problem) -> Iterator[Looks]:
+    """Yield the looks of the simple methods and of what measures them, for each task of several too."""
     yield Looks("report", p.n, exact=1)  # nearest neighbours
+    if p.base:
+        yield Looks("report", p.base, exact=1)
     ways = len(Settings().methods)
-    yield from _distance("report", p, p.k, 0, ways + 1)
+    yield from _measured(p, ways + 1, ways, 1)
+    if p.tasks > 1:
+        yield from _measured(p, ways + 1, ways + 1, p.tasks)
+        yield from (replace(one, apart=p.tasks) for one in _distance("report", p, p.base or p.n, 0, 1))
+
+
+def _measured(p: Problem, alone: int, mixed: int, apart: int) -> Iterator[Looks]:
+    """Yield the looks of so many distances of the chosen alone, and of their mixtures."""
+    found = [*_distance("report", p, p.k, 0, alone)]
     if 0 < p.mass < 1:
-        yield from _distance("report", p, p.n, p.k, ways)
+        found += _distance("report", p, *_mixture(p), mixed)
+    return (replace(one, apart=apart) for one in found)
+
+
+def _mixture(p: Problem) -> tuple[int, int]:
+    """Return the rows of a mixture with the chosen, and how many of them are heavy."""
+    if p.mass == 1:
+        return p.k, 0
+    return (p.base + p.k if p.base else p.n), p.k
 
 
 def _distance(step: str, p: Problem, rows: int, heavy: int, times: int) -> Iterator[Looks]:
@@ -143,11 +266,10 @@ def _distance(step: str, p: Problem, rows: int, heavy: int, times: int) -> Itera
     rows = min(rows, heavy + _DISTANCE_MOST)
     part = min(rows, heavy + max(_DISTANCE_ROWS * p.m, _DISTANCE_LEAST))
     yield Looks(
-        step, part, rough=0.5 * levels * times, rough_gram=1.6 * levels * times, exact_gram=1.7 * times,
-        exact=0.6 * times,
+        step, part, rough_gram=levels * times, exact_gram=times, exact=times,
     )  # fmt: skip
     if part < rows:
-        yield Looks(step, rows, exact_gram=2.2 * times, exact=0.8 * times)
+        yield Looks(step, rows, exact_gram=times, exact=1.5 * times)
 
 
 def _without_grams(one: Looks) -> Looks:

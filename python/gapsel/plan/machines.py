@@ -34,12 +34,17 @@ def here(rates: Mapping[Kind, float], threads: int, name: str) -> Machine:
     return Machine(name=name, rates=rates, threads=threads)
 
 
-def gpus(each: int, nodes: int, host: Mapping[Kind, float], token_flop: float) -> Machine:
-    """Return ``nodes`` machines of ``each`` GPUs; ``host`` has the rates of what a host does by itself."""
+def gpus(each: int, nodes: int, host: Mapping[Kind, float], token_flop: float, loss_flop: float = 0.0) -> Machine:
+    """Return ``nodes`` machines of ``each`` GPUs; ``host`` has the rates of what a host does by itself.
+
+    ``token_flop`` are those of a token of the encoder, ``loss_flop`` of the model that says losses.
+    """
     sweep = SWEEP_SHARE * GPU_FLOP
     rates: dict[Kind, float] = dict(host)
     rates |= {"exact": sweep / PRODUCTS, "rough": sweep, "gram": sweep, "solve": NODE_SOLVE}
-    rates["token"] = ENCODER_SHARE * GPU_FLOP / token_flop if token_flop else float("inf")
+    rates["token"], rates["loss"] = (
+        ENCODER_SHARE * GPU_FLOP / flop if flop else float("inf") for flop in (token_flop, loss_flop)
+    )
     return Machine(
         name=f"{nodes} x {each} {GPU_NAME}" if nodes > 1 else f"{each} {GPU_NAME}",
         rates=rates,

@@ -9,13 +9,19 @@ import numpy as np
 
 from gapsel import backends
 from gapsel import memory as memory_rules
-from gapsel.config import parse_size, rows_for
+from gapsel.config import POOL_WEIGHTS, parse_count, parse_size, rows_for
 from gapsel.cost import measure_scale
 from gapsel.errors import DataError, MissingDependencyError, UsageError
-from gapsel.plan import calibrate, encoding, machines, ready, sample
+from gapsel.pipeline.inputs.labels import check_labels
+from gapsel.pipeline.inputs.losses import check_losses
+from gapsel.pipeline.inputs.rules import FILE, check_rules
+from gapsel.pipeline.vectors.moments import SAMPLED
+from gapsel.pipeline.vectors.sides import check_base, sides
+from gapsel.plan import budgets, calibrate, encoding, machines, ready, sample
 from gapsel.plan.changes import changes
 from gapsel.plan.cost import Problem, disk, memory, seconds
 from gapsel.plan.records import Plan, Side
+from gapsel.plan.unknown import unknown
 from gapsel.records import Cost, Target
 
 if TYPE_CHECKING:
@@ -24,7 +30,10 @@ if TYPE_CHECKING:
     from gapsel.config import Settings
     from gapsel.plan.calibrate import Stopwatch, Tables
     from gapsel.plan.cost import Kind, Machine
+    from gapsel.plan.encoding import Encoding
 
+# What a cluster's GPUs would do, and nobody has measured.
+_SWEEPS: tuple[Kind, ...] = ("exact", "rough", "gram")
 # The default encoder, where it is not at hand: dimensions, what it takes with torch.
 _D, _ENCODER_BYTES = 384, 450e6
 # Rows of the sample that tables are written of, and targets that sweeps are measured with at most.
@@ -48,6 +57,10 @@ def _check(settings: Settings, gpus: int, nodes: int, within: float) -> None:
         if not getattr(settings, side) and not getattr(settings, f"{side}_vectors"):
             msg = f"no {side} is given: name its files (--{side}) or its vectors (--{side}-vectors)"
             raise UsageError(msg)
+    check_base(settings)
+    check_losses(settings)
+    check_labels(settings)
+    check_rules(settings)
     if gpus < 0 or nodes < 1 or not within > 0:
         msg = f"gpus is {gpus}, nodes {nodes}, within {within}: give 0 GPUs or more, 1 node or more, some time"
         raise UsageError(msg)
@@ -67,22 +80,38 @@ class _Planner:
 
     def plan(self, folder: str, gpus: int, nodes: int, within: float) -> Plan:
         """Make it."""
-        pool, target = self._encoded([self._side(name) for name in ("pool", "target")])
-        d = pool.some(_D).shape[1]
-        if target.some(d).shape[1] != d:
-            msg = f"pool and target have vectors of {d} and {target.some(d).shape[1]} dimensions: use one embedder"
-            raise DataError(msg)
-        tables = self._tables(pool, target)
-        problem = self._problem(pool, target, d, tables)
+        s = self.settings
+        found = self._encoded([self._side(name) for name in sides(s)])
+        d = self._width(found)
+        losses = self._losses(found[0])
+        tables = self._tables(*found[:2])
+        problem = self._problem(found, d, tables, losses)
         program = machines.held() + (_ENCODER_BYTES if problem.embeds and self.missing else 0.0)
-        here = self._here(pool, target, problem, tables)
-        machine = machines.gpus(gpus, nodes, here.rates, problem.token_flop) if gpus else here
+        here = self._here(found, problem, tables, losses)
+        machine = machines.gpus(gpus, nodes, here.rates, problem.token_flop, problem.loss_flop) if gpus else here
         made = Plan(
-            pool=pool, target=target, problem=problem, machine=machine, disk=disk(problem),
+            sides=tuple(found), problem=problem, machine=machine, disk=disk(problem),
             memory=memory(problem, program), room=machines.room(folder, self._limit), seconds=seconds(problem, machine),
-            within=within, busy=1.0 if gpus else self.watch.busy(here.threads), notes=tuple(self.notes), changes=(),
+            within=within, busy=1.0 if gpus else self.watch.busy(here.threads),
+            budget=None if s.tokens is None else parse_count(s.tokens),
+            notes=(*self.notes, *unknown(s, gpus=gpus)), changes=(),
         )  # fmt: skip
         return replace(made, changes=changes(made))
+
+    def _width(self, found: list[Side]) -> int:
+        """Return the dimensions of the vectors, which all sides have alike."""
+        pool = found[0]
+        d = int(pool.some(self._assumed_width).shape[1])
+        for side in found[1:]:
+            own = side.some(d).shape[1]
+            if own != d:
+                msg = f"pool and {side.name} have vectors of {d} and {own} dimensions: use one embedder"
+                raise DataError(msg)
+        return d
+
+    @property
+    def _assumed_width(self) -> int:
+        return self.settings.gradient_dims if self.settings.features == "gradient" else _D
 
     def _side(self, name: str) -> Side:
         s = self.settings
@@ -114,6 +143,22 @@ class _Planner:
             found.append(replace(side, encoding=own))
         return found
 
+    def _losses(self, pool: Side) -> Encoding | None:
+        """Measure the model that says the losses of the pool's documents; None where none does, or it is not at hand.
+
+        What it says of a document is one number, and no vector.
+        """
+        if self.settings.loss_weights is None or self.missing:
+            return None
+        try:
+            model = encoding.load_losses(self.settings)
+        except MissingDependencyError as error:
+            self.missing = str(error)
+            self.notes.append(f"not measured: the losses of the pool ({error})")
+            return None
+        threads = self._threads if model.model.device.type == "cpu" else 0
+        return encoding.measure(model, pool.kept, self.watch, threads, seed=self.settings.seed, most=encoding.FEW)
+
     @property
     def _limit(self) -> int:
         """What a run may hold."""
@@ -123,28 +168,47 @@ class _Planner:
     def _threads(self) -> int:
         return calibrate.threads_of(self.settings.threads)
 
-    def _problem(self, pool: Side, target: Side, d: int, tables: Tables) -> Problem:
-        s, n = self.settings, round(pool.rows.value)
-        scale = self._scale(pool.some(d), target.some(d))
-        flop = next((one.token_flop for one in (pool.encoding, target.encoding) if one is not None), 0.0)
+    def _problem(self, found: list[Side], d: int, tables: Tables, losses: Encoding | None) -> Problem:
+        s, pool, by_name = self.settings, found[0], {side.name: side for side in found}
+        n = round(pool.rows.value)
+        rows = {name: round(side.rows.value) for name, side in by_name.items()}
+        eps, row_std = self._scale(pool.some(d), by_name["target"].some(d), s.relative_eps)
+        avoided = self._scale(pool.some(d), by_name["avoid"].some(d), s.of_avoided[0]) if "avoid" in rows else (eps, 0)
+        flop = next((one.encoding.token_flop for one in found if one.encoding is not None), 0.0)
         return Problem(
-            n=n, m=round(target.rows.value), d=d, k=rows_for(s.k, n), fit_rows=s.fit_rows,
-            mass=s.mass, eps=scale[0], row_std=scale[1],
-            texts=pool.texts is not None, embeds=pool.embeds, stored=_is_stored(pool), labels=s.label_field is not None,
-            tokens=pool.tokens().value + target.tokens().value, token_flop=flop,
-            number_bytes=2 if pool.vectors is None else pool.vectors.number_bytes,
-            input_bytes=sum(_input_bytes(side) for side in (pool, target)),
+            n=n, m=rows["target"], d=d, k=rows_for(s.k, n) if s.tokens is None else budgets.rows_of(s, pool),
+            fit_rows=s.fit_rows, mass=s.mass, eps=eps, row_std=row_std, base=rows.get("base", 0),
+            avoided=rows.get("avoid", 0), avoided_eps=avoided[0], tasks=len(s.paths_per_task) or 1,
+            balanced=bool(s.paths_per_task) and s.balance == "gap", robust=s.robust > 0, arrays=_has_arrays(s),
+            texts=pool.texts is not None, embeds=pool.embeds, stored=_is_stored(pool),
+            lying=sum(rows[side.name] for side in found[1:] if not _is_stored(side)), labels=s.label_field is not None,
+            tokens=sum(side.tokens().value for side in found) + self._moments(pool), token_flop=flop,
+            loss_tokens=0.0 if losses is None else losses.mean_tokens().value * n,
+            loss_flop=0.0 if losses is None else losses.token_flop,
+            brought=float(sum(side.vectors.n * d for side in found if side.vectors is not None and _is_stored(side))),
+            passes=_passes(s, pool),
+            number_bytes=self._number_bytes(pool), input_bytes=sum(map(_input_bytes, found)),
             rejected=0.0 if pool.texts is None else pool.texts.rejected,
             row_bytes=0.0 if pool.texts is None else pool.texts.row_bytes,
             table_bytes=tables.store, score_bytes=tables.scores,
         )  # fmt: skip
 
-    def _scale(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[float, float]:
+    def _moments(self, pool: Side) -> float:
+        """Return the tokens of the documents whose gradients are taken once more, for what they are scaled by."""
+        if self.settings.features != "gradient" or pool.encoding is None:
+            return 0.0
+        return pool.encoding.mean_tokens().value * min(SAMPLED, pool.rows.value)
+
+    @staticmethod
+    def _number_bytes(pool: Side) -> int:
+        return 2 if pool.vectors is None else pool.vectors.number_bytes
+
+    def _scale(self, x: NDArray[np.float32], y: NDArray[np.float32], relative_eps: float) -> tuple[float, float]:
         """Return eps and the spread of a row's costs, both in mean costs."""
         s = self.settings
         scale = measure_scale(x[:2048], Target(y, np.full(len(y), 1.0 / len(y))), Cost(s.cost, s.normalize))
         mean = scale.mean or 1.0
-        return scale.eps(s.relative_eps) / mean, max(scale.row_std, 1e-6 * mean) / mean
+        return scale.eps(relative_eps) / mean, max(scale.row_std, 1e-6 * mean) / mean
 
     def _tables(self, pool: Side, target: Side) -> Tables:
         sources = pool.texts.sources if pool.texts is not None else self.settings.pool_vectors[:1]
@@ -154,9 +218,11 @@ class _Planner:
         names = list(sources[: len(ids)]) if pool.kept else list(sources[:1]) * len(ids)
         return calibrate.tables(ids, names, nearest, self.watch)
 
-    def _here(self, pool: Side, target: Side, problem: Problem, tables: Tables) -> Machine:
+    def _here(self, found: list[Side], problem: Problem, tables: Tables, losses: Encoding | None) -> Machine:
         """Measure this machine on vectors of the sample."""
         s, d, watch, threads = self.settings, problem.d, self.watch, self._threads
+        pool, target = found[:2]
+        readers = [side.vectors.pace for side in found if side.vectors is not None and _is_stored(side)]
         x, cost = pool.some(d), Cost(s.cost, s.normalize)
         y = calibrate.spread(target.some(d), min(problem.m, _TARGETS), 3)
         backend = backends.choose("cpu" if s.on_cluster else s.backend, s.threads)
@@ -167,10 +233,28 @@ class _Planner:
             "hash": calibrate.hashing(watch),
             "check": calibrate.checking(x, watch),
             "table": tables.rate,
-            "token": pool.encoding.rate if pool.encoding is not None else 0.0,
+            "token": next((side.encoding.rate for side in found if side.encoding is not None), 0.0),
+            "loss": 0.0 if losses is None else losses.rate,
+            "bring": min(readers, default=float("inf")),
             "parse": 1.0 / pool.texts.parse_seconds if pool.texts is not None else float("inf"),
         }
+        if s.on_cluster and s.backend == "gpu":
+            rates |= dict.fromkeys(_SWEEPS, 0.0)
+            return machines.here(rates, threads, "a cluster with GPUs, of which nothing is known")
         return machines.here(rates, threads, f"this machine, {threads} threads, backend {backend.name}")
+
+
+def _has_arrays(s: Settings) -> bool:
+    """Tell whether each row has a weight or a capacity of its own."""
+    rules = (s.tokens, *s.at_most, *s.exclude, *s.held_out)
+    return any(getattr(s, name) is not None for name in POOL_WEIGHTS) or any(one is not None for one in rules)
+
+
+def _passes(s: Settings, pool: Side) -> int:
+    """Return how often more than else all documents of the pool are read, for fields of theirs or to be compared."""
+    fields = [s.token_field, s.weight_field, *(one for one in s.at_most if not one.startswith(f"{FILE}="))]
+    moments = s.features == "gradient" and pool.embeds
+    return sum(one is not None for one in fields) + bool(s.held_out) + moments
 
 
 def _is_stored(side: Side) -> bool:

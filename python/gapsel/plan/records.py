@@ -80,14 +80,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would take: ``seconds`` of each step on a machine with nothing else to do, nan where not known.
+    """What a run would take; its sides are pool and target, and a base and what is to be avoided where these are given.
 
-    ``busy`` is how many times longer this machine would take while it does what it did when it was measured;
-    ``within`` what the run may take, in seconds.
+    ``seconds`` are those of each step on a machine with nothing else to do, nan where not known. ``busy`` is how many
+    times longer this machine would take while it does what it did when it was measured; ``within`` what the run may
+    take, in seconds; ``budget`` the tokens that are to be chosen, None where k says it.
     """
 
-    pool: Side
-    target: Side
+    sides: tuple[Side, ...]
     problem: Problem
     machine: Machine
     disk: Disk
@@ -96,8 +96,19 @@ class Plan:
     seconds: Mapping[str, float]
     within: float
     busy: float
+    budget: int | None
     notes: tuple[str, ...]
     changes: tuple[Change, ...]
+
+    @property
+    def pool(self) -> Side:
+        """The pool's side."""
+        return self.sides[0]
+
+    @property
+    def target(self) -> Side:
+        """The target's side."""
+        return self.sides[1]
 
     @property
     def total(self) -> float:

@@ -21,7 +21,7 @@ def in_json(plan: Plan) -> dict[str, Any]:
     """Return the plan as plain JSON values: null for a time that is not known."""
     p = plan.problem
     return {
-        "sides": {side.name: _side_in_json(side) for side in (plan.pool, plan.target)},
+        "sides": {side.name: _side_in_json(side) for side in plan.sides},
         "problem": {**asdict(p), "vector_bytes": p.vector_bytes},
         "disk": {**asdict(plan.disk), "total": plan.disk.total, "free": plan.room.disk},
         "memory": {**asdict(plan.memory), "total": plan.memory.total, "free": plan.room.memory},
@@ -41,6 +41,7 @@ def in_json(plan: Plan) -> dict[str, Any]:
         "fits": not plan.lacks,
         "lacks": list(plan.lacks),
         "changes": [asdict(change) for change in plan.changes],
+        "tokens": plan.budget,
         "notes": list(plan.notes),
     }
 
@@ -62,11 +63,18 @@ def in_words(plan: Plan) -> str:
     """Say it for people."""
     p = plan.problem
     lines = [f"A plan for {plan.machine.name}; nothing has been written.", ""]
-    for side in (plan.pool, plan.target):
+    for side in plan.sides:
         lines += _side(side)
-    lines += ["", f"k {p.k:,}, mass {p.mass:g}, d {p.d}", "", *_disk(plan), "", *_memory(plan), "", *_time(plan)]
+    lines += ["", f"{_size(plan)}, mass {p.mass:g}, d {p.d}", "", *_disk(plan), "", *_memory(plan), "", *_time(plan)]
     lines += ["", *_verdict(plan)]
     return "\n".join(lines + [f"  {note}" for note in _notes(plan)])
+
+
+def _size(plan: Plan) -> str:
+    """Say how much is chosen: documents, or tokens and about how many documents that is."""
+    if plan.budget is None:
+        return f"k {plan.problem.k:,}"
+    return f"{plan.budget:,} tokens, about {plan.problem.k:,} documents of the mean length"
 
 
 def _side(side: Side) -> list[str]:
@@ -131,7 +139,7 @@ def _verdict(plan: Plan) -> list[str]:
 
 def _notes(plan: Plan) -> list[str]:
     notes = list(plan.notes)
-    for side in (plan.pool, plan.target):
+    for side in plan.sides:
         if side.texts is not None and side.texts.beginnings:
             notes.append(
                 f"{side.name}: of {side.texts.beginnings:,} files only the beginning could be looked at; the rest is "

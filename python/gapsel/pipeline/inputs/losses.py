@@ -50,9 +50,14 @@ def write_loss_weights(run: Run) -> str | None:
     return f"{folder}/{FILE}"
 
 
+def loss_options(settings: Settings) -> dict[str, Any]:
+    """Return what decides the model that says losses, as `embed.load` takes it."""
+    options = {name: getattr(settings, name) for name in ("max_tokens", "dtype")}
+    return {"model": settings.loss_weights, "features": "loss", **options}
+
+
 def _embedder(settings: Settings) -> Embedder:
-    options: dict[str, Any] = {"model": settings.loss_weights, "features": "loss"}
-    options |= {name: getattr(settings, name) for name in ("max_tokens", "dtype")}
+    options = loss_options(settings)
     encoder = embed.load(**options, device=settings.device, threads=settings.threads)
     return There(encoder, options, settings) if settings.on_cluster else Here(encoder)
 

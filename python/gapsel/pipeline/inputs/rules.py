@@ -127,12 +127,13 @@ def read_tokens(settings: Settings, pool: Store) -> NDArray[np.int32]:
             start += table.num_rows
         return counts
     for part in _values(settings, settings.token_field, "token_field"):
-        counts[start : start + len(part)] = [_count(value, start + at, settings) for at, value in enumerate(part)]
+        counts[start : start + len(part)] = [token_count(value, start + at, settings) for at, value in enumerate(part)]
         start += len(part)
     return counts
 
 
-def _count(value: str | None, row: int, settings: Settings) -> int:
+def token_count(value: str | None, row: int, settings: Settings) -> int:
+    """Return the number of tokens that a document's field says, 0 for none. Raises DataError for what is no number."""
     if value is None:
         return 0
     if not value.isdecimal() or int(value) > _MOST_TOKENS:

@@ -57,10 +57,10 @@ def check_inputs(settings: Settings, folder: Path) -> None:
         if inside is not None:
             msg = f"{folder}: lies in {inside}, and would be read as a part of the {side}: name a folder elsewhere (-o)"
             raise UsageError(msg)
-    _check_base(settings)
+    check_base(settings)
 
 
-def _check_base(settings: Settings) -> None:
+def check_base(settings: Settings) -> None:
     """Raise UsageError for weights that belong to no base, or that a base takes the meaning from."""
     beside = "base" in sides(settings)
     if settings.base_weights is not None and not beside:
