@@ -12,8 +12,9 @@ use pyo3::types::PyAny;
 use crate::error::Error;
 use crate::kernel;
 use crate::pool::{Pool, Shard, Values};
+use crate::problem::{Place, Problem, Wanted};
 use crate::rule::{PerRow, Rule};
-use crate::sweep::{Place, Problem, Wanted};
+use crate::sweep::Sweep;
 use crate::target::{Cost, TargetView};
 use crate::{threads, topk};
 
@@ -179,42 +180,56 @@ type Swept<'py> = (
     Option<Top<'py>>,
 );
 
-#[pyfunction]
-#[pyo3(signature = (
-    shards, y, b, g, lo, hi, price, *, eps, eta, cost, normalize,
-    first = 0, n = None,
-    gram = false, k = 0, rough = false, f = None, hard = None, nearest = None, threads = 0, isa = None
-))]
-#[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
-fn sweep<'py>(
-    py: Python<'py>,
-    shards: Vec<Bound<'py, PyAny>>,
-    y: PyReadonlyArray2<'py, f32>,
-    b: PyReadonlyArray1<'py, f64>,
+/// `gapsel.records.Query`, its arrays in one piece and of the types that the core reads.
+#[derive(FromPyObject)]
+struct Query<'py> {
+    target: QueryTarget<'py>,
     g: PyReadonlyArray1<'py, f64>,
-    lo: &Bound<'py, PyAny>,
-    hi: &Bound<'py, PyAny>,
-    price: &Bound<'py, PyAny>,
+    #[pyo3(attribute("box"))]
+    rule: QueryBox<'py>,
     eps: f64,
-    eta: f64,
-    cost: &str,
-    normalize: bool,
-    first: usize,
-    n: Option<usize>,
+    cost: QueryCost,
     gram: bool,
     k: usize,
     rough: bool,
-    f: Option<&Bound<'py, PyArray1<f32>>>,
-    hard: Option<&Bound<'py, PyArray1<f32>>>,
-    nearest: Option<&Bound<'py, PyArray1<i32>>>,
+    f: Option<Bound<'py, PyArray1<f32>>>,
+    hard: Option<Bound<'py, PyArray1<f32>>>,
+    nearest: Option<Bound<'py, PyArray1<i32>>>,
+}
+
+#[derive(FromPyObject)]
+struct QueryTarget<'py> {
+    y: PyReadonlyArray2<'py, f32>,
+    b: PyReadonlyArray1<'py, f64>,
+}
+
+#[derive(FromPyObject)]
+struct QueryBox<'py> {
+    lo: Bound<'py, PyAny>,
+    hi: Bound<'py, PyAny>,
+    price: Bound<'py, PyAny>,
+    eta: f64,
+}
+
+#[derive(FromPyObject)]
+struct QueryCost {
+    kind: String,
+    normalize: bool,
+}
+
+#[pyfunction]
+#[pyo3(signature = (shards, query, *, first = 0, n = None, threads = 0, isa = None))]
+#[allow(clippy::needless_pass_by_value)]
+fn sweep<'py>(
+    py: Python<'py>,
+    shards: Vec<Bound<'py, PyAny>>,
+    query: Query<'py>,
+    first: usize,
+    n: Option<usize>,
     threads: usize,
     isa: Option<&str>,
 ) -> PyResult<Swept<'py>> {
     let isa = kernel::choose(isa)?;
-    let cost = Cost {
-        kind: cost.parse()?,
-        normalize,
-    };
     let shards = shards
         .iter()
         .enumerate()
@@ -225,21 +240,9 @@ fn sweep<'py>(
         .enumerate()
         .map(|(i, s)| s.view(i))
         .collect::<PyResult<Vec<_>>>()?;
+    let QueryTarget { y, b } = &query.target;
     let (m, d) = (y.shape()[0], y.shape()[1]);
-    let target = TargetView {
-        y: y.as_slice().map_err(|_| contiguous("y"))?,
-        b: b.as_slice().map_err(|_| contiguous("b"))?,
-        g: g.as_slice().map_err(|_| contiguous("g"))?,
-        d,
-    };
-    let (lo, hi) = (RowArray::new("lo", lo)?, RowArray::new("hi", hi)?);
-    let price = RowArray::new("price", price)?;
-    let rule = Rule {
-        lo: lo.view("lo")?,
-        hi: hi.view("hi")?,
-        price: price.view("price")?,
-        eta,
-    };
+    let [lo, hi, price] = query.rule.rows()?;
     let pool = Pool::new(views, d)?;
     let problem = Problem {
         place: Place {
@@ -247,28 +250,56 @@ fn sweep<'py>(
             n: n.unwrap_or(pool.n),
         },
         pool,
-        target,
-        rule,
-        eps,
-        cost,
+        target: TargetView {
+            y: y.as_slice().map_err(|_| contiguous("y"))?,
+            b: b.as_slice().map_err(|_| contiguous("b"))?,
+            g: query.g.as_slice().map_err(|_| contiguous("g"))?,
+            d,
+        },
+        rule: Rule {
+            lo: lo.view("lo")?,
+            hi: hi.view("hi")?,
+            price: price.view("price")?,
+            eta: query.rule.eta,
+        },
+        eps: query.eps,
+        cost: Cost {
+            kind: query.cost.kind.parse()?,
+            normalize: query.cost.normalize,
+        },
     };
     let (mut f, mut hard, mut nearest) = (
-        output("f", f)?,
-        output("hard", hard)?,
-        output("nearest", nearest)?,
+        output("f", query.f.as_ref())?,
+        output("hard", query.hard.as_ref())?,
+        output("nearest", query.nearest.as_ref())?,
     );
     let mut wanted = Wanted {
-        gram,
-        k,
+        gram: query.gram,
+        k: query.k,
+        rough: query.rough,
         f: numbers("f", &mut f)?,
         hard: numbers("hard", &mut hard)?,
         nearest: numbers("nearest", &mut nearest)?,
     };
     let swept = py.detach(|| {
-        threads::with_threads(threads, || {
-            crate::sweep::sweep(&problem, &mut wanted, isa, rough)
-        })
+        threads::with_threads(threads, || crate::sweep::sweep(&problem, &mut wanted, isa))
     })??;
+    wrapped(py, swept, m, query.k > 0)
+}
+
+impl<'py> QueryBox<'py> {
+    /// lo, hi and price.
+    fn rows(&self) -> PyResult<[RowArray<'py>; 3]> {
+        Ok([
+            RowArray::new("lo", &self.lo)?,
+            RowArray::new("hi", &self.hi)?,
+            RowArray::new("price", &self.price)?,
+        ])
+    }
+}
+
+/// What a sweep against m targets gives, as Python's; with the lowest f, if asked for.
+fn wrapped(py: Python<'_>, swept: Sweep, m: usize, top: bool) -> PyResult<Swept<'_>> {
     let gram = swept
         .gram
         .map(|(gram, q)| {
@@ -281,7 +312,7 @@ fn sweep<'py>(
         .into_iter()
         .map(|(f, row)| (f, row as i64))
         .unzip();
-    let top = (k > 0).then(|| (rows.into_pyarray(py), f.into_pyarray(py)));
+    let top = top.then(|| (rows.into_pyarray(py), f.into_pyarray(py)));
     Ok((
         swept.q.into_pyarray(py),
         swept.value,
@@ -302,7 +333,7 @@ fn py_span_rows(
     isa: Option<&str>,
 ) -> PyResult<usize> {
     let isa = kernel::choose(isa)?;
-    Ok(crate::sweep::span_rows(columns, n, gram, isa, rough))
+    Ok(crate::sizes::span_rows(columns, n, gram, isa, rough))
 }
 
 #[pyfunction]

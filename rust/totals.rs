@@ -3,9 +3,11 @@
 //! A span's sums are divided by n where it ends. So what is known of one span alone is in the units of the whole, and
 //! the whole is the plain float64 sum of its spans, whoever adds them up.
 
+use crate::block::Part;
 use crate::gram::{Gram, PackedPlan, mirror};
 use crate::kernel::Kernel;
-use crate::sweep::{Part, Problem, Sweep, Wanted};
+use crate::problem::{Problem, Wanted};
+use crate::sweep::Sweep;
 use crate::target::Target;
 use crate::topk::TopK;
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gapsel.records import Query
+
 __all__ = ["DEBUG_BUILD", "__version__", "isas", "span_rows", "sweep", "topk"]
 
 __version__: str
@@ -19,25 +21,10 @@ def isas(*, rough: bool = False) -> list[str]:
 
 def sweep(
     shards: Sequence[NDArray[np.floating]],  # float16, bfloat16 (of ml_dtypes) or float32
-    y: NDArray[np.float32],
-    b: NDArray[np.float64],
-    g: NDArray[np.float64],
-    lo: float | NDArray[np.floating],  # float64 or float32
-    hi: float | NDArray[np.floating],
-    price: float | NDArray[np.floating],
+    query: Query,  # arrays in one piece: y float32; b and g float64; the box's float64 or float32; outputs as OUTPUTS
     *,
-    eps: float,
-    eta: float,
-    cost: str,
-    normalize: bool,
     first: int = 0,
     n: int | None = None,
-    gram: bool = False,
-    k: int = 0,
-    rough: bool = False,
-    f: NDArray[np.floating] | None = None,  # float32
-    hard: NDArray[np.floating] | None = None,  # float32
-    nearest: NDArray[np.int32] | None = None,
     threads: int = 0,
     isa: str | None = None,
 ) -> tuple[

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,13 +12,14 @@ from gapsel import _native
 from gapsel.backends.parts import Part, swept
 from gapsel.backends.shards import readable
 from gapsel.errors import UsageError
+from gapsel.records import Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from gapsel.records import Query, Sweep, Target
+    from gapsel.records import Query, Sweep
 
 
 class CpuBackend:
@@ -67,31 +69,8 @@ class CpuBackend:
         The query's box and outputs are those of the span's rows. Raises UsageError unless the rows are the whole pool
         or begin at a multiple of `span_rows` and are as many, or up to the pool's end.
         """
-        target, box, cost = query.target, query.box, query.cost
-        found = _native.sweep(
-            [readable(shard, index) for index, shard in enumerate(shards)],
-            np.ascontiguousarray(target.y, np.float32),
-            np.ascontiguousarray(target.b, np.float64),
-            np.ascontiguousarray(query.g, np.float64),
-            _per_row(box.lo),
-            _per_row(box.hi),
-            _per_row(box.price),
-            eps=query.eps,
-            eta=box.eta,
-            cost=cost.kind,
-            normalize=cost.normalize,
-            first=first,
-            n=n,
-            gram=query.gram,
-            k=query.k,
-            rough=query.rough,
-            f=query.f,
-            hard=query.hard,
-            nearest=query.nearest,
-            threads=self.threads,
-            isa=self.isa,
-        )
-        return Part(*found)
+        arrays = [readable(shard, index) for index, shard in enumerate(shards)]
+        return Part(*_native.sweep(arrays, _laid_out(query), first=first, n=n, threads=self.threads, isa=self.isa))
 
     def span_rows(self, target: Target, n: int, *, gram: bool = False, rough: bool = False) -> int:
         """Return how many rows each span of a pool of n rows has, but for a shorter last one."""
@@ -103,7 +82,18 @@ class CpuBackend:
         return _native.topk(np.ascontiguousarray(values, np.float32), k)
 
 
-def _per_row(value: float | NDArray[np.floating]) -> float | NDArray[np.floating]:
+def _laid_out(query: Query) -> Query:
+    """Return the query with arrays in one piece and of the types that the core reads."""
+    target, box = query.target, query.box
+    return replace(
+        query,
+        target=Target(np.ascontiguousarray(target.y, np.float32), np.ascontiguousarray(target.b, np.float64)),
+        g=np.ascontiguousarray(query.g, np.float64),
+        box=replace(box, lo=_per_row(box.lo), hi=_per_row(box.hi), price=_per_row(box.price)),
+    )
+
+
+def _per_row(value: float | NDArray[Any]) -> float | NDArray[Any]:
     if np.ndim(value) == 0:
         return float(value)
     single = isinstance(value, np.ndarray) and value.dtype == np.float32
