@@ -310,6 +310,14 @@ def test_progress_lines_carry_rate_and_time_left(
     assert captured.err == "embed: 2,500 of 100,000 documents, 250 documents/s, 6 min left\n"
 
 
+def test_what_takes_long_is_said_for_one(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 140.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    with progress.track("evaluate", 8, "trainings") as advance:
+        advance(1)
+    assert capsys.readouterr().err == "evaluate: 1 of 8 trainings, 2 min each, 16 min left\n"
+
+
 @pytest.mark.parametrize("count", [0, 1, 4, 100])
 def test_batches_are_fetched_in_order_and_late(count: int) -> None:
     """What keeps a GPU at work: as many batches as said are under way when one is fetched."""

@@ -213,6 +213,7 @@ def test_held_out_texts_that_were_seen_are_counted_and_warned_of(
     chosen = [json.loads(line) for line in (run / "selected.jsonl").read_text().splitlines()]
     seen = write(tmp_path / "seen.jsonl", [*rows("sea", 5, 3), *own[:2], {"text": chosen[0]["text"]}])
     monkeypatch.setattr(evaluation, "trial", lambda *_given, **_more: evaluation.Trial(2.0, 1.0))
+    monkeypatch.setattr(evaluation.Lm, "loss", lambda *_given: 21.0)
     with pipeline.reopen(run, {**FAST, "test": seen, "lm": home / "lm"}, quiet=False) as opened:
         pipeline.advance(opened, "select")
         found = train_and_judge(opened)
@@ -221,6 +222,7 @@ def test_held_out_texts_that_were_seen_are_counted_and_warned_of(
     said = capsys.readouterr().err
     assert "warning: 2 of 8 held-out texts are in the target too" in said
     assert "warning: 1 held-out texts were chosen from the pool by some method" in said
+    assert "warning: lm loses 21.0 nats per token of the held-out texts, and guessing 5.7" in said
 
 
 @pytest.mark.parametrize(

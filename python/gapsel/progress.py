@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 5.0
 FEW_PER_SECOND = 10
+# Slower than this, what one takes is said in place of a rate.
+ONE_IN_SECONDS = 0.1
 MINUTE = 60
 HOUR = 3600
 
@@ -89,6 +91,8 @@ def _pace(done: int, total: int | None, unit: str, seconds: float) -> str:
     """Say the rate and, where it can be known, the time left: ``250 documents/s, 6 min left``."""
     rate = done / max(seconds, 1e-9)
     pace = f"{rate:,.0f} {unit}/s" if rate >= FEW_PER_SECOND else f"{rate:.2g} {unit}/s"
+    if 0 < rate < ONE_IN_SECONDS:
+        pace = f"{_duration(1 / rate)} each"
     if total is None or done == 0 or done >= total:
         return pace
     return f"{pace}, {_duration((total - done) / rate)} left"

@@ -6,6 +6,7 @@ anew, whole, when one is finished; lm/, the small GPT where no model was given. 
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -69,6 +70,8 @@ def train_and_judge(run: Run) -> dict[str, Any]:
     texts = Texts(s, chosen)
     _warn(run, texts)
     tokens = Tokens(texts, read_lm(run, folder / "lm"), s.context)
+    about_lm = _about_lm(s, tokens)
+    _warn_of_lm(run, tokens, about_lm)
     recipe = evaluation.Recipe(s.context, s.warm_tokens, s.tune_tokens, s.learning_rate)
     trainer = _Trainer(run, tokens, recipe, folder / "trainings.json")
     trials = trainer.trials(chosen)
@@ -78,7 +81,7 @@ def train_and_judge(run: Run) -> dict[str, Any]:
         "mass": s.mass,
         "seeds": list(seeds),
         "recipe": asdict(recipe) | {"rate": recipe.rate_for(tokens.lm.parameters)},
-        "lm": _about_lm(s, tokens),
+        "lm": about_lm,
         "target": {"documents": len(texts.target), "tokens": sum(map(len, tokens.target))},
         "held_out": _about_held_out(tokens),
         "methods": [_told(one, facts, trials) for one in _judged(trials, s)],
@@ -148,6 +151,16 @@ def _warn(run: Run, texts: Texts) -> None:
     found = _also_in(texts.held_out, texts.selected.values())
     if found:
         run.say(f"warning: {found} held-out texts were chosen from the pool by some method, and are trained on")
+
+
+def _warn_of_lm(run: Run, tokens: Tokens, about: dict[str, Any]) -> None:
+    """Say, before anything is trained, that a model knows less than nothing of the held-out texts."""
+    guessing = math.log(tokens.lm.model.config.vocab_size)
+    if about["loss"] > guessing:
+        run.say(
+            f"warning: {about['model']} loses {about['loss']:.1f} nats per token of the held-out texts, and guessing "
+            f"{guessing:.1f}: it may be damaged, or its tokenizer another's, and what comes of it means little"
+        )
 
 
 def _also_in(held_out: Sequence[str], others: Iterable[str]) -> int:
