@@ -213,7 +213,7 @@ def stream_seconds(p: Problem, machine: Machine) -> dict[str, float]:
 
 
 def spans(n: int, *, gram: bool) -> int:
-    """Return into about how many spans a look at n rows is cut, whoever sweeps them (rust/sweep.rs)."""
+    """Return into about how many spans a look at n rows is cut, whoever sweeps them (rust/sizes.rs)."""
     most, least = _GRAM_SPANS if gram else _SPANS
     return -(-n // max(-(-n // most), least))
 
