@@ -94,7 +94,7 @@ def settled(dual: MixtureDual, g: NDArray[np.float64], enough: float, tolerance:
 
 def raised(dual: MixtureDual, g: NDArray[np.float64], tolerance: float) -> Point:
     """Raise the dual from g (m,) to the tolerance."""
-    pays = gram_pays(len(g), dual.rows.d)
+    pays = gram_pays(len(g), dual.rows.d, dual.rows.n)
     start = dual.at(g, gram=pays, rough=dual.bears_rounding)
     return ascend(
         dual, start, tolerance=tolerance, max_sweeps=SWEEPS_OF_A_STEP,

@@ -145,7 +145,7 @@ class Mixer:
         The sample at these weights, given the gradient of all rows, is raised from there, and what Newton's step still
         promises is added. A first step's promise alone would not do: near a kink it goes much further.
         """
-        gram = gram_pays(len(seen.g), sample.rows.d)
+        gram = gram_pays(len(seen.g), sample.rows.d, sample.rows.n)
         own = sample.at(seen.g, gram=gram, rough=sample.bears_rounding)
         tilted = sample.tilted(own.sweep.q, seen.sweep.q)
         start = tilted.point(own.g, own.sweep, own.f, rough=own.rough)

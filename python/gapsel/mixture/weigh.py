@@ -154,7 +154,7 @@ class _Scales:
     def _distance(self, one: _One, w: NDArray[np.float64]) -> float:
         """Return the distance of a mixture (u,) to one task, on the sample."""
         dual = one.dual.at_weights(w)
-        secants = not gram_pays(len(one.g), dual.rows.d)
+        secants = not gram_pays(len(one.g), dual.rows.d, dual.rows.n)
         reached = ascend(
             dual, one.g, tolerance=self._problem.tolerance, max_sweeps=SWEEPS_OF_A_STEP, rough="always", secants=secants
         )

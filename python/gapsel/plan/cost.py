@@ -290,7 +290,7 @@ _LISTS, _TILE = 1 << 23, 1 << 22
 
 def memory(p: Problem, program: float) -> Memory:
     """Return what a run holds; ``program`` is what it holds before it has a pool."""
-    matrices = _MATRICES * _FLOAT64 * float(p.m) ** 2 if gram_pays(p.m, p.d) else 0.0
+    matrices = _MATRICES * _FLOAT64 * float(p.m) ** 2 if gram_pays(p.m, p.d, p.n) else 0.0
     parts = max((one.rows for one in looks(p) if one.rows < p.n), default=0.0)
     arrays = _ARRAYS * p.swept if p.arrays or p.base or p.avoided else 0
     lists = _FLOAT64 * (min(_LISTS, 4.0 * p.m * (4 * p.k / p.m + 64)) + 3 * min(_TILE, 4096.0 * p.m))

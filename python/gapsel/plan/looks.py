@@ -95,7 +95,7 @@ def looks(problem: Problem) -> tuple[Looks, ...]:
 
 
 def _has_gram(one: Looks, p: Problem) -> bool:
-    return gram_pays(round((one.columns or p.m) / one.apart), p.d)
+    return gram_pays(round((one.columns or p.m) / one.apart), p.d, round(one.rows))
 
 
 def full_looks(problem: Problem) -> dict[str, float]:

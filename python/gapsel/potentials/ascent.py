@@ -28,12 +28,14 @@ _SLOW = 0.3
 # What a first step leaves of the error; later ones are taken to do as the one before. Looks that should be the last
 # ones, by a margin, need no Gram.
 _GOOD_STEP, _SURE = 0.08, 0.3
-# A Gram costs n m^2, a sweep 2 n m d and the exponentials, which cost as much as some 32 more dimensions. A Gram of
-# more than 4 sweeps costs more than the sweeps it saves, and a very large one cannot be solved with: secants do alone.
+# A Gram costs m^2 a row, of about 32 m rows at most, a sweep 2 m d a row and the exponentials, which cost as much as
+# some 32 more dimensions. A Gram of more than 4 sweeps costs more than the sweeps it saves, and a very large one cannot
+# be solved with: secants do alone. So with 4,000 targets and 384 dimensions a sample has none, and a large pool has.
 # Tried for many targets: the Gram of clusters of them (k-means, ten targets each) as a coarse space within H_mu. Rows
 # tell the targets of a cluster apart: not one sweep less at m = 8000.
 _EXPONENTIALS = 32
 _DEAR_GRAM = 8
+_GRAM_ROWS = 32
 _LARGEST_GRAM = 6144
 # After so many rejections in a row Sinkhorn's step is tried, and after so many the loop gives up.
 _SINKHORN_TURNS = (3, 5)
@@ -82,9 +84,10 @@ def ascend(
     return Ascent(here, loop.absorb(here), loop.sweeps)
 
 
-def gram_pays(m: int, d: int) -> bool:
-    """Whether a sweep's own Gram (m, m) is worth what it costs beside d dimensions."""
-    return m <= min(_DEAR_GRAM * (d + _EXPONENTIALS), _LARGEST_GRAM)
+def gram_pays(m: int, d: int, n: int) -> bool:
+    """Whether the Gram (m, m) of a sweep of n rows is worth what it costs beside d dimensions."""
+    share = min(1.0, _GRAM_ROWS * m / n)
+    return m <= _LARGEST_GRAM and share * m <= _DEAR_GRAM * (d + _EXPONENTIALS)
 
 
 class _Loop:
@@ -107,7 +110,7 @@ class _Loop:
         self.sweeps = 0
         self._stop = stop
         self._tolerance = tolerance
-        self._gram_pays = gram_pays(len(dual.target.b), dual.rows.d)
+        self._gram_pays = gram_pays(len(dual.target.b), dual.rows.d, dual.rows.n)
         self._rough = rough
         self._secants = secants
         self._slow = False

@@ -146,7 +146,7 @@ class Recipe:
     def _next_sample(self, rows: Rows, g: NDArray[np.float64]) -> NDArray[np.float64]:
         """Go on from the g of a smaller sample: one step with this one's Gram, which the next stage will look at."""
         dual = self._dual(rows, 0.0, self.task.eps)
-        once = gram_pays(len(g), rows.d)
+        once = gram_pays(len(g), rows.d, rows.n)
         reached = self._ascend("sample", dual, g, self._noise(rows.n), 1 if once else _SAMPLE_SWEEPS, rough="always")
         return ahead(dual, reached) if once else reached.point.g
 
@@ -223,7 +223,7 @@ class Recipe:
 
     def _seen(self, dual: Dual, g: NDArray[np.float64]) -> Point:
         """Look at the pool, with a Gram where Newton's steps and not lists are to lead on."""
-        gram = self.task.mass < _LISTS_LEAD and gram_pays(len(g), dual.rows.d)
+        gram = self.task.mass < _LISTS_LEAD and gram_pays(len(g), dual.rows.d, dual.rows.n)
         point = dual.at(g, gram=gram, want_f=True)
         self._note("pool", dual, point)
         return point
@@ -235,7 +235,7 @@ class Recipe:
         """
         task, dual = self.task, self._dual(short.rows, self.task.mass, self.task.eps)
         if known is None:
-            gram = gram_pays(len(seen.g), dual.rows.d)
+            gram = gram_pays(len(seen.g), dual.rows.d, dual.rows.n)
             point = dual.at(seen.g, gram=gram, want_f=True, rough=dual.bears_rounding)
             self._note("shortlist", dual, point)
             known = point, point.sweep.q
