@@ -212,13 +212,14 @@ def test_a_whole_run_leaves_a_record_and_a_table(
     monkeypatch.setattr(cases, "CASES", tuple(case.tiny() for case in CASES))
     monkeypatch.chdir(tmp_path)
     given = ["bench", "--case", "tiny-square", "--engine", "gapsel-cpu", "--threads", "1", "--record", str(tmp_path)]
-    assert main(given) == 0
+    assert main([*given, "--memory", "8GB"]) == 0
     out = capsys.readouterr().out
     assert "tiny-square" in out
     file = next(tmp_path.glob("*-1-threads.json"))
     kept = record.read(file)
     results = kept["cases"]["tiny-square"]["engines"]["gapsel-cpu"]
     assert set(results) == set(GOALS)
+    assert kept["cases"]["tiny-square"]["memory_limit"] == 8_000_000_000
     assert results[MAIN_GOAL]["error"] <= 1e-3
     assert table.in_words(kept) in out
     assert kept["machine"]["cores"] >= 1
