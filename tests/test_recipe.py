@@ -63,7 +63,7 @@ def test_thousands_of_targets_are_solved_without_a_gram() -> None:
 def test_a_gram_that_does_not_pay_is_not_made_in_a_box_either(mass: float) -> None:
     """Many targets for few dimensions: no stage asks for one, and the mass is solved for all the same."""
     backend = Counting(2)
-    solution = solve(make(cloud(20_000, 4), cloud(400, 4, seed=1, shift=0.3), k=200, mass=mass), backend)
+    solution = solve(make(cloud(20_000, 4), cloud(700, 4, seed=1, shift=0.3), k=200, mass=mass), backend)
     assert {stage.name for stage in solution.potentials.evidence.trace} == {"sample", "shortlist", "pool"}
     assert solution.potentials.evidence.marginal_error < 0.02
     assert backend.grams == 0

@@ -97,13 +97,12 @@ class _Scales:
         for code in codes:
             part = self._part(code)
             point = self._recipe(replace(part, mass=1.0)).plain(rng)
-            kept[np.argpartition(rows.priced(point.f)[: rows.pool_rows], exact - 1)[:exact]] = True
+            kept[np.argpartition(point.f[: rows.pool_rows], exact - 1)[:exact]] = True
             starts.append((part, point.g))
         count = int(kept.sum())
         if count + extra >= rows.n:
             return rows, starts
-        short, price = replace(rows, price=0.0).shortlist(-kept.astype(np.float32), count, extra, rng), rows.price
-        return replace(short.rows, price=price if isinstance(price, float) else price[short.index]), starts
+        return rows.shortlist(-kept.astype(np.float32), count, extra, rng).rows, starts
 
     def _part(self, code: int) -> Task:
         """Return the problem of one task alone."""
@@ -149,7 +148,7 @@ class _Scales:
 
     def _density(self, f: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the share (s,) that each row of the list has in the choice by f (s,), sum 1."""
-        order = np.argsort(self._rows.priced(f), kind="stable")
+        order = np.argsort(f, kind="stable")
         room = np.broadcast_to(np.asarray(self._rows.capacity), (self._rows.n,))[order]
         taken = np.empty(self._rows.n)
         taken[order] = np.clip(1.0 - (np.cumsum(room) - room), 0.0, room)

@@ -66,10 +66,9 @@ def fit(
 ) -> Fitted:
     """Solve on all rows of the task, or on ``most`` random ones of more; from the fit for another k, if there is one.
 
-    What is to be avoided is solved for at first, on the same rows, which then have its prices.
-
-    Where the target is to be weighed that is done before, on the same rows; another k then has other weights, so that
-    there is no ``start``.
+    What is to be avoided is solved for at first, on the same rows, which then have its prices. Where the target is to
+    be weighed that is done before, on the same rows without prices, with which a task could close more of its gap by
+    being chosen for beside others than alone; another k then has other weights, so that there is no ``start``.
 
     ``caps`` are on groups of the pool's rows, the same share of the selection in a part of them as in all.
 
@@ -127,8 +126,8 @@ def _weighed(
     """Return the problem with the weights that its target is to have, and how they were found."""
     if weighing is None or not weighing.asks:
         return task, None
-    found = weigh(task, weighing, backend, watch)
-    return found.task, found
+    found = weigh(replace(task, rows=replace(task.rows, price=0.0)), weighing, backend, watch)
+    return replace(found.task, rows=task.rows), found
 
 
 def part_sizes(n: int, most: int) -> tuple[int, int]:
