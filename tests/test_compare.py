@@ -109,3 +109,16 @@ def test_vectors_alone_are_compared_by_vectors(home: Path, tmp_path: Path, capsy
     names = [one["name"] for one in compared(tmp_path, capsys)]
     assert names == [*(one.name for one in baselines.BY_VECTORS), "gapsel"]
     shutil.rmtree(tmp_path / "run")
+
+
+def test_a_target_without_labels_has_nothing_curated(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The pool's labels are enough to judge by, and the one method that needs the target's is left out."""
+    texts = (json.loads(line)["text"] for line in (home / "target.jsonl").read_text().splitlines())
+    (tmp_path / "target.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    given = [f"--pool={home}/pool.jsonl", f"--pool-vectors={home}/pool.npy", f"--target-vectors={home}/target.npy"]
+    given += [f"--target={tmp_path}/target.jsonl", "--label-field=topic", "-k", str(K), "--quiet"]
+    assert main(["run", *given, "-o", str(tmp_path / "run")]) == 0
+    names = [one["name"] for one in compared(tmp_path, capsys)]
+    assert names == [*(baselines.BY_KEY[key].name for key in METHODS if key != "curated"), "gapsel"]

@@ -81,6 +81,18 @@ def read_labels(run: Run, side: str) -> Labels:
     return Labels(np.frombuffer(codes, np.int32), tuple(code_of))
 
 
+def has_labels(settings: Settings, side: str) -> bool:
+    """Tell whether any document of a side has a label; it is read as far as the first."""
+    if settings.label_field is None or not has_texts(settings, side):
+        return False
+    paths: Sequence[str] = getattr(settings, side)
+    found = corpus.labels(paths, settings.label_field, text_field=settings.text_field, id_field=settings.id_field)
+    try:
+        return any(label is not None for _, _, part in found for label in part)
+    except corpus.MissingLabelError:
+        return False
+
+
 def check_labels(settings: Settings) -> None:
     """Raise, before the long work begins, where labels are asked for that are not there."""
     if settings.label_field is None:

@@ -14,7 +14,7 @@ from gapsel.baselines import Curated, Dsir, Problem
 from gapsel.config import METHODS
 from gapsel.errors import UsageError
 from gapsel.findings import MethodResult, TaskResult, TaskShare
-from gapsel.pipeline.inputs.labels import check_labels
+from gapsel.pipeline.inputs.labels import check_labels, has_labels
 from gapsel.pipeline.steps.choosing import begin_choices
 from gapsel.pipeline.studies.examples import Examples, task_shares
 from gapsel.pipeline.vectors.sides import has_texts
@@ -45,7 +45,8 @@ def check_compared(settings: Settings) -> None:
 def possible_methods(settings: Settings) -> tuple[str, ...]:
     """Return all methods that can be had with these inputs."""
     texts = all(has_texts(settings, side) for side in ("pool", "target"))
-    lacking = {Dsir.key: not texts, Curated.key: settings.label_field is None}
+    labels = all(has_labels(settings, side) for side in ("pool", "target"))
+    lacking = {Dsir.key: not texts, Curated.key: not labels}
     return tuple(key for key in METHODS if not lacking.get(key))
 
 
