@@ -265,3 +265,20 @@ def test_arrays_and_settings_that_cannot_be_used() -> None:
     plain = Selector(k=K).fit(TARGET, POOL)
     with pytest.raises(UsageError, match="avoids nothing"):
         plain.distances(plain.select(), avoided=True)
+
+
+@pytest.mark.parametrize("side", ["pool", "avoid", "base"])
+def test_vectors_of_another_embedder_are_refused(side: str, tmp_path: Path) -> None:
+    """Folders of vectors that runs wrote say what made them, wherever they are used."""
+    given: dict[str, Any] = {}
+    for name, x in {"pool": POOL, "target": TARGET, "avoid": AVOID, "base": cloud(400, 7)}.items():
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "00000.npy", x)
+        made = {"fingerprint": {"embedder": {"hash": "other" if name == side else "one"}}}
+        (tmp_path / name / "store.json").write_text(json.dumps(made))
+        given[f"{name}_vectors"] = str(tmp_path / name)
+    with pytest.raises(DataError, match=f"{side} and target were embedded differently"):
+        gapsel.run(tmp_path / "out", **given, k=K, threads=1)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    (tmp_path / side / "store.json").write_text((tmp_path / "target" / "store.json").read_text())
+    assert len(gapsel.run(tmp_path / "again", **given, k=K, threads=1).rows) == K

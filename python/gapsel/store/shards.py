@@ -17,7 +17,7 @@ from gapsel.files import write_json
 from gapsel.store.provenance import SCHEMA, TableFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -261,3 +261,16 @@ def vectors_hash(vectors: NDArray[np.floating]) -> str:
 def file_hash(path: Path) -> str:
     """Return the BLAKE2b hash (64 hex digits) of a file, small enough to be held in memory."""
     return hashlib.blake2b(path.read_bytes(), digest_size=32).hexdigest()
+
+
+def made_by(files: Sequence[str]) -> dict[str, object]:
+    """Return what made vectors that are given by their files, where these are shards of one store; else nothing."""
+    folders = {Path(file).parent for file in files}
+    index = next(iter(folders)) / INDEX if len(folders) == 1 else None
+    if index is None or not index.is_file():
+        return {}
+    try:
+        found = json.loads(index.read_text(encoding="utf-8"))["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}

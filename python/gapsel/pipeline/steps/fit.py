@@ -21,6 +21,7 @@ from gapsel.pipeline.steps.start import known_start
 from gapsel.pipeline.work import ANY_K, MADE_WEIGHTS, MODEL
 from gapsel.progress import track
 from gapsel.records import Cost, Target
+from gapsel.store.shards import made_by
 
 if TYPE_CHECKING:
     from gapsel.pipeline.work import Run
@@ -94,7 +95,7 @@ def _of_tasks(run: Run, target: Target, balance: Balance | None) -> dict[str, An
 
 
 def _same_embedder(name: str, store: Store, target: Store) -> None:
-    made = [one.fingerprint.get("embedder") for one in (store, target)]
+    made = [one.fingerprint.get("embedder") or made_by(one.files).get("embedder") for one in (store, target)]
     hashes = [one.get("hash") if isinstance(one, dict) else None for one in made]
     if None not in hashes and hashes[0] != hashes[1]:
         msg = f"{name} and target were embedded differently: embed both with the same model and settings"
