@@ -22,7 +22,7 @@ import numpy as np
 from gapsel.backends.cpu import CpuBackend
 from gapsel.bench.cases import demo_vectors, drawn
 from gapsel.cost import measure_scale
-from gapsel.potentials import Rows, Task, recipe, solve
+from gapsel.potentials import Rows, Task, boxed, solve
 from gapsel.records import Cost, Query, Target
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _solve(task: Task, backend: Watched, start: str) -> Solution:
     if start == "warm":
         return solve(task, backend)
     # A shortlist of all rows is none.
-    with mock.patch.object(recipe, "shortlist_sizes", lambda n, *_: (n, 0)):
+    with mock.patch.object(boxed, "shortlist_sizes", lambda n, *_: (n, 0)):
         return solve(task, backend)
 
 

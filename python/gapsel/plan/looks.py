@@ -14,6 +14,8 @@ from gapsel.backends.reference import EXPONENTIALS, GRAM_COST, GRAM_MASS, GRAM_R
 from gapsel.config import Settings
 from gapsel.pipeline.steps.sampled import part_sizes
 from gapsel.potentials.ascent import gram_pays
+from gapsel.potentials.boxed import LISTS_LEAD
+from gapsel.potentials.robust import EPS as ROBUST_EPS
 from gapsel.potentials.sizes import annealed_eps, sample_sizes, shortlist_sizes
 
 if TYPE_CHECKING:
@@ -21,10 +23,6 @@ if TYPE_CHECKING:
 
     from gapsel.plan.cost import Problem
 
-# From this mass shortlists lead, and not Newton's steps.
-_LISTS_LEAD = 0.6
-# Who is ignored is found at this eps, in row stds.
-_ROBUST_EPS = 0.1
 # Rounds that the balance of several tasks is taken to need; it ends when the shares are level, after 1 to 16.
 BALANCE_ROUNDS = 4
 # What the tasks' lists have together, for each of t tasks and one more.
@@ -150,7 +148,7 @@ def _solve(p: Problem) -> Iterator[Looks]:
         yield _whole_pool(p.n, levels) if from_pool else Looks("fit", p.n, rough_gram=1, exact=2)
         return
     yield _whole_pool(p.n, levels) if from_pool else Looks("fit", p.swept, rough=1)
-    leads = p.mass >= _LISTS_LEAD
+    leads = p.mass >= LISTS_LEAD
     listed = _listed(p)
     yield Looks("fit", min(listed, p.swept), rough_gram=11 if leads else 8)
     if listed < p.swept:
@@ -183,7 +181,7 @@ def _weighed(p: Problem) -> Iterator[Looks]:
 
 
 def _ignored(p: Problem) -> Iterator[Looks]:
-    levels = len(annealed_eps(1.0, _ROBUST_EPS * p.row_std))
+    levels = len(annealed_eps(1.0, ROBUST_EPS * p.row_std))
     yield from _plain(p, levels, 1)
     yield Looks("fit", min(_listed(replace(p, mass=1.0)), p.swept), rough=1, rough_gram=9)
 
@@ -193,7 +191,7 @@ def _balanced(p: Problem) -> Iterator[Looks]:
     yield from _plain(p, len(annealed_eps(1.0, p.eps)), p.tasks)
     exact, extra = shortlist_sizes(p.n, p.m, float(p.k), 1.0 / p.tasks)
     rows = min(round(exact * _OF_TASKS * (1 + p.tasks)) + extra + min(extra, p.base), p.swept)
-    kind = "none" if p.mass == 0 else "some" if p.mass < _LISTS_LEAD else "all"
+    kind = "none" if p.mass == 0 else "some" if p.mass < LISTS_LEAD else "all"
     for apart, (first, more) in zip((p.tasks, 1), _BALANCE[kind], strict=True):
         rough, gram = (one + (BALANCE_ROUNDS - 1) * other for one, other in zip(first, more, strict=True))
         yield Looks("fit", rows, rough=rough, rough_gram=gram, apart=apart)
@@ -222,7 +220,7 @@ def _select(p: Problem) -> Iterator[Looks]:
     if p.base:
         yield Looks("select", p.base, exact=1)
     if _listed(p) < p.swept:
-        yield Looks("select", _listed(p), rough=1, rough_gram=12 if p.mass >= _LISTS_LEAD else 3)
+        yield Looks("select", _listed(p), rough=1, rough_gram=12 if p.mass >= LISTS_LEAD else 3)
     yield Looks("select", p.swept, exact_gram=1)
     yield from _distance("select", p, *_mixture(p), 1)
 

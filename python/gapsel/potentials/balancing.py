@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel.potentials import boxed, plain
+from gapsel.potentials.course import Course
 from gapsel.potentials.levelling import levelled
-from gapsel.potentials.recipe import Recipe
 from gapsel.potentials.rows import Rows
 from gapsel.potentials.sizes import shortlist_sizes
 from gapsel.records import Target
@@ -96,7 +97,7 @@ class _Scales:
         kept, starts = np.zeros(rows.n, np.bool_), []
         for code in codes:
             part = self._part(code)
-            point = self._recipe(replace(part, mass=1.0)).plain(rng)
+            point = plain.near(self._course(replace(part, mass=1.0)), rng)
             kept[np.argpartition(point.f[: rows.pool_rows], exact - 1)[:exact]] = True
             starts.append((part, point.g))
         count = int(kept.sum())
@@ -112,9 +113,9 @@ class _Scales:
 
     def _by_itself(self, part: Task, g: NDArray[np.float64]) -> _One:
         """Solve for one task alone on the list, at mass 0 and at the mass."""
-        plain = self._recipe(part).ascended("shortlist", self._rows, g, _SOLVED).point
-        one = _One(part, plain, plain.g)
-        own = self._boxed(part, plain)
+        start = self._plain(part, self._rows, g)
+        one = _One(part, start, start.g)
+        own = self._boxed(part, start)
         one.attainable = self._closed(one, self._density(own.f))
         return one
 
@@ -125,7 +126,7 @@ class _Scales:
             g = np.empty(len(self._task_of))
             for code, one in enumerate(self._ones):
                 g[self._task_of == code] = one.plain.g
-            point = self._boxed(task, self._recipe(task).ascended("shortlist", self._rows, g, _SOLVED).point)
+            point = self._boxed(task, self._plain(task, self._rows, g))
         else:
             held, last = self._last
             # The plan stays what it was.
@@ -134,17 +135,21 @@ class _Scales:
         self._last = (weights, point)
         return point
 
-    def _boxed(self, task: Task, plain: Point) -> Point:
+    def _plain(self, task: Task, rows: Rows, g: NDArray[np.float64]) -> Point:
+        """Solve at mass 0 from a g (m,), on rows of the list."""
+        return plain.from_g(self._course(task), rows, g, _SOLVED).point
+
+    def _boxed(self, task: Task, start: Point) -> Point:
         """Go on to the mass from the solution at mass 0."""
         if task.mass == 0:
-            return plain
-        return self._recipe(task).sharpened("shortlist", self._rows, plain.g, plain.f, _SOLVED).point
+            return start
+        return boxed.sharpened(self._course(task), "shortlist", self._rows, start.g, start.f, tolerance=_SOLVED).point
 
     def _again(self, task: Task, g: NDArray[np.float64], f: NDArray[np.float32]) -> Point:
         """Solve at the mass from a solution for other weights, g (m,) with f (s,) there."""
         if task.mass == 0:
-            return self._recipe(task).ascended("shortlist", self._rows, g, _SOLVED).point
-        return self._recipe(task).sharpened("shortlist", self._rows, g, f, _SOLVED, tilt=0.0).point
+            return self._plain(task, self._rows, g)
+        return boxed.sharpened(self._course(task), "shortlist", self._rows, g, f, tolerance=_SOLVED, tilt=0.0).point
 
     def _density(self, f: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the share (s,) that each row of the list has in the choice by f (s,), sum 1."""
@@ -167,13 +172,13 @@ class _Scales:
         if mass == 0:
             return float((a - density) @ one.plain.f.astype(np.float64))
         mixture = Rows(rows.shards, (1.0 - mass) * a + mass * density, rows.capacity, rows.base)
-        point = self._recipe(one.task).ascended("shortlist", mixture, one.g, _SOLVED).point
+        point = self._plain(one.task, mixture, one.g)
         one.g = point.g
         return one.plain.value - point.value
 
-    def _recipe(self, task: Task) -> Recipe:
-        """Return the stages of the solver for a task, with its sweeps counted."""
-        return Recipe(task, self._backend, lambda stage: self._note(stage, len(task.target.b)))
+    def _course(self, task: Task) -> Course:
+        """Return a task on its way, with its sweeps counted."""
+        return Course(task, self._backend, lambda stage: self._note(stage, len(task.target.b)))
 
     def _note(self, stage: Stage, columns: int) -> None:
         self.read += stage.rows * columns / (self._task.rows.n * len(self._task_of))

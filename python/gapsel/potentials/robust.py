@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.errors import UsageError
-from gapsel.potentials.recipe import Recipe
+from gapsel.potentials import boxed, plain
+from gapsel.potentials.course import Course
 from gapsel.potentials.sizes import shortlist_sizes
 from gapsel.potentials.trimming import Trimmed
 
@@ -77,15 +78,15 @@ def _prices(
 ) -> NDArray[np.float64]:
     """Return g (m,) at the solution on a shortlist."""
     rng = np.random.default_rng(task.seed)
-    plain = Recipe(task, backend, watch).plain(rng)
-    rows, f = task.rows, plain.f
+    start = plain.near(Course(task, backend, watch), rng)
+    rows, f = task.rows, start.f
     sizes = shortlist_sizes(rows.pool_rows, len(task_of), rows.k, task.mass)
     if sum(sizes) < rows.n:
         short = rows.shortlist(f, *sizes, rng)
         rows, f = short.rows, f[short.index]
-    recipe = Recipe(task, backend, watch, trimmed=Trimmed(share, task_of, task.eps))
-    start = recipe.ascended("shortlist", rows, plain.g, _SOLVED).point
-    return recipe.sharpened("shortlist", rows, start.g, start.f, _SOLVED).point.g
+    course = Course(task, backend, watch, trimmed=Trimmed(share, task_of, task.eps))
+    start = plain.from_g(course, rows, start.g, _SOLVED).point
+    return boxed.sharpened(course, "shortlist", rows, start.g, start.f, tolerance=_SOLVED).point.g
 
 
 def dearest(

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.errors import UsageError
-from gapsel.potentials.recipe import Recipe
+from gapsel.potentials import boxed, plain
+from gapsel.potentials.course import Course
 from gapsel.potentials.rows import Shortlist
 from gapsel.potentials.sizes import shortlist_sizes
 from gapsel.records import Target
@@ -99,10 +100,10 @@ class _Listed:
     def of(cls, task: Task, backend: Backend, watch: Callable[[Stage], None] | None, choose: Choose | None) -> _Listed:
         """Read the pool once, after a sample, and keep the rows of lowest f and some that stand for the rest."""
         rng = np.random.default_rng(task.seed)
-        plain = Recipe(replace(task, mass=1.0), backend, watch).plain(rng)
-        short = _deepest(task.rows, plain.f, len(task.target.b), rng)
+        start = plain.near(Course(replace(task, mass=1.0), backend, watch), rng)
+        short = _deepest(task.rows, start.f, len(task.target.b), rng)
         eligible = np.flatnonzero(np.isin(short.index, short.exact))
-        return cls(short, plain.g, plain.f[short.index], eligible, backend, watch, choose)
+        return cls(short, start.g, start.f[short.index], eligible, backend, watch, choose)
 
     @property
     def rows(self) -> Rows:
@@ -111,10 +112,10 @@ class _Listed:
 
     def solve(self, task: Task, g: NDArray[np.float64], f: NDArray[np.float32], rows: Rows | None = None) -> Point:
         """Solve a task on the list, or on its rows with other weights, from a g (m,) with f (s,) there."""
-        recipe, rows = Recipe(task, self.backend, self.watch), rows or self.rows
+        course, rows = Course(task, self.backend, self.watch), rows or self.rows
         if task.mass == 0:
-            return recipe.ascended("shortlist", rows, g, task.tolerance).point
-        return recipe.sharpened("shortlist", rows, g, f, task.tolerance).point
+            return plain.from_g(course, rows, g, task.tolerance).point
+        return boxed.sharpened(course, "shortlist", rows, g, f, tolerance=task.tolerance).point
 
     def chosen(self, f: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Return the k eligible rows of lowest f (s,), or those that are chosen by it."""
