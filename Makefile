@@ -74,7 +74,7 @@ format: setup ## fix what can be fixed by machine
 	$(BIN)/ruff format $(SOURCES)
 	cargo fmt
 
-bench: setup $(VENV)/.bench ## gapsel beside other solvers: a record in benches/record, and the README's figures
+bench: setup $(VENV)/.bench ## gapsel beside other solvers: a record in benches/record, and the figures on speed
 	$(BIN)/gapsel bench --threads $(THREADS) --record benches/record
 	$(BIN)/python benches/readme.py
 

@@ -1,6 +1,7 @@
-"""The README's figures, docs/speed.md and docs/speed.svg, made from the newest record in benches/record.
+"""The figures in README.md and docs/speed.md, and docs/speed.svg, made from the newest record in benches/record.
 
-With --check nothing is written; the exit code says whether all three are what the record says.
+Figures stand between marks; the words around them are written by hand. With --check nothing is written; the exit code
+says whether all is what the record says.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from gapsel.report.axes import Axis
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "benches" / "record"
-BEGIN, END = "<!-- speed: written by benches/readme.py -->\n", "<!-- speed: end -->\n"
+README, PAGE, PICTURE = ROOT / "README.md", ROOT / "docs" / "speed.md", ROOT / "docs" / "speed.svg"
+OURS = "gapsel-cpu"
 COLOURS = ("#0072b2", "#d55e00", "#009e73")
 LEFT, RIGHT, TOP, STEP = 190, 620, 30, 24
 STYLE = (
@@ -42,70 +44,108 @@ def markdown(rows: list[list[str]]) -> str:
     return head + "|" + " --- |" * len(rows[0]) + "\n" + "".join(body)
 
 
+def results(case: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what each engine took to the main goal, by its name."""
+    return {name: found.get(MAIN_GOAL, {}) for name, found in case["engines"].items()}
+
+
+def brief(found: dict[str, Any]) -> list[list[str]]:
+    """Return a row for each case: gapsel, the fastest of all others, and how many times gapsel's time that takes."""
+    texts = text_cases(found)
+    rows = [["", "gapsel", "the fastest other", "times gapsel's"]]
+    for case in ({**texts, **found["cases"]}).values():
+        took = {name: result for name, result in results(case).items() if seconds(result)[0]}
+        if mine := took.pop(OURS, None):
+            rows.append([_problem(case), _time_and_memory(mine, case), *_fastest(took, case, seconds(mine)[0])])
+    return rows
+
+
+def _fastest(others: dict[str, dict[str, Any]], case: dict[str, Any], mine: float) -> tuple[str, str]:
+    """Return the fastest of some engines with its time and memory, and how many times ``mine`` it takes."""
+    if not others:
+        return "none within its limits", "-"
+    name = min(others, key=lambda name: seconds(others[name])[0])
+    said = f"{table.LABELS[name]}: {_time_and_memory(others[name], case)}"
+    return said, table.seconds(seconds(others[name])[0] / mine)
+
+
+def _problem(case: dict[str, Any]) -> str:
+    return f"{case['about']}; {case['n']:,} rows, {case['m']:,} targets, {case['d']} dimensions"
+
+
+def _time_and_memory(result: dict[str, Any], case: dict[str, Any]) -> str:
+    memory = f", {result['peak_bytes'] / 2**20:,.0f} MiB" if "peak_bytes" in result else ""
+    return table.cell(result, case["limit"]) + memory
+
+
 def summary(found: dict[str, Any]) -> list[list[str]]:
     """Return the time of every engine to the main goal in every case, and the most memory it took in those of text."""
     cases = found["cases"]
     names = [name for name in table.LABELS if any(name in case["engines"] for case in cases.values())]
     rows = [["", *cases, "memory"]]
     for name in names:
-        cells = [_cell(case, case["engines"].get(name, {}).get(MAIN_GOAL, {})) for case in cases.values()]
+        cells = [_cell(case, results(case).get(name, {})) for case in cases.values()]
         rows.append([table.LABELS[name], *cells, _memory(found, name)])
     return rows
 
 
 def _cell(case: dict[str, Any], result: dict[str, Any]) -> str:
     said = table.cell(result, case["limit"])
-    mine = case["engines"].get("gapsel-cpu", {}).get(MAIN_GOAL, {})
-    seconds = _seconds(result)[0]
-    if not seconds or "seconds" not in mine or result is mine:
+    mine = results(case).get(OURS, {})
+    took = seconds(result)[0]
+    if not took or "seconds" not in mine or result is mine:
         return said
-    return f"{said}, {table.seconds(seconds / mine['seconds'])} x"
+    return f"{said}, {table.seconds(took / mine['seconds'])} x"
 
 
 def _memory(found: dict[str, Any], name: str) -> str:
-    results = [case["engines"].get(name, {}).get(MAIN_GOAL, {}) for case in text_cases(found).values()]
-    peaks = [result["peak_bytes"] for result in results if "peak_bytes" in result]
+    of_texts = [results(case).get(name, {}) for case in text_cases(found).values()]
+    peaks = [result["peak_bytes"] for result in of_texts if "peak_bytes" in result]
     return f"{max(peaks) / 2**20:,.0f} MiB" if peaks else "-"
 
 
-def section(found: dict[str, Any]) -> str:
-    """Return what stands between the marks in the README."""
-    machine, versions = found["machine"], found["versions"]
-    cases = "".join(
-        f"- {name}: {case['about']}; {case['n']:,} rows, {case['m']:,} targets, {case['d']} dimensions\n"
-        for name, case in found["cases"].items()
-    )
-    packages = ", ".join(f"{package} {version}" for package, version in versions.items())
+def in_readme(found: dict[str, Any]) -> str:
+    """Return what stands between the marks in the README: gapsel beside the fastest other, and the chart."""
     return (
-        f"{machine['cpu']}, {found['threads']} threads, {machine['memory_gib']} GiB, {found['date']}; {packages}.\n\n"
-        f"{cases}\n{markdown(summary(found))}\n"
-        '<img src="docs/speed.svg" width="660" alt="Time of each solver to an error of 1e-3, for three eps">\n\n'
-        "[All figures](docs/speed.md)\n"
+        f"{_machine(found)}; time and memory to a marginal error of 1e-3:\n\n{markdown(brief(found))}\n"
+        '<img src="docs/speed.svg" width="660" alt="Time of each solver to an error of 1e-3, for three eps">\n'
     )
 
 
-def page(found: dict[str, Any]) -> str:
-    """Return docs/speed.md: every case, engine and goal."""
-    parts = ["# Speed, all figures\n\nWritten by benches/readme.py; the README says what was measured and how.\n"]
+def _machine(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    return f"{machine['cpu']}, {found['threads']} threads, {machine['memory_gib']} GiB, {found['date']}"
+
+
+def overview(found: dict[str, Any]) -> str:
+    """Return the machine, the cases, and a table of all engines at the main goal."""
+    packages = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
+    cases = "".join(f"- {name}: {_problem(case)}\n" for name, case in found["cases"].items())
+    return (
+        f"{_machine(found)}; {packages}.\n\n{cases}\n{markdown(summary(found))}\n"
+        '<img src="speed.svg" width="660" alt="Time of each solver to an error of 1e-3, for three eps">\n'
+    )
+
+
+def figures(found: dict[str, Any]) -> str:
+    """Return every case, engine and goal."""
+    parts = []
     for name, case in found["cases"].items():
         steps = ", ".join(f"{goal}: {count}" for goal, count in case["sinkhorn_steps"].items())
         parts.append(
-            f"\n## {name}\n\n{case['about'].capitalize()}; n {case['n']:,}, m {case['m']:,}, d {case['d']}, k "
+            f"### {name}\n\n{case['about'].capitalize()}; n {case['n']:,}, m {case['m']:,}, d {case['d']}, k "
             f"{case['k']:,}. Exact Sinkhorn steps to each goal, on {case['steps_counted_on']:,} rows: {steps}.\n\n"
             f"{markdown(table.rows(case))}"
         )
-    return "".join(parts)
+    return "\n".join(parts)
 
 
 def picture(found: dict[str, Any]) -> str:
     """Return a chart: a line for each engine, a dot for each eps at its seconds, hollow where they are extrapolated."""
     cases = text_cases(found)
-    dots = {
-        name: [_seconds(case["engines"].get(name, {}).get(MAIN_GOAL, {})) for case in cases.values()]
-        for name in table.LABELS
-    }
-    dots = {name: row for name, row in dots.items() if any(seconds for seconds, _ in row)}
-    every = [seconds for row in dots.values() for seconds, _ in row if seconds]
+    dots = {name: [seconds(results(case).get(name, {})) for case in cases.values()] for name in table.LABELS}
+    dots = {name: row for name, row in dots.items() if any(took for took, _ in row)}
+    every = [took for row in dots.values() for took, _ in row if took]
     axis = Axis(min(every) / 1.3, max(every) * 1.3, LEFT, RIGHT, log=True)
     bottom = TOP + STEP * len(dots)
     parts = [
@@ -116,9 +156,9 @@ def picture(found: dict[str, Any]) -> str:
     for line, (name, row) in enumerate(dots.items()):
         y = TOP + STEP * line + STEP // 2
         parts.append(f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{table.LABELS[name]}</text>')
-        for (seconds, measured), colour in zip(row, COLOURS, strict=False):
-            if seconds:
-                parts.append(_dot(axis.at(seconds), y, colour, measured=measured))
+        for (took, measured), colour in zip(row, COLOURS, strict=False):
+            if took:
+                parts.append(_dot(axis.at(took), y, colour, measured=measured))
     for index, (case, colour) in enumerate(zip(cases.values(), COLOURS, strict=False)):
         x = LEFT + 150 * index
         parts.append(f'<circle cx="{x}" cy="12" r="5" fill="{colour}"/>')
@@ -130,8 +170,8 @@ def picture(found: dict[str, Any]) -> str:
     )
 
 
-def _seconds(result: dict[str, Any]) -> tuple[float, bool]:
-    """Return the seconds to draw, 0 for none, and whether they were measured."""
+def seconds(result: dict[str, Any]) -> tuple[float, bool]:
+    """Return the seconds that a goal took, 0 for none, and whether they were measured."""
     return result.get("seconds", result.get("predicted_seconds", 0.0)), "seconds" in result
 
 
@@ -140,15 +180,23 @@ def _dot(x: float, y: float, colour: str, *, measured: bool) -> str:
     return f'<circle cx="{x:.1f}" cy="{y}" r="5" fill="{fill}" stroke="{colour}" stroke-width="2"/>'
 
 
+def put(page: str, name: str, made: str) -> str:
+    """Return a page with what stands between the marks of this name renewed. Raises ValueError where it has none."""
+    before, begin, rest = page.partition(f"<!-- {name}: written by benches/readme.py -->\n")
+    _, end, after = rest.partition(f"<!-- {name}: end -->\n")
+    if not begin or not end:
+        msg = f"there is no place for {name}"
+        raise ValueError(msg)
+    return f"{before}{begin}{made}{end}{after}"
+
+
 def written(found: dict[str, Any]) -> dict[Path, str]:
     """Return the three files as the record would have them."""
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
+    readme, page = README.read_text(encoding="utf-8"), PAGE.read_text(encoding="utf-8")
     return {
-        readme: before + BEGIN + section(found) + END + after,
-        ROOT / "docs" / "speed.md": page(found),
-        ROOT / "docs" / "speed.svg": picture(found),
+        README: put(readme, "speed", in_readme(found)),
+        PAGE: put(put(page, "summary", overview(found)), "figures", figures(found)),
+        PICTURE: picture(found),
     }
 
 
