@@ -110,6 +110,20 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def shown_in(folder: Path) -> list[Path]:
+    """Return what lies in a folder but for hidden files and folders, sorted."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def is_loop(folder: Path) -> bool:
+    """Tell whether a folder is a link to one above it, by which the same files would be found again and again.
+
+    Links that lead there count as above it too.
+    """
+    where = folder.resolve()
+    return folder.is_symlink() and any(above.resolve().is_relative_to(where) for above in folder.parents)
+
+
 def check_complete(names: Iterable[str], folder: str) -> None:
     """Raise DataError where a folder holds some of the files NAME-00000-of-00010 and on, and not all ten."""
     found: dict[tuple[str, int, str], set[int]] = {}

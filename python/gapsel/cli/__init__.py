@@ -11,6 +11,7 @@ A file of commands has ``add``, which adds them to the parser, each with the fun
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 
@@ -23,10 +24,14 @@ __all__ = ["build_parser", "main"]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    given = vars(build_parser().parse_args(arguments))
-    do = given.pop("do")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Texts may hold what the terminal's own encoding has not: that is no reason to fail after hours of work.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return int(do(**given))
+        given = vars(build_parser().parse_args(arguments))
+        do = given.pop("do")
+        code = int(do(**given))
+        sys.stdout.flush()
     except GapselError as error:
         return _fail(str(error), error.exit_code)
     except BrokenPipeError:
@@ -40,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail("there is not enough memory: give fewer documents, or a machine with more of it", 1)
     except KeyboardInterrupt:
         return _fail("stopped; the same command goes on from here", 130)
+    return code
 
 
 def _fail(message: str, code: int) -> int:

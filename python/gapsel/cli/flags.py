@@ -60,7 +60,8 @@ def _form(kind: Any, metavar: str | None, *, repeats: bool) -> dict[str, Any]:  
     if typing.get_origin(kind) is Literal:
         return {"choices": typing.get_args(kind)}
     if typing.get_origin(kind) is tuple:
+        # A flag that is given again adds to what it was given before.
         several = {"nargs": "+", "metavar": metavar, "type": typing.get_args(kind)[0]}
-        return {**several, "action": "append"} if repeats else several
+        return {**several, "action": "append" if repeats else "extend"}
     plain = next((one for one in (int, float) if one in (kind, *typing.get_args(kind))), str)
     return {"type": plain, "metavar": metavar or {int: "N", float: "X", str: "NAME"}[plain]}

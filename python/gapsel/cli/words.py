@@ -150,7 +150,10 @@ def _bars(found: dict[str, Any]) -> list[str]:
 def _line(example: dict[str, Any]) -> str:
     text = " ".join((example["text"] or "").split())
     label = f" [{example['label']}]" if example["label"] else ""
-    return f"  {example['rank']:>6}  {example['score']:+.4f}  {example['id']}{label}  {text[:90]}".rstrip()
+    said = f"{example['id']}{label}  {text[:90]}".rstrip()
+    # Documents are anybody's: a terminal must not obey what stands in them.
+    shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in said)
+    return f"  {example['rank']:>6}  {example['score']:+.4f}  {shown}"
 
 
 def _files(folder: str, steps: dict[str, Any]) -> list[str]:

@@ -105,7 +105,10 @@ class Settings:
         _SOLVE,
         allowed=_MINOR,
     )
-    text_field: str = _field("text", "field that holds the text", _EMBED)
+    text_field: str = _field(
+        "text", "field that holds the text, or the messages of a chat; several, like question,answer, are joined",
+        _EMBED,
+    )  # fmt: skip
     id_field: str = _field("id", "field that holds the id", _EMBED)
     vector_field: str | None = _field(
         None,

@@ -6,6 +6,7 @@ in silence. ``write_selected`` writes the chosen rows back in the user's own for
 
     find.py     which files a path means, how they are opened, their fingerprint
     rows.py     what a row is; plain text as rows; jsons.py, csvs.py, tables.py: the other formats
+    texts.py    what of a row is its text
     read.py     rows as batches; rejects.py: the rows that cannot be used
     labels.py   one more field of the same rows
     write.py    the chosen rows, in the user's own format; lines.py: rows as JSON lines

@@ -6,9 +6,10 @@ A stray quote is then an error of its own row, and not the start of a text that 
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from gapsel.corpus.rows import MAX_ROW, NO_FIELD, Fault, Fields, Row, id_of, lines, missing_field, text_fault
+from gapsel.corpus.rows import MAX_ROW, Fault, Fields, Row, id_of, lines, missing_field, text_fault
+from gapsel.corpus.texts import NO_FIELD, fields_of, joined
 from gapsel.errors import DataError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _records(stream: io.BufferedReader, fields: Fields, source: str, delimiter: 
     header = _header(reader, source)
     if not header:
         return
-    if fields.text not in header:
+    if not fields_of(fields.text, header):
         raise missing_field(source, fields.text, header)
     number, line = 0, reader.line_num + 1
     while (record := _next_record(reader, line)) is not None:
@@ -97,7 +98,10 @@ def _record_row(number: int, line: int, record: list[str], header: list[str], fi
     """Return the row of one record."""
     if len(record) != len(header):
         return Fault(line, f"{len(record)} fields where the header has {len(header)}", _shown(record))
-    text = record[header.index(fields.text)]
+    if fields.text in header:
+        text = record[header.index(fields.text)]
+    else:
+        text = cast("str", joined(record[header.index(name)] for name in fields_of(fields.text, header)))
     fault = text_fault(text)
     if fault:
         return Fault(line, fault, _shown(record))

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from gapsel import remote
 from gapsel.errors import DataError
-from gapsel.files import check_complete
+from gapsel.files import check_complete, is_loop, shown_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -39,6 +39,8 @@ KINDS: dict[str, Kind] = {
 P = TypeVar("P", str, Path)
 TABLES: tuple[Kind, ...] = ("parquet", "arrow")
 CODECS = {".gz": "gzip", ".zst": "zstd"}
+_VECTORS = (".npy", ".npz", ".safetensors", ".pt")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 CHUNK = 1 << 20
 
 
@@ -110,10 +112,16 @@ def reading(source: str) -> Iterator[None]:
 
 @contextmanager
 def open_stream(source: str) -> Iterator[io.BufferedReader]:
-    """Open a file for binary reading, decompressed on the way if its name ends in .gz or .zst."""
+    """Open a file for binary reading, decompressed on the way if its name ends in .gz or .zst.
+
+    Raises DataError for UTF-16, which its first two bytes tell.
+    """
     codec = CODECS.get(Path(remote.name_of(source).lower()).suffix)
     there = remote.opened(source) if remote.is_url(source) else source
     with io.BufferedReader(pa.input_stream(there, compression=codec), CHUNK) as stream:
+        if stream.peek(2).startswith(_UTF_16):
+            msg = f"{source}: is UTF-16: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8 FILE > NEW)"
+            raise DataError(msg)
         yield stream
 
 
@@ -157,15 +165,10 @@ def _all_of(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += [] if _is_loop(path) else _folder(path)
+            files += [] if is_loop(path) else _folder(path)
         elif kind_of(path):
             files.append(path)
     return files
-
-
-def _is_loop(folder: Path) -> bool:
-    """Tell whether a folder is a link to one that it lies in, by which the same files would be found without end."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _folder(folder: Path) -> list[Path]:
@@ -175,7 +178,7 @@ def _folder(folder: Path) -> list[Path]:
     if all((folder / name).is_file() for name in ("dataset_info.json", "state.json")):
         return _hugging_face(folder)
     with reading(str(folder)):
-        inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        inside = shown_in(folder)
     return _all_of(inside)
 
 
@@ -220,6 +223,9 @@ def _known(path: Path) -> Path:
 def _known_kind(path: P) -> P:
     """Return the path or URL of a file if it is of a known format."""
     if not kind_of(path):
+        if Path(remote.name_of(str(path)).lower()).suffix in _VECTORS:
+            msg = f"{path}: holds vectors and not texts: name it with --pool-vectors, --target-vectors and the like"
+            raise DataError(msg)
         known = " ".join(KINDS)
         msg = (
             f"{path}: the extension is unknown: gapsel reads {known} (text formats also with .gz or .zst after it): "

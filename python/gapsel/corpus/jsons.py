@@ -9,10 +9,11 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from gapsel.corpus.find import CHUNK
-from gapsel.corpus.rows import BOM, MAX_ROW, NO_FIELD, Fault, Fields, Row, id_of, lines, not_utf8, text_fault, too_long
+from gapsel.corpus.rows import BOM, MAX_ROW, Fault, Fields, Row, id_of, lines, not_utf8, text_fault, too_long
+from gapsel.corpus.texts import NO_FIELD, text_in
 from gapsel.errors import DataError
 
 if TYPE_CHECKING:
@@ -84,13 +85,13 @@ def _object(number: int, value: object, raw: str) -> Object | Fault:
 def _row(found: Object, fields: Fields) -> Row | Fault:
     """Return the row of one JSON object."""
     number, value, raw = found
-    if fields.text not in value:
+    text = text_in(value, fields.text)
+    if text is NO_FIELD:
         return Fault(number + 1, f"no field {fields.text!r}", ", ".join(value))
-    text = value[fields.text]
     fault = text_fault(text)
     if fault:
         return Fault(number + 1, fault, raw)
-    return Row(number, id_of(value.get(fields.id)), text, raw, value.get(fields.label, NO_FIELD))
+    return Row(number, id_of(value.get(fields.id)), cast("str", text), raw, value.get(fields.label, NO_FIELD))
 
 
 class _Window:

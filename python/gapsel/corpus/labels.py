@@ -16,7 +16,8 @@ from gapsel.corpus.csvs import csv_header
 from gapsel.corpus.find import TABLES, kind_of, open_stream, reading, sources
 from gapsel.corpus.read import source_rows, usable_rows
 from gapsel.corpus.rejects import Rejects
-from gapsel.corpus.rows import NO_FIELD, Fields, Row, is_utf8, missing_field
+from gapsel.corpus.rows import Fields, Row, is_utf8, missing_field
+from gapsel.corpus.texts import NO_FIELD
 from gapsel.errors import DataError
 
 if TYPE_CHECKING:

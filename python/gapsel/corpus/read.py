@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+# What to do about rows that cannot be used, by the beginning of the reason.
+_REMEDY = {
+    "not UTF-8": "Convert the files to UTF-8 (iconv -f LATIN1 -t UTF-8 FILE > NEW, say)",
+    "not JSON": "Repair the files: one JSON object a line, or, in a .json, one array of objects (jq -c writes such "
+    "lines: jq -c . FILE > NEW.jsonl, or '.data[]' for the array within an object)",
+    "not a JSON object": 'Repair the files: each row is an object, {"text": ...}',
+}
 ENOUGH_ROWS = 1000
 FIRST_ROWS = 100
 # A batch of so much text is full, however few its rows: fixed, for what is embedded together shares its last bits.
@@ -188,9 +195,10 @@ def judge(rejects: Rejects) -> None:
         return
     reason, times = rejects.by_reason.most_common(1)[0]
     file, line, _, value = rejects.example[reason]
+    other = "Repair the files, or name the field that is meant (text_field, --text-field; vector_field, --vector-field)"
+    remedy = next((words for start, words in _REMEDY.items() if reason.startswith(start)), other)
     msg = (
         f"{rejects.count} of the first {rejects.seen} rows cannot be used; the most frequent reason is: {reason} "
-        f"({times} rows), for example {file} line {line}: {value!r}. Repair the files, or name the field that is "
-        "meant (text_field, --text-field; vector_field, --vector-field)"
+        f"({times} rows), for example {file} line {line}: {value!r}. {remedy}"
     )
     raise DataError(msg)

@@ -15,6 +15,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from gapsel.corpus.find import CHUNK
+from gapsel.corpus.texts import NO_FIELD
 from gapsel.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,12 +24,10 @@ if TYPE_CHECKING:
 
 MAX_ROW = 64 << 20
 BOM = b"\xef\xbb\xbf"
-# A field that is not there, as against one that holds null.
-NO_FIELD = object()
 
 
 class Fields(NamedTuple):
-    """The names of the fields that hold the text, the id and, if they are asked for, the labels."""
+    """The names of the fields that hold the text (texts.py says how), the id and, if they are asked for, the labels."""
 
     text: str
     id: str

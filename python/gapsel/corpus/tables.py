@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from gapsel import remote
 from gapsel.corpus.find import kind_of, reading
-from gapsel.corpus.rows import NO_FIELD, Fault, Fields, Row, id_of, missing_field, text_fault
+from gapsel.corpus.rows import Fault, Fields, Row, id_of, missing_field, text_fault
+from gapsel.corpus.texts import NO_FIELD, SAYS, fields_of, joined
 from gapsel.errors import DataError
 
 if TYPE_CHECKING:
@@ -75,22 +76,34 @@ def decoded(column: pa.Array) -> list[object]:
     return [_decode(value) for value in column.cast(pa.large_binary()).to_pylist()]
 
 
+def texts_of(batch: pa.RecordBatch, fields: Fields) -> list[object]:
+    """Return the text of each row; bytes where that is not UTF-8, and what else is no text as it is."""
+    names = fields_of(fields.text, batch.schema.names)
+    columns = [decoded(batch.column(name)) for name in names]
+    if len(columns) == 1 and not _is_list(batch.schema.field(names[0]).type):
+        return columns[0]
+    # Rows without any text are those that have null in all of the columns.
+    return [None if all(one is None for one in row) else joined(row) for row in zip(*columns, strict=True)]
+
+
 def _columns(source: str, fields: Fields) -> list[str]:
     """Return the columns to read, once they are known to be there and of the right type."""
     columns = schema(source)
     check_text(columns, source, fields)
-    return [name for name in dict.fromkeys(fields) if name is not None and name in columns.names]
+    wanted = (*fields_of(fields.text, columns.names), fields.id, fields.label)
+    return [name for name in dict.fromkeys(wanted) if name is not None and name in columns.names]
 
 
 def check_text(columns: pa.Schema, source: str, fields: Fields) -> None:
-    """Raise DataError unless there is a text column, and it holds strings."""
-    if fields.text not in columns.names:
+    """Raise DataError unless there is a text column, and it holds strings or conversations."""
+    names = fields_of(fields.text, columns.names)
+    if not names:
         raise missing_field(source, fields.text, columns.names)
-    kind = columns.field(fields.text).type
-    if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
-        strings = [field.name for field in columns if _is_text(field.type)]
+    other = next((name for name in names if not _holds_text(columns.field(name).type)), None)
+    if other is not None:
+        strings = [field.name for field in columns if _holds_text(field.type)]
         msg = (
-            f"{source}: column {fields.text!r} is of type {kind} and not a string; columns of strings: "
+            f"{source}: column {other!r} is of type {columns.field(other).type} and not a string; columns of strings: "
             f"{', '.join(strings) or 'none'}: name the right one (text_field, --text-field)"
         )
         raise DataError(msg)
@@ -154,7 +167,7 @@ def _arrow_reader(stream: pa.NativeFile) -> pa.RecordBatchStreamReader | pa.Reco
 
 def batch_documents(batch: pa.RecordBatch, first: int, fields: Fields) -> Iterator[Row | Fault]:
     """Yield the rows of one batch."""
-    texts = decoded(batch.column(fields.text))
+    texts = texts_of(batch, fields)
     ids = _column_or(batch, fields.id, None)
     labels = _column_or(batch, fields.label, NO_FIELD)
     for number, (text, own, label) in enumerate(zip(texts, ids, labels, strict=True), first):
@@ -168,6 +181,19 @@ def batch_documents(batch: pa.RecordBatch, first: int, fields: Fields) -> Iterat
 def _column_or(batch: pa.RecordBatch, name: str | None, otherwise: object) -> list[object]:
     """Return the values of a column, ``otherwise`` for every row if there is none of that name."""
     return decoded(batch.column(name)) if name in batch.schema.names else [otherwise] * batch.num_rows
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    """Tell whether a column holds texts, in a dictionary perhaps, or conversations."""
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    messages = _is_list(kind) and pa.types.is_struct(kind.value_type)
+    return bool(messages and any(kind.value_type.get_field_index(name) >= 0 for name in SAYS)) or _is_text(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def _is_text(kind: pa.DataType) -> bool:

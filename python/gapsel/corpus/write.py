@@ -26,6 +26,7 @@ from gapsel.corpus.find import TABLES, kind_of, reading, sources
 from gapsel.corpus.lines import header_of, json_line, line_maker
 from gapsel.corpus.read import source_rows
 from gapsel.corpus.rows import Fields, Row, text_hash
+from gapsel.corpus.texts import fields_of
 from gapsel.errors import DataError
 from gapsel.files import whole
 
@@ -250,12 +251,12 @@ def _fitted(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
 
 def _picked_batches(source: str, chosen: Chosen, fields: Fields) -> Iterator[tuple[pa.RecordBatch, slice]]:
     """Yield (chosen rows with all columns, their places in ``chosen``), each checked against the text scored."""
-    if fields.text not in tables.schema(source).names:
+    if not fields_of(fields.text, tables.schema(source).names):
         _check(source, chosen, 0, None)
     done = 0
     with reading(source):
         for batch, part in tables.chosen_rows(source, chosen.rows, _BATCH_ROWS):
-            for at, text in zip(range(part.start, part.stop), tables.decoded(batch.column(fields.text)), strict=True):
+            for at, text in zip(range(part.start, part.stop), tables.texts_of(batch, fields), strict=True):
                 _check(source, chosen, at, text)
             yield batch, part
             done = part.stop

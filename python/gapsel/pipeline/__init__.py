@@ -21,7 +21,15 @@ from gapsel.config import STEPS, Settings, grouped, parse_size
 from gapsel.errors import UsageError
 from gapsel.files import sweep_leftovers
 from gapsel.pipeline.folder.lock import Lock
-from gapsel.pipeline.folder.run_folder import RunFolder, check_begun, check_free, check_writable, plain, read_json
+from gapsel.pipeline.folder.run_folder import (
+    RunFolder,
+    check_begun,
+    check_free,
+    check_writable,
+    place,
+    plain,
+    read_json,
+)
 from gapsel.pipeline.steps.errorbars import ERROR_BARS
 from gapsel.pipeline.steps.masses import MASS_PATH
 from gapsel.pipeline.steps.order import advance_to, steps_to
@@ -137,6 +145,7 @@ def make_settings(values: dict[str, Any], base: Settings | None = None) -> Setti
 @contextmanager
 def begin(folder: Path, settings: Settings, *, quiet: bool, door: str = "run") -> Iterator[Run]:
     """Start a run in a new folder, or take the same run up again, by the door "run" or "embed"."""
+    folder = place(folder)
     check_free(folder)
     with _alone(folder):
         yield Run(RunFolder.begin(folder, settings, door), quiet)
@@ -145,6 +154,7 @@ def begin(folder: Path, settings: Settings, *, quiet: bool, door: str = "run") -
 @contextmanager
 def reopen(folder: Path, changes: dict[str, Any], *, quiet: bool) -> Iterator[Run]:
     """Open a run folder with some settings changed."""
+    folder = place(folder)
     check_begun(folder)
     check_writable(folder)
     with _alone(folder):
@@ -156,6 +166,7 @@ def reopen(folder: Path, changes: dict[str, Any], *, quiet: bool) -> Iterator[Ru
 @contextmanager
 def share(folder: Path, given: dict[str, Any], door: str, task: Task, *, quiet: bool) -> Iterator[Run]:
     """Open a run folder, which "embed" may begin, together with other tasks, and with some settings changed."""
+    folder = place(folder)
     if door == "embed":
         check_free(folder)
     else:

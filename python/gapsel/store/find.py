@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from gapsel import remote
 from gapsel.errors import DataError
-from gapsel.files import check_complete
+from gapsel.files import check_complete, is_loop, shown_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 KINDS = (".npy", ".parquet")
 # Counted in folders and globs that hold none of those: texts lie beside vectors as well.
@@ -38,10 +38,20 @@ def _expand(path: str) -> list[str]:
         found, is_one = remote.expand(path)
         return found if is_one else _known(found, path)
     if Path(path).is_dir():
-        return _known(sorted(str(file) for file in Path(path).rglob("*") if not file.name.startswith(".")), path)
+        return _known(list(map(str, _below(shown_in(Path(path))))), path)
     if has_magic(path) and not Path(path).exists():
-        return _known(sorted(glob(path, recursive=True)), path)  # noqa: PTH207 - Path.glob takes no absolute pattern
+        found = sorted(glob(path, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        return _known(list(dict.fromkeys(map(str, _below(map(Path, found))))), path)
     return [path]
+
+
+def _below(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files among the paths and in the folders among them, in the order in which texts are read."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+        elif not is_loop(path):
+            yield from _below(shown_in(path))
 
 
 def _known(names: list[str], path: str) -> list[str]:

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import re
 import resource
 import sys
 from dataclasses import dataclass
@@ -145,6 +146,14 @@ def _from(step: str) -> tuple[str, ...]:
     if step in STUDIES:
         return step, "report"
     return (*STEPS[STEPS.index(step) :], *(() if step == "report" else STUDIES))
+
+
+def place(folder: Path) -> Path:
+    """Return where a run folder lies, with ~ spelled out. Raises UsageError for a URL."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(folder)):
+        msg = f"{folder}: is a URL, and a run folder lies on a disk: name a folder here (-o)"
+        raise UsageError(msg)
+    return folder.expanduser()
 
 
 def check_free(path: Path) -> None:
