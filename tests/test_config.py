@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from gapsel.cli import build_parser
+from gapsel.cli.flags import HEADINGS
 from gapsel.config import STEPS, Settings, parse_k, parse_size, rows_for
 from gapsel.errors import UsageError
 from gapsel.records import COST_KINDS, CostKind
@@ -261,6 +262,16 @@ def test_a_door_takes_the_flags_of_its_settings_and_no_others(door: str) -> None
     wanted = {field.name for field in FIELDS if door in field.metadata["doors"]}
     of_all = {"help", "out", "json", "quiet"} | ({"config"} if door in ("run", "embed", "mix") else set[str]())
     assert flags == wanted | of_all | NO_SETTINGS.get(door, set())
+
+
+def test_help_shows_settings_under_headings() -> None:
+    groups = {
+        group.title: {action.dest for action in group._group_actions} for group in commands()["run"]._action_groups
+    }
+    assert set(HEADINGS) <= set(NAMES)
+    assert {"pool", "target", "text_field"} <= groups["what goes in"]
+    assert {"k", "tokens", "temperature"} <= groups["what is chosen"]
+    assert not groups["options"] & set(NAMES)
 
 
 def test_run_takes_every_setting_but_those_of_mixtures_and_evaluations() -> None:

@@ -17,6 +17,7 @@ import sys
 
 from gapsel import __version__
 from gapsel.cli import bench, compare, doctor, doors, evaluate, mix, plan
+from gapsel.cli.flags import Help
 from gapsel.errors import GapselError, ResourceError
 
 __all__ = ["build_parser", "main"]
@@ -57,12 +58,16 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser: one subcommand for each door, one flag for each setting that the door takes."""
     parser = argparse.ArgumentParser(
         prog="gapsel",
-        description="Choose, out of many documents, the few that move a model's data toward a task.",
+        description=(
+            "Choose, out of many documents, the few that move a model's data toward a task.\n\n"
+            "  gapsel run --pool POOL --target TARGET -k 1% -o OUT"
+        ),
         epilog=(
-            "Exit codes: 0 done, 2 usage, 3 bad data, 4 not converged, 5 a full disk, or a folder that is in use or "
-            "cannot be written. `gapsel COMMAND --help` says more."
+            "Exit codes: 0 done, 2 usage, 3 bad data, 4 not converged, 5 a full disk, a folder that is in use or\n"
+            "cannot be written, a store or a cluster that does not answer. `gapsel COMMAND --help` says more."
         ),
         allow_abbrev=False,
+        formatter_class=Help,
     )
     parser.add_argument("--version", action="version", version=f"gapsel {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -28,7 +28,12 @@ _IN_JSON = ("base", "k", "mass", "pool_distance", "tasks", "methods")
 def add(commands: Commands) -> None:
     """Add the command."""
     command = commands.add_parser(
-        "compare", help=_ABOUT, description=_MORE.format(about=_ABOUT), allow_abbrev=False, formatter_class=Help
+        "compare",
+        help=_ABOUT,
+        description=_MORE.format(about=_ABOUT),
+        allow_abbrev=False,
+        formatter_class=Help,
+        usage="gapsel compare -o FOLDER [flags]",
     )
     command.set_defaults(do=_compare)
     command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the run folder")

@@ -34,7 +34,12 @@ def add(commands: Commands) -> None:
     """Add `run` and the doors."""
     for door, about in _ABOUT.items():
         command = commands.add_parser(
-            door, help=about, description=_description(door), allow_abbrev=False, formatter_class=Help
+            door,
+            help=about,
+            description=_description(door),
+            allow_abbrev=False,
+            formatter_class=Help,
+            usage=f"gapsel {door} -o FOLDER [flags]",
         )
         command.set_defaults(do=_run, door=door)
         _add_place(command, door)

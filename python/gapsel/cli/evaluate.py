@@ -25,7 +25,12 @@ def add(commands: Commands) -> None:
     """Add the command."""
     about = f"{_ABOUT[0].upper()}{_ABOUT[1:]}"
     command = commands.add_parser(
-        "evaluate", help=_ABOUT, description=_MORE.format(about=about), allow_abbrev=False, formatter_class=Help
+        "evaluate",
+        help=_ABOUT,
+        description=_MORE.format(about=about),
+        allow_abbrev=False,
+        formatter_class=Help,
+        usage="gapsel evaluate -o FOLDER [flags]",
     )
     command.set_defaults(do=_evaluate)
     command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the run folder")

@@ -13,6 +13,22 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # n
 
 # The doors that can begin a run folder; the others go on in one.
 BEGIN = ("run", "embed", "mix")
+# Help shows the flags in groups: with which setting one begins, and its heading; it goes on up to where another does.
+HEADINGS = {
+    "pool": "what goes in",
+    "avoid_strength": "what is wanted",
+    "text_field": "what goes in",
+    "methods": "what else is told",
+    "model": "documents to vectors",
+    "cost": "costs and weights",
+    "k": "what is chosen",
+    "mass": "mass and solver",
+    "mass_path": "what else is told",
+    "clusters": "domains",
+    "backend": "the machine",
+    "test": "what is trained",
+    "threads": "the machine",
+}
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -31,11 +47,15 @@ def add_telling(command: argparse.ArgumentParser) -> None:
 def add_settings(command: argparse.ArgumentParser, door: str) -> None:
     """Add the flags of one door. What is not given is left out, so that it may be the default or as it was."""
     hints = typing.get_type_hints(Settings)
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    heading = ""
     for field in dataclasses.fields(Settings):
+        heading = HEADINGS.get(field.name, heading)
         if door not in field.metadata["doors"]:
             continue
+        group = groups[heading] = groups.get(heading) or command.add_argument_group(heading)
         flags = [*([field.metadata["short"]] if "short" in field.metadata else []), f"--{field.name.replace('_', '-')}"]
-        command.add_argument(
+        group.add_argument(
             *flags, dest=field.name, default=argparse.SUPPRESS, help=_help_of(field, door).replace("%", "%%"),
             **_form(hints[field.name], field.metadata.get("metavar"), repeats="repeats" in field.metadata),
         )  # fmt: skip

@@ -31,7 +31,12 @@ _WIDEST = 32
 def add(commands: Commands) -> None:
     """Add the command."""
     command = commands.add_parser(
-        "mix", help=_ABOUT, description=_MORE.format(about=_ABOUT), allow_abbrev=False, formatter_class=Help
+        "mix",
+        help=_ABOUT,
+        description=_MORE.format(about=_ABOUT),
+        allow_abbrev=False,
+        formatter_class=Help,
+        usage="gapsel mix -o FOLDER [flags]",
     )
     command.set_defaults(do=_mix)
     command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the run folder")

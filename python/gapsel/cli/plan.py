@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     about = "what a run would read, write, hold and take, from a sample of its input"
     command = commands.add_parser(
-        "plan", help=about, allow_abbrev=False, formatter_class=Help,
+        "plan", help=about, allow_abbrev=False, formatter_class=Help, usage="gapsel plan [flags]",
         description=(
             f"Say {about}.\nTakes the flags of `gapsel run`; looks at some MB, measures for some seconds, and writes "
             "nothing.\n\n  gapsel plan --pool POOL --target TARGET -k 1000 -o OUT"

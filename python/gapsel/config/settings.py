@@ -59,9 +59,9 @@ def _field(default: Any, text: str, doors: tuple[str, ...], **more: Any) -> Any:
 class Settings:
     """All that a run depends on. Raises UsageError, naming the setting, the value and what it may be."""
 
-    pool: tuple[str, ...] = _field((), "candidate documents: files, folders or globs", _EMBED, metavar="PATH")
+    pool: tuple[str, ...] = _field((), "candidate documents: files, folders, globs or URLs", _EMBED, metavar="PATH")
     target: tuple[str, ...] = _field(
-        (), "examples of the task: files, folders or globs; given again, of another task", _EMBED, metavar="PATH",
+        (), "examples of the task: files, folders, globs or URLs; given again, of another task", _EMBED, metavar="PATH",
         repeats=True,
     )  # fmt: skip
     pool_vectors: tuple[str, ...] = _field(
@@ -72,18 +72,18 @@ class Settings:
         repeats=True,
     )  # fmt: skip
     base: tuple[str, ...] = _field(
-        (), "documents like those that the model was trained on, or that are chosen already; without them the pool "
-        "stands for these", _EMBED, metavar="PATH",
+        (), "a sample of what the model was trained on, or has already; without one the pool stands for that", _EMBED,
+        metavar="PATH",
     )  # fmt: skip
     base_vectors: tuple[str, ...] = _field(
-        (), "ready-made vectors of the base (.npy, .parquet) instead of embedding it", _EMBED, metavar="PATH"
+        (), "ready-made vectors of the base (.npy, .parquet, .jsonl) instead of embedding it", _EMBED, metavar="PATH"
     )
     avoid: tuple[str, ...] = _field(
-        (), "examples of what is not wanted, toxic text, say: documents that are near these are dear", _EMBED,
+        (), "examples of what is not wanted, like toxic text: documents near these are chosen less", _EMBED,
         metavar="PATH",
     )  # fmt: skip
     avoid_vectors: tuple[str, ...] = _field(
-        (), "ready-made vectors of the examples to avoid (.npy, .parquet) instead of embedding them", _EMBED,
+        (), "ready-made vectors of the examples to avoid (.npy, .parquet, .jsonl) instead of embedding them", _EMBED,
         metavar="PATH",
     )  # fmt: skip
     avoid_strength: float = _field(
@@ -125,7 +125,11 @@ class Settings:
         METHODS[:3], f"simple ways to choose that the report shows beside gapsel's: {', '.join(METHODS)}",
         ("run", "report", "evaluate"), metavar="METHOD",
     )  # fmt: skip
-    model: str = _field("default", "encoder: a local folder or a hub name (default: all-MiniLM-L6-v2)", _EMBED)
+    model: str = _field(
+        "default",
+        "encoder, or the language model for --features: a local folder or a hub name (default: all-MiniLM-L6-v2)",
+        _EMBED,
+    )
     features: Literal["text", "hidden", "gradient"] = _field(
         "text", "vectors of a sentence encoder (text), or of your own language model: its hidden states or gradients",
         _EMBED,
@@ -272,11 +276,12 @@ class Settings:
         None, "highest learning rate (default: by the number of parameters)", _EVALUATE, allowed=POSITIVE
     )
     threads: int = _field(0, "processor threads; 0: all that the process may use", _ALL, allowed=_THREADS)
-
     memory: str | None = _field(
-        None, "memory that the run may hold, like 2GB (default: half of what the machine has)", ("run", *STEPS, "mix"),
+        None,
+        "memory that the run may hold beyond mapped files, like 2GB (default: half of what the machine has)",
+        ("run", *STEPS, "mix"),
         metavar="SIZE",
-    )  # fmt: skip
+    )
 
     def __post_init__(self) -> None:
         kinds = typing.get_type_hints(type(self))
