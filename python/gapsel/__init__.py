@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     )
     from gapsel.pipeline import evaluate, mix, run
     from gapsel.records import Cost
+    from gapsel.stream import BatchEmbedder, BatchScorer
 
 __all__ = [
+    "BatchEmbedder",
+    "BatchScorer",
     "Cost",
     "DataError",
     "GapselError",
@@ -50,6 +53,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "BatchEmbedder": "gapsel.stream",
+    "BatchScorer": "gapsel.stream",
     "Cost": "gapsel.records",
     "DataError": "gapsel.errors",
     "GapselError": "gapsel.errors",

@@ -26,6 +26,7 @@ _OF_STREAMS = (
     "device",
 )  # fmt: skip
 _READING = ("text_field", "id_field", "vector_field", "form", "batch_rows")
+_TOOLS = ("encoder", "device", "backend", "threads")
 
 
 def extend(command: argparse.ArgumentParser, in_folder: Callable[..., int]) -> None:
@@ -62,7 +63,7 @@ def _score(in_folder: Callable[..., int], given: dict[str, Any]) -> int:
 
 
 def _stream(*, model: str, json: bool, quiet: bool, **given: Any) -> int:  # noqa: ANN401 - flags
-    from gapsel import backends, corpus, memory, stream
+    from gapsel import corpus, memory, stream
     from gapsel.config import parse_size
     from gapsel.model import load
     from gapsel.progress import track
@@ -71,7 +72,7 @@ def _stream(*, model: str, json: bool, quiet: bool, **given: Any) -> int:  # noq
     if json:
         msg = "--json goes with -o: with --model the rows themselves are printed, as JSON lines"
         raise UsageError(msg)
-    threads, rejected = given.get("threads", 0), given.get("rejects")
+    rejected = given.get("rejects")
     request = stream.Request(
         tuple(given.get("inputs", ())),
         Reading(**{name: given[name] for name in _READING if name in given}),
@@ -80,14 +81,8 @@ def _stream(*, model: str, json: bool, quiet: bool, **given: Any) -> int:  # noq
     )
     _check_terminal(request)
     memory.allow(parse_size(given["memory"]) if "memory" in given else None)
-    fitted, summary = load(model), stream.Summary(rejects=corpus.Rejects(listed=rejected is not None))
-    scorer = stream.Scorer(
-        fitted,
-        backends.choose(given.get("backend", "auto"), threads),
-        lambda: stream.load_encoder(
-            fitted, model, encoder=given.get("encoder"), device=given.get("device", "auto"), threads=threads
-        ),
-    )
+    summary = stream.Summary(rejects=corpus.Rejects(listed=rejected is not None))
+    scorer = stream.Scorer.of(load(model), model, **{name: given[name] for name in _TOOLS if name in given})
     try:
         with track("score", None, enabled=not quiet) as advance:
             stdin = cast("io.BufferedReader", sys.stdin.buffer)

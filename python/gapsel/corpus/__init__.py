@@ -20,7 +20,7 @@ from gapsel.corpus.labels import MissingLabelError, labels
 from gapsel.corpus.passing import SCORE, Lines, Part, Table, file_parts, jsonl_parts, table_parts, with_column
 from gapsel.corpus.read import Batch, judge, judge_early, read, texts_at
 from gapsel.corpus.rejects import Rejects
-from gapsel.corpus.rows import Fields, text_hash
+from gapsel.corpus.rows import Fields, missing_field, text_hash
 from gapsel.corpus.tables import check_text, whole_rows
 from gapsel.corpus.vector_lines import VectorLines
 from gapsel.corpus.write import Chosen, by_source, write_selected, write_selected_vectors
@@ -46,6 +46,7 @@ __all__ = [
     "judge_early",
     "kind_of",
     "labels",
+    "missing_field",
     "open_stream",
     "read",
     "reading",

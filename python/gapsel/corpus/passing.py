@@ -7,7 +7,7 @@ its columns. Either can be written as JSON lines or as a record batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import pyarrow as pa
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gapsel.corpus.rows import Fault, Fields, Row
 
 SCORE = "gapsel_score"
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +138,8 @@ def _lines(
         yield Lines(source, held, line_of)
 
 
-def with_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
-    """Return a record batch with one column more, its last, in the place of any of that name."""
-    own = batch.select([other for other in batch.schema.names if other != name])
+def with_column(batch: Rows, name: str, values: pa.Array) -> Rows:
+    """Return a record batch or table with one column more, its last, in the place of any of that name."""
+    own: Rows = batch.select([other for other in batch.schema.names if other != name])
     schema = own.schema.append(pa.field(name, values.type))
-    return pa.RecordBatch.from_arrays([*own.columns, values], schema=schema)
+    return type(own).from_arrays([*own.columns, values], schema=schema)

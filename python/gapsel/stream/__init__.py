@@ -3,7 +3,8 @@
     embedder.py   the encoder that a model was fitted with, found, loaded, and known by its fingerprint
     scorer.py     texts or vectors -> scores
     inputs.py     files, streams and vectors as parts: documents with all that their rows came with
-    batches.py    Arrow batches in Python, each returned whole
+    batches.py    batches in Python, each returned whole; forms.py: what they may come as
+    callables.py  a scorer and an embedder for pipelines of other people's
     outputs.py    parts with scores, as JSON lines or Arrow
     run.py        `gapsel score --model`: from one to the other, and what is told of it
 
@@ -13,9 +14,20 @@ Memory is that of one part, or of two where the next is read meanwhile, however 
 from __future__ import annotations
 
 from gapsel.stream.batches import score_batches
+from gapsel.stream.callables import BatchEmbedder, BatchScorer
 from gapsel.stream.embedder import load_encoder
 from gapsel.stream.inputs import Reading
 from gapsel.stream.run import Request, Summary, run
 from gapsel.stream.scorer import Scorer
 
-__all__ = ["Reading", "Request", "Scorer", "Summary", "load_encoder", "run", "score_batches"]
+__all__ = [
+    "BatchEmbedder",
+    "BatchScorer",
+    "Reading",
+    "Request",
+    "Scorer",
+    "Summary",
+    "load_encoder",
+    "run",
+    "score_batches",
+]

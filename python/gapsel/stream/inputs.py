@@ -55,7 +55,7 @@ class Inputs:
         self._reading = reading
         self._scorer = scorer
         self._rejects = rejects
-        self._with_vectors = reading.vector_field is not None or "hash" not in scorer.model.embedder
+        self.with_vectors = reading.vector_field is not None or "hash" not in scorer.model.embedder
 
     def parts(self, names: Sequence[str], stdin: io.BufferedReader) -> Iterator[corpus.Part]:
         """Yield the parts. Raises DataError for what cannot be read, and where too few rows can be used."""
@@ -66,7 +66,7 @@ class Inputs:
 
     def of_batches(self, batches: Iterable[pa.RecordBatch], source: str) -> Iterator[corpus.Table]:
         """Yield the parts of record batches, with texts or with vectors."""
-        if self._with_vectors:
+        if self.with_vectors:
             return self._vector_parts(batches, source)
         return corpus.table_parts(batches, source, self._reading.fields, self._reading.batch_rows, self._rejects)
 
@@ -76,12 +76,12 @@ class Inputs:
                 yield from self._jsonl_parts(stdin)
                 return
             with pa.ipc.open_stream(stdin) as reader:
-                if not self._with_vectors:
+                if not self.with_vectors:
                     corpus.check_text(reader.schema, _ITS_NAME, self._reading.fields)
                 yield from self.of_batches(reader, _ITS_NAME)
 
     def _jsonl_parts(self, stdin: io.BufferedReader) -> Iterator[corpus.Lines]:
-        if self._with_vectors:
+        if self.with_vectors:
             return self._vector_lines(stdin, _ITS_NAME)
         return corpus.jsonl_parts(stdin, _ITS_NAME, self._reading.fields, self._reading.batch_rows, self._rejects)
 
@@ -90,9 +90,9 @@ class Inputs:
             kind = Path(remote.name_of(file)).suffix.lower()
             if kind == ".npy":
                 yield from self._npy_parts(file)
-            elif self._with_vectors and kind in (".parquet", ".arrow"):
+            elif self.with_vectors and kind in (".parquet", ".arrow"):
                 yield from self._vector_parts(corpus.whole_rows(file, self._reading.batch_rows), file)
-            elif self._with_vectors and corpus.kind_of(file) == "jsonl":
+            elif self.with_vectors and corpus.kind_of(file) == "jsonl":
                 with corpus.reading(file), corpus.open_stream(file) as stream:
                     yield from self._vector_lines(stream, file)
             else:
@@ -102,7 +102,7 @@ class Inputs:
         if Path(remote.name_of(name)).suffix.lower() == ".npy":
             return store.files([name])
         several = Path(name).is_dir() or glob.has_magic(name)
-        return store.files([name]) if several and self._with_vectors else corpus.sources([name])
+        return store.files([name]) if several and self.with_vectors else corpus.sources([name])
 
     def _npy_parts(self, file: str) -> Iterator[corpus.Table]:
         """Yield the rows of a .npy file, which are their numbers."""
@@ -120,6 +120,9 @@ class Inputs:
         first = 0
         for whole in batches:
             name = store.vector_column(source, whole.schema, self._reading.vector_field)
+            kind = whole.schema.field(name).type
+            if pa.types.is_fixed_size_list(kind):
+                self._scorer.check_width(kind.list_size)
             for start in range(0, whole.num_rows, self._reading.batch_rows):
                 batch = whole.slice(start, self._reading.batch_rows)
                 column = batch.column(name)

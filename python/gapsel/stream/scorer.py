@@ -8,13 +8,17 @@ scores' standard deviation. Vectors that are ready have the same scores everywhe
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel import backends
 from gapsel.errors import DataError
+from gapsel.stream.embedder import load_encoder
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
@@ -33,6 +37,21 @@ class Scorer:
         self._backend = backend
         self._load_encoder = load_encoder
         self._encoder: Encoder | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        file: str | os.PathLike[str],
+        *,
+        encoder: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        backend: str = "auto",
+        threads: int = 0,
+    ) -> Scorer:
+        """Put a model that was read from ``file`` to work; see `load_encoder` and `backends.choose`."""
+        load = partial(load_encoder, model, file, encoder=encoder, device=device, threads=threads)
+        return cls(model, backends.choose(backend, threads), load)
 
     @property
     def d(self) -> int:
@@ -59,12 +78,16 @@ class Scorer:
 
     def vectors(self, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the scores (n,) of vectors (n, d), float16 or float32. Raises DataError for another d."""
-        if vectors.shape[1] != self.d:
-            msg = (
-                f"the vectors have {vectors.shape[1]} dimensions, the model {self.d}: give vectors of the encoder that "
-                "it was fitted with"
-            )
-            raise DataError(msg)
+        self.check_width(vectors.shape[1])
         if not len(vectors):
             return np.zeros(0)
         return self.model.score(self.model.f([np.ascontiguousarray(vectors)], self._backend))
+
+    def check_width(self, d: int) -> None:
+        """Raise DataError unless vectors of d numbers are as wide as the model's."""
+        if d != self.d:
+            msg = (
+                f"the vectors have {d} dimensions, the model {self.d}: give vectors of the encoder that it was fitted "
+                "with"
+            )
+            raise DataError(msg)
