@@ -117,23 +117,24 @@ __device__ __forceinline__ void prefetch_map(const TensorMap* map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<u64>(map)) : "memory");
 }
 
-// The box at (column, row, plane) of a map of three dimensions; what lies outside arrives as zero and counts as well.
+// The box at (column, plane, row) of a map, whose dimensions come in the order of their strides, as the driver's manual
+// wants them; what lies outside arrives as zero and counts as well.
 __device__ __forceinline__ void copy_box(
-    void* shared, const TensorMap* map, int column, int row, int plane, u64* barrier) {
+    void* shared, const TensorMap* map, int column, int plane, int row, u64* barrier) {
     asm volatile(
         "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
         " [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(address(shared)),
-        "l"(reinterpret_cast<u64>(map)), "r"(address(barrier)), "r"(column), "r"(row), "r"(plane)
+        "l"(reinterpret_cast<u64>(map)), "r"(address(barrier)), "r"(column), "r"(plane), "r"(row)
         : "memory");
 }
 
 // The same into the same place of every block whose bit is set in `ranks`, each counting at its own barrier.
 __device__ __forceinline__ void copy_box_to(
-    u16 ranks, void* shared, const TensorMap* map, int column, int row, int plane, u64* barrier, u64 policy) {
+    u16 ranks, void* shared, const TensorMap* map, int column, int plane, int row, u64* barrier, u64 policy) {
     asm volatile(
         "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint"
         " [%0], [%1, {%3, %4, %5}], [%2], %6, %7;" ::"r"(address(shared)),
-        "l"(reinterpret_cast<u64>(map)), "r"(address(barrier)), "r"(column), "r"(row), "r"(plane), "h"(ranks), "l"(policy)
+        "l"(reinterpret_cast<u64>(map)), "r"(address(barrier)), "r"(column), "r"(plane), "r"(row), "h"(ranks), "l"(policy)
         : "memory");
 }
 
@@ -158,10 +159,13 @@ __device__ __forceinline__ void prefetch_line(const void* global, u32 bytes) {
 __device__ __forceinline__ void products_open() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 
-// Until at most `pending` of the committed groups are unfinished.
-template <int pending>
-__device__ __forceinline__ void products_wait() {
+// Until at most `pending` of the committed groups are unfinished. d passes through, so that the compiler moves no use of
+// it to before the wait.
+template <int pending, int numbers>
+__device__ __forceinline__ void products_wait(float (&d)[numbers]) {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+#pragma unroll
+    for (float& number : d) asm volatile("" : "+f"(number)::"memory");
 }
 
 #define GAPSEL_D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])

@@ -36,7 +36,7 @@ __device__ void multiply(
             product(products, x + 2 * k, y + 2 * k, step + k > 0);
         products_commit();
         if (step > 0) {
-            products_wait<1>();
+            products_wait<1>(products);
             release(shared, before);
         }
         if (leads && step + 1 == (lead < steps ? lead : steps))
@@ -44,7 +44,7 @@ __device__ void multiply(
         before = ring.slot;
         ring.advance();
     }
-    products_wait<0>();
+    products_wait<0>(products);
     release(shared, before);
 }
 

@@ -28,8 +28,8 @@ constexpr float absent = -1e38f;
 
 // What a launch reads and writes. The host fills it; arrays are on the device.
 struct Sweep {
-    TensorMap x;                 // (planes, n, d) in boxes of (1, 128, 64)
-    TensorMap y;                 // (planes, m, d) in boxes of (1, columns_of_tile / 2, 64)
+    TensorMap x;                 // (n, planes, d) in boxes of (128, 1, 64)
+    TensorMap y;                 // (m, planes, d) in boxes of (columns_of_tile / 2, 1, 64)
     const float* factor;         // (n,)
     const float* square_of_row;  // (n,), or null where of_row is `constant`
     const float *bias, *hard;    // (whole tiles,), `absent` from m on

@@ -13,10 +13,10 @@ __device__ void load_step(const Sweep& sweep, Shared& shared, u32 stage, int row
     const u32 rank = rank_in_cluster();
     Shared::Stage& to = shared.stage[stage];
     u64* full = &shared.full[stage];
-    copy_box(to.x, &sweep.x, depth, row, sweep.plane_of_x[pair], full);
+    copy_box(to.x, &sweep.x, depth, sweep.plane_of_x[pair], row, full);
     copy_box_to(
-        (1 << ranks) - 1, to.y + rank * (bytes_of_y / ranks), &sweep.y, depth, column + static_cast<int>(rank) * half,
-        sweep.plane_of_y[pair], full, policy);
+        (1 << ranks) - 1, to.y + rank * (bytes_of_y / ranks), &sweep.y, depth, sweep.plane_of_y[pair],
+        column + static_cast<int>(rank) * half, full, policy);
 }
 
 // A stage is free when all consumers of both blocks have left it, as either block writes into both.

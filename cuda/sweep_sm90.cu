@@ -56,6 +56,7 @@ __device__ void start(const Sweep& sweep, Shared& shared) {
         barrier_init(&shared.leading, warpgroup);
         barrier_init_fence();
     }
+    __syncwarp();
     cluster_sync();
 }
 

@@ -19,6 +19,7 @@ from cuda_emulator import Module
 from gapsel.backends.gpu import GpuBackend
 from gapsel.backends.gpu.device import Facts
 from gapsel.backends.gpu_topk import TopK
+from gapsel.errors import DeviceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,7 +46,10 @@ class DeviceArray:
 
 
 class EmulatedGpu:
-    """A device of ``memory`` bytes; every call that could fail is counted in ``launches`` by its kernel's name."""
+    """A device of ``memory`` bytes; every call that could fail is counted in ``launches`` by its kernel's name.
+
+    What ``faults`` says ends the trial of its fused kernels.
+    """
 
     def __init__(self, memory: int = 1 << 30) -> None:
         self.facts = Facts("emulated", (7, 5), memory, "none")
@@ -53,6 +57,11 @@ class EmulatedGpu:
         self.launches: dict[str, int] = {}
         self.streamed = 0
         self.fused: Kernels | None = None
+        self.faults = ""
+
+    def try_fused(self) -> None:
+        if self.faults:
+            raise DeviceError(self.faults)
 
     def refuse_fused(self) -> None:
         self.fused = None

@@ -1,7 +1,8 @@
 """What gapsel uses of CuPy, on the host: so that the device over CuPy runs where there is no GPU.
 
 Addresses, strides and cuBLAS's columns-first order are taken at their word. Copies on a stream of their own happen as
-late as the events allow, so that memory that is used again too early shows.
+late as the events allow, so that memory that is used again too early shows; and a copy to where the null stream may
+still read is refused.
 """
 
 from __future__ import annotations
@@ -44,22 +45,32 @@ def empty(shape: Any, dtype: Any) -> Array:  # noqa: ANN401
 
 
 class Stream:
-    """Work that waits until an event asks for it, or, on the null stream, none that waits."""
+    """Work that waits until an event asks for it, or, on the null stream, none that waits.
+
+    ``asked`` counts its work; ``waited`` is how much of the null stream's is done before what comes next.
+    """
 
     def __init__(self, *, non_blocking: bool = False) -> None:
         self.ptr = id(self) if non_blocking else 0
         self.lazy = non_blocking
         self.waiting: list[Callable[[], None]] = []
+        self.asked = self.waited = 0
         STREAMS[self.ptr] = self
 
     def do(self, work: Callable[[], None]) -> None:
+        self.asked += 1
         if self.lazy:
             self.waiting.append(work)
         else:
             work()
 
     def wait_event(self, event: Event) -> None:
+        if event.stream is NULL:
+            self.waited = max(self.waited, event.place)
         self.do(event.synchronize)
+
+    def synchronize(self) -> None:
+        self.run(len(self.waiting))
 
     def run(self, count: int) -> None:
         for work in self.waiting[:count]:
@@ -79,6 +90,7 @@ class Event:
         self.stream = stream
         self.marker = lambda: None
         stream.do(self.marker)
+        self.place = stream.asked
 
     def synchronize(self) -> None:
         if self.stream is not None and self.stream.lazy and self.marker in self.stream.waiting:
@@ -87,10 +99,19 @@ class Event:
 
 STREAMS: dict[int, Stream] = {}
 NULL = Stream()
+# Addresses, and how much work the null stream had been asked for when they were last read.
+READ: dict[int, int] = {}
+
+
+def asnumpy(values: Array) -> np.ndarray[Any, Any]:
+    NULL.do(lambda: None)
+    READ[values.ctypes.data] = NULL.asked
+    return np.array(values).view(np.ndarray)
 
 
 def memcpy_async(to: int, start: int, size: int, kind: int, stream: int) -> None:
     assert kind in {1, 3}
+    assert kind == 3 or STREAMS[stream].waited >= READ.get(to, 0), "a place is written while it may be read"
 
     def copy() -> None:
         ctypes.memmove(to, start, size)
@@ -144,7 +165,7 @@ def cupy() -> Any:  # noqa: ANN401
     found: Any = ModuleType("cupy")
     found.__dict__.update(
         ndarray=Array, array=array, empty=empty, zeros=lambda shape, dtype: np.zeros(shape, dtype).view(Array),
-        asarray=array, asnumpy=lambda values: np.array(values).view(np.ndarray), concatenate=np.concatenate,
+        asarray=array, asnumpy=asnumpy, concatenate=np.concatenate, __version__="14.2.0",
         ascontiguousarray=np.ascontiguousarray, argsort=np.argsort, from_dlpack=lambda shard: shard.values.view(Array),
         RawModule=raw_module,
         get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None),

@@ -15,9 +15,9 @@ from cuda_emulator import compiler
 from emulated_gpu import emulated_backend
 from gapsel import backends
 from gapsel.backends import selftest
-from gapsel.backends.gpu import GpuBackend, cupy_device, gpus, operands
+from gapsel.backends.gpu import GpuBackend, copies, cupy_device, gpus, operands, trial
 from gapsel.backends.gpu.cupy_device import CupyDevice, all_devices
-from gapsel.errors import DeviceError, MissingDependencyError
+from gapsel.errors import DataError, DeviceError, MissingDependencyError
 from sweeps import REFERENCE, assert_agrees, bits, problem
 
 if TYPE_CHECKING:
@@ -78,7 +78,10 @@ def test_copies(device: CupyDevice) -> None:
 
 @pytest.mark.parametrize("sizes", [[10], [40, 40, 7], [64] * 9])
 def test_what_is_streamed_arrives_whole_and_in_order(device: CupyDevice, sizes: list[int]) -> None:
-    """Copies happen as late as they may: a pinned block that were filled anew too early would arrive twice."""
+    """Copies happen as late as they may: a pinned block that were filled anew too early would arrive twice.
+
+    And a copy to a place on the device that did not wait for the download from it would be refused.
+    """
     rng = np.random.default_rng(0)
     blocks = [tuple(np.array_split(rng.integers(0, 255, size).astype(np.uint8), 3)) for size in sizes]
     for _ in range(2):
@@ -92,6 +95,9 @@ def test_a_stream_that_is_left_early(device: CupyDevice) -> None:
         if device.download(block)[0] == 2:
             break
     assert [int(device.download(block)[0]) for block in device.stream(blocks, 8)] == list(range(6))
+    next(device.stream(blocks, 8))
+    assert [len(block) for block in device.stream([(np.ones(9, np.uint8),)], 9)] == [9]
+    assert not any(stream.waiting for stream in stand_in_cupy.STREAMS.values())
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -104,7 +110,7 @@ def test_sweeps_give_the_emulated_devices_bits(
 ) -> None:
     p = problem(700, 30, 16, dtype=dtype)
     monkeypatch.setattr(operands, "TRANSFER", 200 * p.x.itemsize * 16)
-    monkeypatch.setattr(cupy_device, "_COPY", 1000)
+    monkeypatch.setattr(copies, "_COPY", 1000)
     found = p.sweep(GpuBackend(), k=9, rough=rough)
     assert bits(found) == bits(p.sweep(emulated_backend(), k=9, rough=rough))
     if not rough:
@@ -131,6 +137,34 @@ def test_arrays_of_other_libraries(device: CupyDevice) -> None:
     assert device.adopt([1.0]) is None
 
 
+@pytest.mark.parametrize("error", [BufferError("it requires gradients"), NotImplementedError("no bfloat16")])
+def test_an_array_that_cannot_be_adopted(cupy: Any, device: CupyDevice, error: Exception) -> None:  # noqa: ANN401
+    cupy.from_dlpack = lambda _: _raise(error)
+    with pytest.raises(DataError, match=f"cannot be read where it lies: {error}"):
+        device.adopt(OnDevice(np.ones((2, 2))))
+
+
+def test_the_kernel_for_hopper_is_tried_first(device: CupyDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(cupy_device, "trial_mark", lambda source, device: f"{source.name} on {device}")
+    monkeypatch.setattr(trial, "pass_once", lambda mark, command: tried.append((mark, command)))
+    monkeypatch.setenv("GAPSEL_HOPPER", "1")
+    device.try_fused()
+    assert not tried
+    monkeypatch.delenv("GAPSEL_HOPPER")
+    device.try_fused()
+    assert tried == [("sweep_sm90.cu on stand-in 13.2", trial.command(0))]
+
+
+def test_what_a_trial_examines(device: CupyDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    del device
+    monkeypatch.setattr(selftest, "FUSED_CASES", selftest.CASES[:1])
+    trial.examine(0)
+    monkeypatch.setattr(selftest, "_EXACT", 1e-12)
+    with pytest.raises(DeviceError, match="disagrees with the reference"):
+        trial.examine(0)
+
+
 def test_auto_takes_a_gpu_that_is_sound(cupy: Any) -> None:  # noqa: ANN401, ARG001
     assert gpus() == ["stand-in"]
     assert backends.choose("gpu").name == "gpu"
@@ -155,6 +189,9 @@ def test_no_device_that_can(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         all_devices()
     monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: _raise(RuntimeError("no driver")))
     with pytest.raises(DeviceError, match="CUDA shows no GPU"):
+        GpuBackend()
+    monkeypatch.setattr(cupy, "__version__", "13.6.0")
+    with pytest.raises(MissingDependencyError, match=r"CuPy 14 or newer, 13.6.0 is installed"):
         GpuBackend()
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'gapsel\[gpu\]'"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cuda_emulator import compiler
-from emulated_gpu import DeviceArray, EmulatedGpu
+from emulated_gpu import DeviceArray, EmulatedGpu, emulated
 from gapsel.backends import selftest
 from gapsel.backends.gpu import GpuBackend, fused
 from hopper_emulator import CUBIN, EmulatedDriver, library
@@ -126,6 +126,17 @@ def test_the_examination_passes() -> None:
     findings = selftest.findings(backend(kernels), cases)
     assert len(kernels.launched) == len(cases)
     assert all(finding.agrees for finding in findings)
+
+
+def test_a_kernel_that_fails_its_trial_is_never_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest, "CASES", selftest.CASES[:1])
+    kernels, p = EmulatedKernels(), problem(60, 30, 8, dtype=np.float16)
+    machine = backend(kernels, trusted=False)
+    emulated(machine).faults = "its trial ended with -6: an illegal instruction"
+    with pytest.warns(RuntimeWarning, match="is left out; the portable ones do. its trial ended with -6"):
+        found = look(p, machine)
+    assert not kernels.launched
+    assert_agrees(p, found, look(p, REFERENCE))
 
 
 def test_a_kernel_that_errs_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

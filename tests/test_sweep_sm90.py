@@ -42,8 +42,9 @@ def aligned(shape: int | tuple[int, ...], dtype: DTypeLike, value: float = 0.0) 
 
 
 def halves(values: NDArray[np.float64]) -> NDArray[np.float16]:
-    """(2, rows, d): the nearest halves, and the halves of what is left."""
-    out = aligned((2, *values.shape), np.float16)
+    """(2, rows, d), row by row in memory: the nearest halves, and the halves of what is left."""
+    rows, d = values.shape
+    out = aligned((rows, 2, d), np.float16).transpose(1, 0, 2)
     out[0] = values
     out[1] = values - out[0]
     return out
@@ -109,7 +110,7 @@ class Problem:
         q: NDArray[np.uint64] | None = None,
     ) -> Result:
         """The kernel, on some of the rows; q, if given, is added to and stays in the kernel's units."""
-        x = np.ascontiguousarray(self.x[:, rows or slice(None)])
+        x = self.x[:, rows or slice(None)]
         n = x.shape[1]
         kept: list[NDArray[Any]] = []
 
@@ -241,8 +242,11 @@ def test_ties_go_to_the_lower_column() -> None:
 
 # What would be wrong on a device, and has to be wrong or stuck here.
 MISTAKES = {
-    "a stage is freed before its products are done": ("products_wait<1>();", ""),
-    "registers are read before their products are done": ("products_wait<0>();", "products_wait<1>();"),
+    "a stage is freed before its products are done": ("products_wait<1>(products);", ""),
+    "a stage is read before it is full": ("barrier_wait(&shared.full[ring.slot], ring.phase);", ""),
+    "products begin while registers may still be read": ("products_open();", ""),
+    "the engine does not know the barriers": ("barrier_init_fence();", ""),
+    "registers are read before their products are done": ("products_wait<0>(products);", "products_wait<1>(products);"),
     "the strip is overwritten while it is read": (
         "barrier_wait(&shared.strip_empty[strip.slot], strip.phase ^ 1);",
         "",
@@ -283,7 +287,9 @@ def test_what_the_driver_refuses_is_told() -> None:
     with pytest.raises(DeviceError, match="cuModuleLoadData fails with 1: this is no cubin"):
         machine.load(b"text")
     with pytest.raises(DeviceError, match="cuTensorMapEncodeTiled fails with 1: a stride does not fit"):
-        machine.tensor_map(hopper.Planes(0, 1, 8, 9, row_stride=18, plane_stride=144), 64)
+        machine.tensor_map(hopper.Planes(0, 1, 8, 9, row_stride=18, plane_stride=18), 64)
+    with pytest.raises(DeviceError, match="cuTensorMapEncodeTiled fails with 1: a stride is no multiple"):
+        machine.tensor_map(hopper.Planes(0, 2, 8, 8, row_stride=16, plane_stride=128), 64)
 
 
 @pytest.mark.parametrize(
@@ -342,3 +348,12 @@ def test_cubins_are_kept(nvrtc: driver.Compiler, tmp_path: Path) -> None:
     assert driver.cubin(source, ["-DNUMBER=2"], kept).startswith(CUBIN)
     with pytest.raises(DeviceError, match=r"one\.cu does not compile for sm_90a"):
         driver.cubin(source, ["-DNUMBER=;;x"], kept)
+
+
+def test_a_trial_is_noted_by_device_and_source(nvrtc: driver.Compiler, tmp_path: Path) -> None:
+    del nvrtc
+    source = tmp_path / "one.cu"
+    source.write_text("// first", encoding="utf-8")
+    marks = {driver.trial_mark(source, device, tmp_path) for device in ("one", "one", "another")}
+    source.write_text("// second", encoding="utf-8")
+    assert len(marks | {driver.trial_mark(source, "one", tmp_path)}) == 3

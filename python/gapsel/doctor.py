@@ -14,7 +14,7 @@ from gapsel.backends.cpu import CpuBackend
 from gapsel.errors import DeviceError, GapselError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gapsel.backends import Backend
     from gapsel.backends.gpu.device import Device
@@ -65,7 +65,8 @@ def _gpus(cases: Sequence[selftest.Case]) -> tuple[list[dict[str, Any]], str]:
         found.append(_seen(_named(device), GpuBackend([device], trusted=True, fused=False), cases))
         if device.fused is not None:
             name = f"{device.facts.name}, its own kernel"
-            found.append(_seen(name, GpuBackend([device], trusted=True), selftest.FUSED_CASES))
+            backend = GpuBackend([device], trusted=True)
+            found.append(_seen(name, backend, selftest.FUSED_CASES, device.try_fused))
     return found, ""
 
 
@@ -75,9 +76,12 @@ def _named(device: Device) -> str:
     return f"{facts.name}, compute capability {capability}, {facts.memory / 2**30:.0f} GiB, CUDA {facts.driver}"
 
 
-def _seen(name: str, backend: Backend, cases: Sequence[selftest.Case]) -> dict[str, Any]:
-    """Return how a backend did in the examination."""
+def _seen(
+    name: str, backend: Backend, cases: Sequence[selftest.Case], first: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Return how a backend did in the examination, if what comes ``first`` goes well."""
     try:
+        first()
         worst = selftest.worst(selftest.findings(backend, cases))
     except (DeviceError, MemoryError) as error:
         return {"name": name, "agrees": False, "case": "", "quantity": "", "share": None, "failure": str(error)}

@@ -1,8 +1,8 @@
 // The threads of one cluster as fibers that take turns, and their meetings.
 //
 // A fiber runs until it has to wait; then others get their turn, in an order drawn anew each round, and now and then a
-// warp falls asleep for many rounds, so that anything may be early or late. When a whole round moves nothing, every thread waits for what will never
-// come: the launch ends with a message that says who waits where.
+// warp falls asleep for many rounds, so that anything may be early or late. When a whole round moves nothing, every
+// thread waits for what will never come: the launch ends with a message that says who waits where.
 
 #pragma once
 

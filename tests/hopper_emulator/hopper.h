@@ -2,7 +2,8 @@
 //
 // The engine and the tensor cores may be as late as the rules allow. A copy lands in some later round; a product reads
 // its operands and writes its registers at once or as late as `products_wait`, by chance. So what is freed too early is
-// overwritten in time, and what is read too early is stale. Operands are read at the addresses that the PTX manual gives
+// overwritten in time, and what is read too early is stale. Fences do nothing here, but where one is missing a launch
+// fails. Operands are read at the addresses that the PTX manual gives
 // for 128-byte swizzled, K-major matrices, and boxes are written where it says that the engine puts them.
 
 #pragma once
@@ -39,11 +40,11 @@ struct Index {
     unsigned x;
 };
 
-// What the host writes into a TensorMap here: an array of halves (planes, rows, columns) and the size of a box.
+// What the host writes into a TensorMap here: an array of halves (rows, planes, columns) and the size of a box.
 struct Map {
     const u16* start;
-    u64 columns, rows, planes;
-    u64 row_stride, plane_stride;  // in bytes
+    u64 columns, planes, rows;
+    u64 plane_stride, row_stride;  // in bytes
     u64 box_columns, box_rows;
 };
 
@@ -56,6 +57,8 @@ struct Barrier {
 inline std::map<const void*, Barrier> barriers;
 inline std::vector<std::function<void()>> copies;
 inline unsigned cluster_arrived, cluster_count;
+inline bool unfenced;                     // barriers were initialised, and the engine may not know it
+inline bool opened[threads_of_cluster];  // whether a thread's registers are ready for products
 inline std::map<std::pair<unsigned, unsigned>, std::pair<unsigned, unsigned>> named;  // (rank, barrier): arrived, count
 
 inline u32 address(const void* shared, unsigned rank) {
@@ -99,7 +102,7 @@ T* in_block(T* shared, unsigned rank) {
 // A swizzle acts on addresses: bits 7-9 are added to bits 4-6.
 inline u32 swizzled(u32 at) { return at ^ (at >> 3 & 0x70); }
 
-inline void write_box(const Map& map, unsigned rank, u32 to, long column, long row, long plane) {
+inline void write_box(const Map& map, unsigned rank, u32 to, long column, long plane, long row) {
     for (u64 r = 0; r < map.box_rows; r++)
         for (u64 c = 0; c < map.box_columns; c++) {
             const u64 x = column + c, y = row + r, z = plane;
@@ -111,7 +114,7 @@ inline void write_box(const Map& map, unsigned rank, u32 to, long column, long r
 }
 
 inline void schedule_box(
-    u16 ranks, void* shared, const TensorMap* opaque, int column, int row, int plane, u64* barrier) {
+    u16 ranks, void* shared, const TensorMap* opaque, int column, int plane, int row, u64* barrier) {
     Map map;
     memcpy(&map, opaque, sizeof map);
     const u32 to = address(shared, me->rank());
@@ -119,7 +122,7 @@ inline void schedule_box(
     for (unsigned rank = 0; rank < blocks_of_cluster; rank++)
         if (ranks >> rank & 1)
             copies.push_back([=, at = in_block(barrier, rank)] {
-                write_box(map, rank, to, column, row, plane);
+                write_box(map, rank, to, column, plane, row);
                 land(at, static_cast<long>(2 * map.box_columns * map.box_rows));
             });
 }
@@ -186,6 +189,7 @@ inline std::deque<std::vector<Product>> unfinished[threads_of_cluster];
 inline int registers_of_block[blocks_of_cluster];
 
 inline void start_product(float* d, unsigned numbers, u64 a, u64 b, bool add) {
+    if (!opened[me->number]) fail("a product begins before products_open");
     auto& groups = unfinished[me->number];
     if (groups.empty()) groups.emplace_back();
     groups.back().push_back({d, numbers, a, b, add});
@@ -211,6 +215,7 @@ inline u32 rank_in_cluster() { return me->rank(); }
 
 inline void cluster_sync(EMULATED_LINE) {
     emulated::meet(0, line);
+    if (emulated::unfenced) emulated::fail("the cluster meets before barrier_init_fence");
     const unsigned count = emulated::cluster_count;
     if (++emulated::cluster_arrived == emulated::threads_of_cluster) {
         emulated::cluster_arrived = 0;
@@ -249,9 +254,10 @@ void take_registers(EMULATED_LINE) {
 inline void barrier_init(u64* barrier, u32 arrivals) {
     address(barrier);
     emulated::barriers[barrier] = {arrivals, arrivals, 0, 0};
+    emulated::unfenced = true;
 }
 
-inline void barrier_init_fence() {}
+inline void barrier_init_fence() { emulated::unfenced = false; }
 inline void barrier_arrive(u64* barrier) { emulated::arrive(barrier_at(barrier)); }
 inline void barrier_arrive_at(u64* barrier, u32 rank) { emulated::arrive(barrier_at(emulated::in_block(barrier, rank))); }
 inline void barrier_arrive_expecting(u64* barrier, u32 bytes) { emulated::arrive(barrier_at(barrier), bytes); }
@@ -264,13 +270,13 @@ inline u64 keep_in_l2() { return 0; }
 inline void prefetch_map(const TensorMap*) {}
 inline void prefetch_line(const void*, u32) {}
 
-inline void copy_box(void* shared, const TensorMap* map, int column, int row, int plane, u64* barrier) {
-    emulated::schedule_box(static_cast<u16>(1 << me->rank()), shared, map, column, row, plane, barrier);
+inline void copy_box(void* shared, const TensorMap* map, int column, int plane, int row, u64* barrier) {
+    emulated::schedule_box(static_cast<u16>(1 << me->rank()), shared, map, column, plane, row, barrier);
 }
 
 inline void copy_box_to(
-    u16 ranks, void* shared, const TensorMap* map, int column, int row, int plane, u64* barrier, u64) {
-    emulated::schedule_box(ranks, shared, map, column, row, plane, barrier);
+    u16 ranks, void* shared, const TensorMap* map, int column, int plane, int row, u64* barrier, u64) {
+    emulated::schedule_box(ranks, shared, map, column, plane, row, barrier);
 }
 
 inline void copy_line(void* shared, const void* global, u32 bytes, u64* barrier) {
@@ -281,15 +287,19 @@ inline void copy_line(void* shared, const void* global, u32 bytes, u64* barrier)
     });
 }
 
-inline void products_open(EMULATED_LINE) { emulated::meet(0, line); }
+inline void products_open(EMULATED_LINE) {
+    emulated::meet(0, line);
+    emulated::opened[me->number] = true;
+}
 
 inline void products_commit(EMULATED_LINE) {
     emulated::meet(0, line);
+    emulated::opened[me->number] = false;
     emulated::unfinished[me->number].emplace_back();
 }
 
-template <int pending>
-void products_wait(EMULATED_LINE) {
+template <int pending, int numbers>
+void products_wait(float (&)[numbers], EMULATED_LINE) {
     emulated::meet(0, line);
     auto& groups = emulated::unfinished[me->number];
     while (groups.size() > pending + 1) {

@@ -22,6 +22,8 @@ inline void start_cluster() {
     named.clear();
     memset(shared_memory, 0xff, sizeof shared_memory);
     memset(registers_of_block, 0, sizeof registers_of_block);
+    memset(opened, 0, sizeof opened);
+    unfenced = false;
     for (auto& groups : unfinished) groups.clear();
 }
 
@@ -110,11 +112,12 @@ int cuTensorMapEncodeTiled(
     if (type != float16 || rank != 3 || interleave || swizzle != swizzle_128 || promotion < 0 || promotion > 3 || fill)
         return emulated::refuse("the kernel needs another map");
     if (stride[0] % 16 || stride[1] % 16 || stride[0] >> 40 || stride[1] >> 40) return emulated::refuse("a stride does not fit");
+    if (stride[0] < 2 * size[0] || stride[1] % stride[0]) return emulated::refuse("a stride is no multiple of the one before");
     for (unsigned i = 0; i < 3; i++)
         if (size[i] == 0 || size[i] > 1ull << 32 || box[i] == 0 || box[i] > 256 || step[i] != 1)
             return emulated::refuse("a size does not fit");
-    if (box[0] * 2 != 128 || box[2] != 1) return emulated::refuse("a box's row is not 128 bytes");
-    const emulated::Map ours{static_cast<const u16*>(start), size[0], size[1], size[2], stride[0], stride[1], box[0], box[1]};
+    if (box[0] * 2 != 128 || box[1] != 1) return emulated::refuse("a box's row is not 128 bytes");
+    const emulated::Map ours{static_cast<const u16*>(start), size[0], size[1], size[2], stride[0], stride[1], box[0], box[2]};
     memcpy(map, &ours, sizeof ours);
     return 0;
 }

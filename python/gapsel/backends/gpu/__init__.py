@@ -114,10 +114,11 @@ class GpuBackend:
 
     @staticmethod
     def _examine_fused(device: Device) -> None:
-        """Do without the kernels that do the whole product stage if they disagree with the reference, and say so."""
+        """Do without the kernels that do the whole product stage if they fail or disagree, and say so."""
         from gapsel.backends import selftest
 
         try:
+            device.try_fused()
             selftest.examine(GpuBackend([device], trusted=True), selftest.FUSED_CASES)
         except DeviceError as error:
             device.refuse_fused()

@@ -7,20 +7,19 @@ caller's work. Only the copies of streamed pools have a stream of their own.
 from __future__ import annotations
 
 import os
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gapsel.backends.gpu import trial
+from gapsel.backends.gpu.copies import Copies
 from gapsel.backends.gpu.device import Facts, lost
 from gapsel.backends.gpu.sources import folder, source
 from gapsel.backends.gpu_topk import TopK
-from gapsel.backends.hopper.driver import Driver, DriverKernels
-from gapsel.errors import DeviceError, GapselError, MissingDependencyError
+from gapsel.backends.hopper.driver import Driver, DriverKernels, trial_mark
+from gapsel.errors import DataError, DeviceError, GapselError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,13 +32,13 @@ if TYPE_CHECKING:
 OPTIONS = ("-std=c++17",)
 _LEAST_CAPABILITY = (7, 5)
 _HOPPER = (9, 0)
-# Set to 0, it leaves Hopper's own kernel out.
-_NO_HOPPER = "GAPSEL_HOPPER"
+# Set to 0, it leaves Hopper's own kernel out; set to 1, it takes it without a trial.
+_HOPPER_SETTING = "GAPSEL_HOPPER"
+_HOPPER_SOURCE = "sweep_sm90.cu"
+# Before, null pointers among a kernel's arguments were passed as no arguments at all.
+_LEAST_CUPY = 14
 # What DLPack calls a CUDA device's memory, plain and managed.
 _DLPACK_CUDA = (2, 13)
-_SLOTS = 3
-# Threads that fill a block, and what each copies at a time: one thread fills at a quarter of what the bus takes.
-_COPIERS, _COPY = 8, 4 << 20
 # How CUDA's parts say that memory ran out.
 _OUT_OF_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -54,6 +53,10 @@ def all_devices() -> list[CupyDevice]:
     except ImportError as error:
         msg = f"the gpu backend needs CuPy ({error}): pip install 'gapsel[gpu]'"
         raise MissingDependencyError(msg) from error
+    found = cupy.__version__
+    if int(found.partition(".")[0]) < _LEAST_CUPY:
+        msg = f"the gpu backend needs CuPy {_LEAST_CUPY} or newer, {found} is installed: pip install 'gapsel[gpu]'"
+        raise MissingDependencyError(msg)
     try:
         count = cupy.cuda.runtime.getDeviceCount()
         devices = [CupyDevice(index) for index in range(count)]
@@ -66,16 +69,6 @@ def all_devices() -> list[CupyDevice]:
         msg = f"no GPU of compute capability {least} or more is visible, of {count} in all: take --backend cpu"
         raise DeviceError(msg)
     return able
-
-
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """A block on its way: pinned host memory, its place on the device, and when each is free again."""
-
-    pinned: NDArray[np.uint8]
-    there: Array
-    copied: Any
-    used: Any
 
 
 class CupyDevice:
@@ -95,13 +88,19 @@ class CupyDevice:
         )
         self._multiprocessors = int(properties["multiProcessorCount"])
         self._kernels: dict[str, Any] = {}
-        self._fused_refused = os.environ.get(_NO_HOPPER) == "0"
-        self._slots: list[_Slot] = []
+        self._fused_refused = os.environ.get(_HOPPER_SETTING) == "0"
+        self._copies = Copies(cupy)
 
     @property
     def fused(self) -> Kernels | None:
         """See Device: on Hopper alone."""
         return None if self._fused_refused else self._hopper
+
+    def try_fused(self) -> None:
+        """See Device: in a process of its own, once on a machine."""
+        if os.environ.get(_HOPPER_SETTING) != "1":
+            mark = trial_mark(folder() / _HOPPER_SOURCE, f"{self.facts.name} {self.facts.driver}")
+            trial.pass_once(mark, trial.command(self.index))
 
     def refuse_fused(self) -> None:
         """See Device."""
@@ -176,7 +175,11 @@ class CupyDevice:
         if int(kind) not in _DLPACK_CUDA or int(index) != self.index:
             return None
         with self.current():
-            return self._cupy.from_dlpack(shard)
+            try:
+                return self._cupy.from_dlpack(shard)
+            except (BufferError, NotImplementedError, TypeError, ValueError) as error:
+                msg = f"a shard in the GPU's memory cannot be read where it lies: {error}"
+                raise DataError(msg) from error
 
     def multiply(self, x: Array, y: Array, out: Array, *, alpha: float = 1.0, beta: float = 0.0) -> None:
         """See Device. cuBLAS counts columns first: it is told to compute out' = y x'."""
@@ -199,14 +202,8 @@ class CupyDevice:
         return TopK(self._module("topk.cu"), self._cupy, k)
 
     def stream(self, blocks: Iterable[Sequence[NDArray[Any]]], size: int) -> Iterator[Array]:
-        """See Device: copies run on a stream of their own, through pinned memory that threads fill."""
-        slots, waiting = self._ring(size), deque[tuple[_Slot, int]]()
-        for index, parts in enumerate(blocks):
-            waiting.append(self._send(slots[index % _SLOTS], parts))
-            if len(waiting) > 1:
-                yield from self._arrive(*waiting.popleft())
-        while waiting:
-            yield from self._arrive(*waiting.popleft())
+        """See Device."""
+        return self._copies.stream(blocks, size)
 
     def _module(self, name: str) -> Any:  # noqa: ANN401 (CuPy brings no types)
         return self._cupy.RawModule(code=source(name), options=OPTIONS)
@@ -235,63 +232,6 @@ class CupyDevice:
         if self.facts.capability != _HOPPER:
             return None
         try:
-            return DriverKernels(Driver(), folder() / "sweep_sm90.cu", self._multiprocessors)
+            return DriverKernels(Driver(), folder() / _HOPPER_SOURCE, self._multiprocessors)
         except DeviceError:
             return None
-
-    @cached_property
-    def _copies(self) -> Any:  # noqa: ANN401
-        return self._cupy.cuda.Stream(non_blocking=True)
-
-    @cached_property
-    def _copiers(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(min(_COPIERS, os.cpu_count() or 1), thread_name_prefix="gapsel-copy")
-
-    def _ring(self, size: int) -> list[_Slot]:
-        """Return slots of at least that many bytes; they are kept, for pinning memory takes long."""
-        if not self._slots or self._slots[0].there.nbytes < size:
-            self._slots = []
-            self._slots = [self._slot(size) for _ in range(_SLOTS)]
-        return self._slots
-
-    def _slot(self, size: int) -> _Slot:
-        cuda = self._cupy.cuda
-        pinned = np.frombuffer(cuda.alloc_pinned_memory(size), np.uint8, size)
-        there = self._cupy.empty(size, np.uint8)
-        copied, used = cuda.Event(disable_timing=True), cuda.Event(disable_timing=True)
-        used.record(self._stream)  # what used this memory before may still run
-        return _Slot(pinned, there, copied, used)
-
-    def _send(self, slot: _Slot, parts: Sequence[NDArray[Any]]) -> tuple[_Slot, int]:
-        """Fill a slot and start its copy."""
-        slot.copied.synchronize()
-        count = self._fill(slot.pinned, parts)
-        self._copies.wait_event(slot.used)
-        runtime = self._cupy.cuda.runtime
-        runtime.memcpyAsync(
-            slot.there.data.ptr, slot.pinned.ctypes.data, count, runtime.memcpyHostToDevice, self._copies.ptr
-        )
-        slot.copied.record(self._copies)
-        return slot, count
-
-    def _arrive(self, slot: _Slot, count: int) -> Iterator[Array]:
-        """Hand a slot out, and note when the work that was asked for meanwhile is done with it."""
-        self._stream.wait_event(slot.copied)
-        try:
-            yield slot.there[:count]
-        finally:
-            slot.used.record(self._stream)
-
-    def _fill(self, pinned: NDArray[np.uint8], parts: Sequence[NDArray[Any]]) -> int:
-        """Copy arrays in a row, by several threads; NumPy lets go of the interpreter meanwhile."""
-        at, running = 0, []
-        for part in parts:
-            data = part.reshape(-1).view(np.uint8)
-            for first in range(0, len(data), _COPY):
-                piece = data[first : first + _COPY]
-                running.append(self._copiers.submit(np.copyto, pinned[at : at + len(piece)], piece))
-                at += len(piece)
-        wait(running)
-        for copied in running:
-            copied.result()
-        return at

@@ -55,6 +55,10 @@ class Device(Protocol):
         """What runs the product stage in one kernel, None where there is no such thing."""
         ...
 
+    def try_fused(self) -> None:
+        """Run it once where a fault or a hang harms nobody. Raises DeviceError if it does not end well."""
+        ...
+
     def refuse_fused(self) -> None:
         """Have no such thing from now on."""
         ...

@@ -115,7 +115,7 @@ class Fused:
 
     def _map(self, matrix: Array, planes: int, rows: int, box_rows: int) -> hopper.TensorMap:
         where = hopper.Planes(
-            self._device.address(matrix), planes, rows, self._form.depth, int(matrix.strides[0]), 2 * self._form.depth
+            self._device.address(matrix), planes, rows, self._form.depth, 2 * int(matrix.shape[1]), 2 * self._form.depth
         )
         return self._kernels.tensor_map(where, box_rows)
 

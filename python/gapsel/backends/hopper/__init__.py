@@ -46,7 +46,10 @@ class Arguments(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """float16 matrices (planes, rows, depth) at an address; strides in bytes, multiples of 16."""
+    """float16 matrices (rows, planes, depth) at an address.
+
+    Strides are in bytes: a plane's is a multiple of 16, a row's one of the plane's.
+    """
 
     address: int
     planes: int
@@ -102,7 +105,7 @@ class Kernels(Protocol):
     multiprocessors: int
 
     def tensor_map(self, planes: Planes, box_rows: int) -> TensorMap:
-        """Return the map by which boxes (1, box_rows, 64) of the planes are copied, swizzled by 128 bytes."""
+        """Return the map by which boxes (box_rows, 1, 64) of the planes are copied, swizzled by 128 bytes."""
         ...
 
     def launch(self, shape: Shape, arguments: Arguments, stream: int) -> None:

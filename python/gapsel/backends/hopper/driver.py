@@ -1,7 +1,7 @@
 """The few calls of NVIDIA's libraries that CuPy does not pass on: cubins of sm_90a, tensor maps, launches with either.
 
-CuPy compiles for the plain architecture alone, which has neither wgmma nor setmaxnreg, and knows no tensor maps. Both
-libraries are those that CuPy has loaded before; the driver's context is the one that CuPy has made current.
+CuPy compiles for the plain architecture alone, which has neither wgmma nor setmaxnreg, and knows no tensor maps. The
+driver's context is the one that CuPy has made current.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ class Driver:
         return kernel
 
     def tensor_map(self, planes: Planes, box_rows: int) -> TensorMap:
-        """Return the map by which boxes (1, box_rows, 64) of the planes are copied, swizzled by 128 bytes."""
+        """Return the map by which boxes (box_rows, 1, 64) of the planes are copied, swizzled by 128 bytes."""
         room = ctypes.create_string_buffer(ctypes.sizeof(TensorMap) + _ALIGNMENT_OF_MAP)
         aligned = TensorMap.from_buffer(room, -ctypes.addressof(room) % _ALIGNMENT_OF_MAP)
         self._call(
             "cuTensorMapEncodeTiled",
             ctypes.byref(aligned), _FLOAT16, 3, ctypes.c_void_p(planes.address),
-            (ctypes.c_uint64 * 3)(planes.depth, planes.rows, planes.planes),
-            (ctypes.c_uint64 * 2)(planes.row_stride, planes.plane_stride),
-            (ctypes.c_uint32 * 3)(DEPTH_OF_STEP, box_rows, 1), (ctypes.c_uint32 * 3)(1, 1, 1),
+            (ctypes.c_uint64 * 3)(planes.depth, planes.planes, planes.rows),
+            (ctypes.c_uint64 * 2)(planes.plane_stride, planes.row_stride),
+            (ctypes.c_uint32 * 3)(DEPTH_OF_STEP, 1, box_rows), (ctypes.c_uint32 * 3)(1, 1, 1),
             0, _SWIZZLE_128, _PROMOTE_TO_256, 0,
         )  # fmt: skip
         return TensorMap.from_buffer_copy(aligned)
@@ -105,15 +105,24 @@ class DriverKernels:
 def cubin(source: Path, defines: Sequence[str], cache: Path | None = None) -> bytes:
     """Return a source compiled for sm_90a, from the cache where it has been compiled before. Raises DeviceError."""
     compiler = Compiler()
-    texts = [file.read_bytes() for file in sorted(source.parent.glob("*.cuh"))]
-    parts = [source.read_bytes(), *texts, " ".join(defines).encode(), compiler.version.encode()]
-    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
-    path = (cache or default_cache()) / f"{source.stem}-{digest}.cubin"
+    path = (cache or default_cache()) / f"{_name(source, compiler, defines)}.cubin"
     if path.exists():
         return path.read_bytes()
     made, _ = compiler.compile(source, defines)
-    _keep(path, made)
+    keep(path, made)
     return made
+
+
+def trial_mark(source: Path, device: str, cache: Path | None = None) -> Path:
+    """Return the file that says that a source's kernels did well on a device. Raises DeviceError without a compiler."""
+    return (cache or default_cache()) / f"{_name(source, Compiler(), [device])}.passed"
+
+
+def _name(source: Path, compiler: Compiler, settings: Sequence[str]) -> str:
+    """Return what a source, its headers, its compiler and its settings are known by."""
+    texts = [file.read_bytes() for file in sorted(source.parent.glob("*.cuh"))]
+    parts = [source.read_bytes(), *texts, " ".join(settings).encode(), compiler.version.encode()]
+    return f"{source.stem}-{hashlib.sha256(bytes(1).join(parts)).hexdigest()[:24]}"
 
 
 def default_cache() -> Path:
@@ -121,8 +130,8 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gapsel" / "cubin"
 
 
-def _keep(path: Path, content: bytes) -> None:
-    """Write a file that appears when it is whole. Where nothing can be written, the next run compiles once more."""
+def keep(path: Path, content: bytes) -> None:
+    """Write a file that appears when it is whole. Where nothing can be written, the next run does it once more."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
