@@ -13,6 +13,8 @@ import argparse
 import json
 import math
 import os
+import subprocess
+import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     Solve = Callable[[int], torch.Tensor]
 
 GOALS = (1e-2, 1e-3)
+# No engine is started when less is left.
+LEAST_SECONDS = 15.0
 _MOST = 1 << 12
 
 
@@ -151,6 +155,21 @@ def measure(name: str, data: gpu_data.Data, device: str = "cuda") -> list[dict[s
         found.append({"goal": goal, "seconds": seconds, "steps": effort, "error": error})
         print(json.dumps(found[-1]), flush=True)
     return found
+
+
+def run(name: str, sizes: tuple[int, int, int], limit: float) -> tuple[list[dict[str, Any]], str]:
+    """Measure one engine in a process of its own; return what it reached, and how it ended if not well."""
+    if limit < LEAST_SECONDS:
+        return [], "there was no time left for it"
+    command = [sys.executable, __file__, name, *map(str, sizes)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)  # noqa: S603 (itself)
+        out, why = done.stdout, "" if done.returncode == 0 else done.stderr.strip().splitlines()[-1:]
+    except subprocess.TimeoutExpired as late:
+        out, why = late.stdout or "", [f"stopped after {limit:.0f} s"]
+    text = out.decode() if isinstance(out, bytes) else out
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith('{"goal"')]
+    return lines, "".join(why)
 
 
 def main() -> None:
