@@ -59,10 +59,12 @@ def test_one_span_of_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bits(replace(whole, swept=swept(added(parts, k)), f=f, hard=hard, nearest=nearest)) == bits(whole)
 
 
-def test_spans_follow_from_the_number_of_rows() -> None:
+def test_spans_follow_from_the_number_of_rows_and_of_a_grams_columns() -> None:
     assert spans.span_rows(1700) == 1700
     assert spans.span_rows(10**7) == 1 << 20
     assert spans.span_rows(10**10) == 38 << 20
+    assert [spans.span_rows(10**8, m) >> 20 for m in (1, 512, 513, 4000)] == [1, 1, 2, 8]
+    assert spans.span_rows(10**7, 10_000) == 10**7
     assert spans.spans(range(5, 18), 5) == [range(5, 10), range(10, 15), range(15, 18)]
     assert spans.dealt([range(1)] * 5, 2) == [[range(1)] * 3, [range(1)] * 2]
 

@@ -12,6 +12,7 @@ libraries, may round the products' float32 sums otherwise.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,7 +27,7 @@ from gapsel.backends.gpu.job import Job
 from gapsel.backends.gpu.kept import Kept
 from gapsel.backends.gpu.operands import Form
 from gapsel.backends.gpu.rows import gather
-from gapsel.backends.gpu.span import Span, dealt, rows_at_once, span_rows, spans
+from gapsel.backends.gpu.span import Pace, Span, dealt, span_rows, spans
 from gapsel.backends.gpu.strip import SEGMENT_ROWS
 from gapsel.backends.parts import Part, added, swept
 from gapsel.errors import DeviceError, GapselError
@@ -100,12 +101,13 @@ class GpuBackend:
         # Distances are taken exactly: their root magnifies what rough products round off.
         bears = cost.kind != "euclidean" and (cost.normalize or cost.kind == "cosine")
         query, form = replace(query, rough=query.rough and bears), Form.of(pool.dtypes, cost, pool.d)
-        return added(self._run(Job(pool, n, span_rows(n), query, keep, form, self._fused)), query.k)
+        span = span_rows(n, len(keep) if query.gram else 0)
+        return added(self._run(Job(pool, n, span, query, keep, form, self._fused)), query.k)
 
     def span_rows(self, target: Target, n: int, *, gram: bool = False, rough: bool = False) -> int:
-        """Return how many rows each span of a pool of n rows has, whatever is asked, but for a shorter last one."""
-        del target, gram, rough
-        return span_rows(n)
+        """Return how many rows each span of a pool of n rows has, but for a shorter last one."""
+        del rough
+        return span_rows(n, int(np.count_nonzero(target.b)) if gram else 0)
 
     def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Return the rows of the k lowest values, in order of (value, row)."""
@@ -148,22 +150,23 @@ def _parts(job: Job, kept: Kept, share: Sequence[range]) -> list[Part]:
     """Sweep spans; where memory runs out, let go of what is kept, then halve the rows at a time, and go on."""
     rows, done = range(share[0].start, share[-1].stop), list[Part]()
     with kept.device.current():
-        chunk, cleared = SEGMENT_ROWS, False
+        most, cleared = sys.maxsize, False
         while True:
+            pace = None
             try:
                 preparation = kept.preparation(job)
                 held = None if cleared else kept.pool(job, preparation, rows)
-                found = rows_at_once(job, preparation)
-                chunk = min(chunk, found) if cleared else found
+                pace = Pace.of(job, preparation).at_most(most)
                 for span in share[len(done) :]:
                     own = slice(span.start - rows.start, span.stop - rows.start)
-                    done.append(Span(job, span, preparation, chunk).run(None if held is None else held[own]))
+                    done.append(Span(job, span, preparation, pace).run(None if held is None else held[own]))
             except MemoryError as error:
-                if cleared and chunk <= SEGMENT_ROWS:
+                if cleared and (pace is None or pace.rows <= SEGMENT_ROWS):
                     raise _too_small(job, kept.device) from error
             else:
                 return done
-            chunk = max(SEGMENT_ROWS, chunk // 2 // SEGMENT_ROWS * SEGMENT_ROWS)
+            if pace is not None:
+                most = max(SEGMENT_ROWS, pace.rows // 2 // SEGMENT_ROWS * SEGMENT_ROWS)
             kept.clear()
             cleared = True
 

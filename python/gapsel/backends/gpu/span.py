@@ -6,6 +6,7 @@ changes no sum.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
     from gapsel.backends.gpu.strip import Bounds
     from gapsel.backends.gpu.target import Columns
 
-# Rows of a span at least; and spans of a pool at most: each costs a Gram on the way to the host.
+# Rows of a span at least; and spans of a pool at most.
 SPAN_ROWS, SPANS = 1 << 20, 256
+# A span's Gram is added up on the host: a journey of m^2 numbers, which so many columns' products of SPAN_ROWS rows pay
+# for. (By the rates of an H200 and of the bus before it; not measured.)
+_GRAM_COLUMNS = 512
 # Rows whose bounds and outputs are on the device at a time.
 WINDOW_ROWS = 1 << 22
 _ROW_BLOCK = 256
@@ -41,9 +45,10 @@ _SETTINGS = (
 )  # fmt: skip
 
 
-def span_rows(n: int) -> int:
-    """Return how many rows each span of a pool of n rows has, but for a shorter last one."""
-    return min(n, SPAN_ROWS * -(-n // (SPAN_ROWS * SPANS)))
+def span_rows(n: int, columns: int = 0) -> int:
+    """Return how many rows each span of a pool of n rows has, but for a shorter last one; ``columns`` of a Gram."""
+    of_any = SPAN_ROWS * -(-n // (SPAN_ROWS * SPANS))
+    return min(n, of_any * max(1, -(-columns // _GRAM_COLUMNS)))
 
 
 def spans(rows: range, size: int) -> list[range]:
@@ -57,14 +62,26 @@ def dealt(of_all: Sequence[range], devices: int) -> list[Sequence[range]]:
     return [of_all[at : at + each] for at in range(0, len(of_all), each)]
 
 
-def rows_at_once(job: Job, preparation: Preparation) -> int:
-    """Return how many rows of a span to multiply at a time with what memory there is."""
-    ld, free = preparation.y.ld, preparation.device.free_memory()
-    launch = fused.Launch.of(job, preparation)
-    if launch is not None:
-        return launch.chunk_rows(job.span, job.form.row_bytes, free)
-    budget = free - (matrix_bytes(ld) if job.query.gram else 0)
-    return chunk_rows(job.span, ld, job.form.row_bytes, budget // 2)
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many rows of a span are multiplied at a time, whole segments, and by whom: None is the portable stage."""
+
+    rows: int
+    launch: fused.Launch | None
+
+    @classmethod
+    def of(cls, job: Job, preparation: Preparation) -> Pace:
+        """Choose by what memory there is."""
+        ld, free = preparation.y.ld, preparation.device.free_memory()
+        launch = fused.Launch.of(job, preparation)
+        if launch is not None:
+            return cls(launch.chunk_rows(job.span, job.form.row_bytes, free), launch)
+        budget = free - (matrix_bytes(ld) if job.query.gram else 0)
+        return cls(chunk_rows(job.span, ld, job.form.row_bytes, budget // 2), None)
+
+    def at_most(self, rows: int) -> Pace:
+        """Return the same with no more rows at a time than these, whole segments."""
+        return Pace(min(self.rows, rows), self.launch)
 
 
 def least_bytes(job: Job, preparation: Preparation) -> int:
@@ -75,16 +92,17 @@ def least_bytes(job: Job, preparation: Preparation) -> int:
 
 
 class Span:
-    """A span on one device, ``chunk`` rows at a time; a chunk is a whole number of segments."""
+    """A span on one device, at a pace."""
 
-    def __init__(self, job: Job, rows: range, preparation: Preparation, chunk: int) -> None:
+    def __init__(self, job: Job, rows: range, preparation: Preparation, pace: Pace) -> None:
         self._device, self._y = device, y = preparation.device, preparation.y
-        self._job, self._rows, self._preparation, self._chunk = job, rows, preparation, chunk
+        self._job, self._rows, self._preparation, chunk = job, rows, preparation, pace.rows
+        self._chunk = chunk
         self._box = job.query.box.at(job.at(rows))
         added = columns(device, y, job)
         self._thinning = thinning(job.n, len(job.keep), job.pool.d, self._box, job.query.eps)
         self._settings = device.upload(self._settings_of(added.settings))
-        self._stage = self._stage_for(added)
+        self._stage = self._stage_of(pace, added)
         self._stats = Stats.room(device, chunk, nearest=job.wants("nearest"))
         self._mass = device.empty(chunk, np.float32)
         self._gram = Gram(device, y.ld, chunk) if job.query.gram else None
@@ -116,12 +134,10 @@ class Span:
         values = {**settings, **self._thinning, **box.of_all, "eta": box.eta, "n": float(self._job.n)}
         return np.array([values[name] for name in _SETTINGS], np.float64)
 
-    def _stage_for(self, added: Columns) -> Strip | fused.Fused:
-        job, preparation = self._job, self._preparation
-        launch = fused.Launch.of(job, preparation)
-        if launch is not None:
-            return fused.Fused(job, self._box, preparation, added, launch)
-        return Strip(preparation, added, self._settings, self._chunk, rough=job.query.rough)
+    def _stage_of(self, pace: Pace, added: Columns) -> Strip | fused.Fused:
+        if pace.launch is not None:
+            return fused.Fused(self._job, self._box, self._preparation, added, pace.launch)
+        return Strip(self._preparation, added, self._settings, pace.rows, rough=self._job.query.rough)
 
     def _window_at(self, row: int) -> Window:
         at, rows = row - self._rows.start, max(1, WINDOW_ROWS // self._chunk) * self._chunk
@@ -158,8 +174,7 @@ class Span:
         gram = top = None
         if self._gram is not None:
             kept, lacking = self._gram.finish(self._thinning["root"], self._job.n, count)
-            gram = np.zeros((m, m)), _spread(lacking, keep, m)
-            gram[0][np.ix_(keep, keep)] = kept
+            gram = _spread_square(kept, keep, m), _spread(lacking, keep, m)
         if self._top is not None:
             rows, values = self._top.finish()
             top = download(rows), download(values)
@@ -172,6 +187,15 @@ def _spread(values: NDArray[np.float64], keep: NDArray[np.intp], m: int) -> NDAr
     """Return an (m,) array that has the values at ``keep`` and zeros elsewhere."""
     out = np.zeros(m)
     out[keep] = values
+    return out
+
+
+def _spread_square(values: NDArray[np.float64], keep: NDArray[np.intp], m: int) -> NDArray[np.float64]:
+    """Return an (m, m) array that has the values at ``keep`` in rows and columns, and zeros elsewhere."""
+    if len(keep) == m:
+        return values
+    out = np.zeros((m, m))
+    out[np.ix_(keep, keep)] = values
     return out
 
 

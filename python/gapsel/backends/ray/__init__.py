@@ -15,6 +15,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gapsel.backends import checks
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.gpu import GpuBackend
@@ -30,7 +32,6 @@ from gapsel.errors import DataError, DeviceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from gapsel.records import Query, Sweep, Target
@@ -106,7 +107,9 @@ class RayBackend:
         return self._y
 
     def _span_rows(self, target: Target, n: int, *, gram: bool = False, rough: bool = False) -> int:
-        return gpu_span.span_rows(n) if self._gpus else self._here.span_rows(target, n, gram=gram, rough=rough)
+        if self._gpus:
+            return gpu_span.span_rows(n, int(np.count_nonzero(target.b)) if gram else 0)
+        return self._here.span_rows(target, n, gram=gram, rough=rough)
 
     def _parts(
         self,
