@@ -3,9 +3,11 @@
 //! While a block of rows is at hand its p are packed twice: v = sqrt(|w|) p in panels of a tile's columns, and u, the
 //! same with the sign of w, in panels of a tile's rows; in bfloat16 pairs where the machine multiplies those. Rounded
 //! alike, u and v make the Gram of a plan nearby, which bends steps as well. Tried: u = w p rounded on its own is a
-//! matrix of no plan, and where eta is small against eps the last digits of the marginal error are not reached. When a super-block is complete, each panel of columns of G belongs to one thread, which computes the
-//! tiles on and below the diagonal. Sums run in float32 within a group of about five hundred rows, in float64 from group
-//! to group of a span and from span to span, always in the order of the rows.
+//! matrix of no plan, and where eta is small against eps the last digits of the marginal error are not reached.
+//!
+//! When a super-block is complete, each panel of columns of G belongs to one thread, which computes the tiles on and below
+//! the diagonal. Sums run in float32 within a group of about five hundred rows, in float64 from group to group of a span
+//! and from span to span, always in the order of the rows.
 
 use rayon::prelude::*;
 

@@ -6,7 +6,7 @@ use std::mem::transmute;
 
 use super::*;
 
-/// Proof that the machine has AVX-512F and AVX-512DQ; with `BF16` AVX512-BF16 too, which then multiplies, and with
+/// Proof that the machine has AVX-512F, AVX-512DQ and FMA; with `BF16` AVX512-BF16 too, which then multiplies, and with
 /// `AMX` AMX, which then takes over the product.
 #[derive(Clone, Copy)]
 struct Avx512<const BF16: bool, const AMX: bool>(());
@@ -15,7 +15,9 @@ const EXACT: &dyn Kernel = &Avx512::<false, false>(());
 
 /// The instruction sets that have AVX-512 in them, best first.
 pub fn detect() -> impl Iterator<Item = Isa> {
-    let exact = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq");
+    let exact = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("fma");
     let bf16 = exact && is_x86_feature_detected!("avx512bf16");
     let isas: [(bool, &'static str, Option<&'static dyn Kernel>); 3] = [
         (
