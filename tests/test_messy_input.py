@@ -17,6 +17,7 @@ import gapsel
 from faults import DATA, GOOD, POOL, TARGET, USAGE, N, assert_says, command, flags, snapshot
 from gapsel import corpus, store
 from gapsel.cli import main
+from gapsel.config import rows_for
 from texts import read_all, write
 
 CHAT: list[tuple[dict[str, Any], ...]] = [
@@ -174,3 +175,35 @@ def test_python_runs_the_package() -> None:
     )
     assert (done.returncode, done.stdout) == (DATA, "")
     assert done.stderr.startswith("gapsel: nowhere: is no run folder")
+
+
+def test_error_bars_of_a_few_examples_are_refused_before_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("pool.npy", POOL)
+    np.save("target.npy", TARGET[:3])
+    code, said = command(["run", "--quiet", "--error-bars", "-o", "out", *flags(GOOD)], capsys)
+    assert code == USAGE
+    assert_says(said, ("3 examples", "give 4 or more", "leave error bars out"))
+    assert snapshot("out") is None
+
+
+def test_texts_beside_vectors_name_the_row_that_is_too_little(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("pool.npy", POOL)
+    np.save("target.npy", TARGET)
+    write(Path("pool.jsonl"), b'{"text": "x"}\n' * 40 + b'{"text": 3}\n{"text": null}\n' + b'{"text": "x"}\n' * 18)
+    code, said = command(["run", "--pool=pool.jsonl", "--quiet", "-o", "out", *flags(GOOD)], capsys)
+    assert code == DATA
+    assert_says(
+        said, (f"58 usable documents and {N} vectors", "the 2 that cannot", "pool.jsonl line 41", "of type int")
+    )
+
+
+@pytest.mark.parametrize(("k", "rows"), [("10K", 10_000), ("1.5 k", 1500), ("2M", 2_000_000), ("5%", 500_000)])
+def test_k_in_thousands(k: str, rows: int) -> None:
+    assert rows_for(k, 10**7) == rows
+
+
+def test_a_configuration_may_begin_with_a_mark_of_utf_8() -> None:
+    np.save("pool.npy", POOL)
+    np.save("target.npy", TARGET)
+    Path("good.json").write_text(json.dumps(GOOD), encoding="utf-8-sig")
+    assert main(["run", "--quiet", "--config=good.json", "-o", "out"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +63,19 @@ class Selector:
         self._pool: tuple[Task, NDArray[np.float32]] | None = None
         self._asked: tuple[Target, Weighing] | None = None
         self._weighed: Weighed | None = None
-        self._rules: Callable[[str], Rules] = lambda k: Rules(Budget(self._n(), rows_for(k, self._n())))
+        self._rules: Callable[[str], Rules] = self._without_rules
         self._texts: stream.Scorer | None = None
-        self._load_encoder: Callable[[], Encoder] = lambda: stream.load_encoder(self._fitted())
+        self._encoder_at: tuple[str | os.PathLike[str], str | os.PathLike[str] | Encoder | None, str] = "", None, "auto"
+
+    def __repr__(self) -> str:
+        """Say the settings that are not the default, and what it is fitted on."""
+        if self._model is None:
+            state = "not fitted"
+        else:
+            m, d = self._model.potentials.target.y.shape
+            pool = f"{self._n():,} rows and " if self._pool else ""
+            state = f"fitted on {pool}{m:,} examples of {d} dimensions"
+        return f"<Selector({self.settings.changed}), {state}>"
 
     def fit(
         self,
@@ -95,7 +106,7 @@ class Selector:
         task, weighing = self._posed(target, pool, target_weights, pool_weights, tasks)
         n = task.rows.n
         given = arrays.for_rules(n, tokens, barred, fields or {})
-        self._rules = lambda k: rules_of(self.settings, n, k=k, **given)
+        self._rules = partial(_with_rules, self.settings, n, given)
         task = dataclasses.replace(task, rows=task.rows.allowing(self._rules(self.settings.k).budget.capacity()))
         if base is not None:
             task = self._beside(task, base, base_weights, pool_weights=pool_weights)
@@ -244,12 +255,12 @@ class Selector:
             self._texts = stream.Scorer(self._fitted(), self._backend, self._load_encoder)
         return self._texts
 
-    def _use_encoder(
-        self, path: str | os.PathLike[str], encoder: str | os.PathLike[str] | Encoder | None, device: str
-    ) -> None:
-        self._load_encoder = lambda: stream.load_encoder(
-            self._fitted(), path, encoder=encoder, device=device, threads=self.settings.threads
-        )
+    def _load_encoder(self) -> Encoder:
+        path, encoder, device = self._encoder_at
+        return stream.load_encoder(self._fitted(), path, encoder=encoder, device=device, threads=self.settings.threads)
+
+    def _without_rules(self, k: str) -> Rules:
+        return Rules(Budget(self._n(), rows_for(k, self._n())))
 
     def _solved(
         self, task: Task, weighing: Weighing | None, start: Start | None = None, aversion: Aversion | None = None
@@ -337,6 +348,10 @@ class Selector:
         return self._pool
 
 
+def _with_rules(settings: Settings, n: int, given: dict[str, Any], k: str) -> Rules:
+    return rules_of(settings, n, k=k, **given)
+
+
 def load(
     path: str | os.PathLike[str],
     *,
@@ -351,7 +366,7 @@ def load(
     """
     selector = Selector(**settings)
     selector._model = model.load(path)  # noqa: SLF001 - made here
-    selector._use_encoder(path, encoder, device)  # noqa: SLF001 - as above
+    selector._encoder_at = path, encoder, device  # noqa: SLF001 - as above
     return selector
 
 

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
 _Any = TypeVar("_Any", bound=np.generic)
 CostKind = Literal["sqeuclidean", "cosine", "euclidean"]
+# Documents that a repr names.
+_SHOWN = 3
 COST_KINDS: tuple[CostKind, ...] = ("sqeuclidean", "cosine", "euclidean")
 # What a sweep may write of each row; the reference writes f and the hard minimum in float64 too.
 OUTPUTS: Mapping[str, type[np.generic]] = {"f": np.float32, "hard": np.float32, "nearest": np.int32}
@@ -174,6 +176,12 @@ class Sweep:
     top: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
 
 
+def best_of(names: Sequence[object], scores: NDArray[np.float64]) -> str:
+    """Say how many documents (k,) are chosen, the first of them and the range of their scores: the body of a repr."""
+    shown = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+    return f"k={len(names)}, best=[{shown}], scores={scores.min():.4f} .. {scores.max():.4f}"
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One sweep of the solver: over what ("sample", "shortlist" or "pool") and how many rows, and what it showed."""
@@ -213,6 +221,12 @@ class Evidence:
     rows: int
     sampling_error: float
     trace: tuple[Stage, ...]
+
+    def __repr__(self) -> str:
+        """Say how it ended, and how long the trace is."""
+        error = f"marginal_error={self.marginal_error:.2g}, tolerance={self.tolerance:g}"
+        read = f"full_sweeps={self.full_sweeps}, rows={self.rows}, trace of {len(self.trace)} sweeps"
+        return f"Evidence(converged={self.converged}, {error}, {read})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from gapsel.calibration import mean_of, scores
 from gapsel.errors import UsageError
 from gapsel.findings import Certificate
 from gapsel.potentials import Dual, Rows, ascend, gather, promised_rise, shortlist_sizes, solve
-from gapsel.records import Box, Query
+from gapsel.records import Box, Query, best_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +51,10 @@ class Selection:
     rows: NDArray[np.int64]
     scores: NDArray[np.float64]
     nearest: NDArray[np.int32]
+
+    def __repr__(self) -> str:
+        """Say how many, and which are the best."""
+        return f"Selection({best_of(self.rows.tolist(), self.scores)})"
 
 
 def select(

@@ -124,7 +124,7 @@ def _do(door: str, given: dict[str, Any]) -> dict[str, Any]:
 def read_config(path: Path) -> Settings:
     """Return the settings in a file. Raises DataError where there are none."""
     try:
-        record = loads(path.read_text(encoding="utf-8"))
+        record = loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         msg = f"{path}: cannot be read as a configuration ({error}): name a run.json, or a JSON file of settings"
         raise DataError(msg) from error

@@ -42,6 +42,8 @@ def grouped(values: dict[str, Any]) -> dict[str, Any]:
 
 def loose(name: str, value: Any) -> Any:  # noqa: ANN401 - a setting as people write it
     """Return the value of one setting in its own type, where it is plain what is meant."""
+    if name in PATHS and hasattr(value, "__array__"):
+        check(False, name, f"an array of {value.__class__.__name__}", "files; gapsel.Selector takes arrays")  # noqa: FBT003
     if name == "masses":
         several = value if isinstance(value, list | tuple) else (value,)
         return tuple(str(one) if _is_number(one) else one for one in several)

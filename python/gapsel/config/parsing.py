@@ -12,11 +12,11 @@ _THOUSANDS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
 def parse_k(k: str) -> tuple[float, bool]:
-    """Return (number, whether it is per cent) of a "1000" or a "5%". Raises UsageError."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(%?)", k.strip())
-    number, percent = (float(match[1]), bool(match[2])) if match else (0.0, False)
+    """Return (number, whether it is per cent) of a "1000", a "10K" or a "5%". Raises UsageError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMBT%]?)", k.strip().upper())
+    number, percent = (float(match[1]) * _THOUSANDS.get(match[2], 1), match[2] == "%") if match else (0.0, False)
     fits = 0 < number <= 100 if percent else number >= 1 and number.is_integer()  # noqa: PLR2004 - per cent
-    check(fits, "k", k, "a whole number from 1, or per cent like 5%")
+    check(fits, "k", k, "a whole number from 1, 10K say, or per cent like 5%")
     return number, percent
 
 

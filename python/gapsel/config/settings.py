@@ -320,6 +320,16 @@ class Settings:
         check(several, "paths_per_task", self.paths_per_task, "how many paths each of two or more tasks has")
 
     @property
+    def changed(self) -> str:
+        """The settings that are not the default, as they are given in Python."""
+        own = ((field.name, getattr(self, field.name), field.default) for field in dataclasses.fields(self))
+        return ", ".join(f"{name}={value!r}" for name, value, default in own if value != default)
+
+    def __repr__(self) -> str:
+        """Say what is not the default."""
+        return f"Settings({self.changed})"
+
+    @property
     def relative_eps(self) -> float:
         """The eps in use: one step ranks more steadily when it is large, a whole mass is shared out by a small one."""
         return 0.5 * 0.2 ** max(0.0, 2.0 * self.mass - 1.0) if self.eps is None else self.eps

@@ -12,6 +12,10 @@ class Interval:
     lower: float
     upper: float
 
+    def __repr__(self) -> str:
+        """Say it as it is printed everywhere."""
+        return f"{self.lower:.3f} .. {self.upper:.3f}"
+
     @property
     def middle(self) -> float:
         """The middle of the interval, to compare by where intervals are narrow."""
@@ -45,3 +49,8 @@ class Certificate:
     gap: float
     percent: float
     rest: float
+
+    def __repr__(self) -> str:
+        """Say it with as many digits as people read."""
+        numbers = (f"{name}={getattr(self, name):.4g}" for name in ("before", "after", "gap", "percent", "rest"))
+        return f"Certificate({', '.join(numbers)})"

@@ -40,6 +40,7 @@ from gapsel.pipeline.studies.mixing import mix_run
 from gapsel.pipeline.studies.trials import check_evaluated, train_and_judge
 from gapsel.pipeline.tasks import Task, do_task
 from gapsel.pipeline.work import Run
+from gapsel.records import best_of
 
 if TYPE_CHECKING:
     import os
@@ -86,6 +87,11 @@ class Result:
     certificate: Certificate
     distances: Distances
     converged: bool
+
+    def __repr__(self) -> str:
+        """Say where it lies, how many were chosen and which are the best, and what is known of the choice."""
+        about = f"certificate={self.certificate}, distances={self.distances}, converged={self.converged}"
+        return f"Result({str(self.file)!r}, {best_of(self.ids, self.scores)}, {about})"
 
 
 def run(out: str | os.PathLike[str], *, quiet: bool = True, **settings: Any) -> Result:  # noqa: ANN401 - see Settings

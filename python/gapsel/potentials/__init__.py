@@ -12,7 +12,7 @@ from gapsel.potentials.recipe import annealed, look, solve
 from gapsel.potentials.rows import Rows, gather, scale_of
 from gapsel.potentials.sizes import shortlist_sizes
 from gapsel.potentials.task import Solution, Start, Task
-from gapsel.potentials.variations import halves, mass_path
+from gapsel.potentials.variations import check_halves, halves, mass_path
 from gapsel.potentials.weighing import Weighed, Weighing, weigh
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "annealed",
     "ascend",
     "balance",
+    "check_halves",
     "facing",
     "gather",
     "halves",

@@ -57,6 +57,16 @@ def mass_path(
         yield listed.chosen(f, task.k)
 
 
+def check_halves(examples: int) -> None:
+    """Raise UsageError for a target of too few examples to be halved."""
+    if examples < _FEWEST:
+        msg = (
+            f"the target has {examples} examples that count: give {_FEWEST} or more, so that it has halves, or leave "
+            "error bars out"
+        )
+        raise UsageError(msg)
+
+
 def halves(
     task: Task,
     backend: Backend,
@@ -70,9 +80,7 @@ def halves(
     (k,), best first. Raises UsageError for a target of less than four examples.
     """
     present = np.flatnonzero(task.target.b)
-    if len(present) < _FEWEST:
-        msg = f"the target has {len(present)} examples that count: give {_FEWEST} or more, so that it has halves"
-        raise UsageError(msg)
+    check_halves(len(present))
     listed = _Listed.of(task, backend, watch, choose)
     rng = np.random.default_rng([task.seed, splits])
     for _ in range(splits):

@@ -22,6 +22,9 @@ _MATRIX = 2
 def matrix(vectors: Any, name: str) -> NDArray[np.floating]:  # noqa: ANN401 - whatever NumPy makes an array of
     """Return the vectors as one C-ordered array of float16 or float32; what else floats becomes float32."""
     array = array_of(vectors, name)
+    if array.dtype.kind == "O":
+        # A column of lists, of a data frame or of Arrow: the rows are objects, each of them a vector.
+        array = array_of(array.tolist(), name)
     # What no array of vectors can be is said here, with its name; rows are checked once all shards are there.
     if array.ndim != _MATRIX or array.dtype.kind != "f" or not array.size:
         store.check([array], name=name, normalize=False)

@@ -15,6 +15,7 @@ from gapsel.pipeline.inputs.weights import read_weights
 from gapsel.pipeline.steps.fit import check_d
 from gapsel.pipeline.studies.compare import check_compared
 from gapsel.pipeline.vectors.sides import at_work, load_encoder, look_at, sides, write_side
+from gapsel.potentials import check_halves
 
 if TYPE_CHECKING:
     from gapsel.pipeline.work import Run
@@ -27,6 +28,8 @@ def embed_step(run: Run) -> dict[str, Any]:
     base = [side for side in more if side.name == "base"]
     rows_for(run.settings.k, pool.rows)
     check_rules(run.settings)
+    if run.settings.error_bars:
+        check_halves(target.rows)
     memory.check(pool.rows + sum(one.rows for one in base), target.rows, max(pool.d, target.d))
     check_losses(run.settings)
     read_weights(run.settings.pool_weights, pool.rows, "pool")

@@ -178,10 +178,21 @@ def look_at(settings: Settings, name: str) -> Side:
     if given and vectors != rows:
         msg = (
             f"{name}: {rows} usable documents and {vectors} vectors do not lie row for row beside each other: give "
-            f"one vector for each document{', and repair or remove the rejected rows' if rejects.count else ''}"
+            f"one vector for each document{_with_the_rejected(rejects)}"
         )
         raise DataError(msg)
     return Side(name, rows, given[0].d if given else 0, rejects, given, sources)
+
+
+def _with_the_rejected(rejects: corpus.Rejects) -> str:
+    """Say, as the end of a sentence, which row has to be repaired first."""
+    first = min(rejects.example.values(), default=None, key=lambda one: (one.file, one.line))
+    if first is None:
+        return ""
+    return (
+        f", and repair or remove the {rejects.count} that cannot be used, the first of them {first.file} line "
+        f"{first.line}: {first.reason}"
+    )
 
 
 def load_encoder(settings: Settings, sides: Sequence[Side]) -> embed.Encoder | None:
