@@ -91,8 +91,8 @@ def test_large_gathers_go_through_a_file(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
     rows = np.sort(rng.choice(80, 40, replace=False))
     held = gather(shards, rows)
-    monkeypatch.setattr("gapsel.potentials.rows._HELD_AT_LEAST", 1)
-    monkeypatch.setattr("gapsel.potentials.rows._BLOCK_ROWS", 9)
+    monkeypatch.setattr("gapsel.potentials.gathering._HELD_AT_LEAST", 1)
+    monkeypatch.setattr("gapsel.potentials.gathering._BLOCK_ROWS", 9)
     memory.allow(1000)
     spilled = gather(shards, rows)
     assert isinstance(spilled, np.memmap)

@@ -162,7 +162,7 @@ class Sweep:
     hard bounds the unregularised optimum, prices included, from below. ``entropy`` is sum_i r_i (-sum_j p_ij log p_ij),
     in nats. ``gram`` (m, m) float64 and ``gram_q`` (m,), if asked for, are sum_i v_i w_i p_i p_i' and sum_i v_i r_i p_i
     with w_i = r_i + eps dr_i / df_i, so that diag(gram_q) - gram is eps times minus the Hessian of D, from a part of
-    the rows: one stays with probability s_i = min(1, r_i n / max(t, 0.25)), t = min(n / 32 m, 2 m / (d + 32)), by a
+    the rows: one stays with probability s_i = min(1, r_i n / max(t, 0.25)), t = min(n / 32 m, m / (d + 32)), by a
     number that depends on i alone, and then stands for v_i = 1 / s_i of its kind. ``top``, if asked for, holds the k
     lowest f in order of (f, row): their rows (k,) int64 and the f (k,) float32.
     """

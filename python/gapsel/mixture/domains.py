@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.potentials import Rows, gather
+from gapsel.potentials.rows import shares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,11 +110,5 @@ class Domains:
 
     def part(self, own: NDArray[np.int64]) -> Rows:
         """Return some rows (s,) of one domain, ascending, weighted by U_d to sum 1."""
-        a = 1.0 / len(own) if isinstance(self.a, float) else _shares(self.a[own])
+        a = 1.0 / len(own) if isinstance(self.a, float) else shares(self.a[own])
         return Rows((gather(self.shards, own),), a, 1.0)
-
-
-def _shares(a: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return weights (s,) scaled to sum 1, even ones where all of a sample weigh nothing."""
-    total = float(a.sum())
-    return a / total if total > 0 else np.full(len(a), 1.0 / len(a))

@@ -49,7 +49,7 @@ class Rule:
         return float(w @ slopes + self.eta * (w[some] @ np.log(w[some] / self._ref[some])))
 
     def bend(self, w: NDArray[np.float64], marginals: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return minus dq/dw dw/dg (m, m), which weights that move with g add to the dual's curvature.
+        """Return dq/dw dw/dg (m, m), which weights that move with g add to the dual's curvature.
 
         ``marginals`` (u, m) has the q_d of each domain. Over the domains below their bounds, with weights v and mean
         marginal q, it is (1/eta) sum v_d (q_d - q) (q_d - q)'.

@@ -7,9 +7,10 @@ from gapsel.potentials.beside import solve_plain
 from gapsel.potentials.capped import priced
 from gapsel.potentials.caps import Cap
 from gapsel.potentials.dual import Dual, Point
+from gapsel.potentials.gathering import gather
 from gapsel.potentials.levelling import Balance, levelled
 from gapsel.potentials.recipe import annealed, look, solve
-from gapsel.potentials.rows import Rows, gather, scale_of
+from gapsel.potentials.rows import Rows, scale_of
 from gapsel.potentials.sizes import shortlist_sizes
 from gapsel.potentials.task import Solution, Start, Task
 from gapsel.potentials.variations import check_halves, halves, mass_path

@@ -22,7 +22,7 @@ import numpy as np
 
 from gapsel.potentials.caps import best_prices
 from gapsel.potentials.dual import Dual
-from gapsel.potentials.rows import gather
+from gapsel.potentials.gathering import gather
 from gapsel.potentials.sizes import threshold
 from gapsel.records import Box, Query
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.potentials.rows import gather
+from gapsel.potentials.gathering import gather
 from gapsel.records import Box, Query
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def chosen_after(dual: Dual, point: Point, step: NDArray[np.float64], k: int) ->
     f = np.empty(len(listed), np.float32)
     query = Query(dual.target, point.g + step, Box.fixed(1.0 / len(listed)), dual.eps, dual.cost, f=f)
     dual.backend.sweep([gather(rows.shards, listed)], query)
-    priced = f if isinstance(rows.price, float) else f + rows.price[listed].astype(np.float32)
-    return listed[dual.backend.topk(priced, k)]
+    return listed[dual.backend.topk(rows.priced(f, listed), k)]
 
 
 def candidates(f: NDArray[np.float32], step: NDArray[np.float64], k: int, resolution: float) -> NDArray[np.int64]:

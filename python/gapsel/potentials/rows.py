@@ -9,19 +9,18 @@ capacity, and the pool's rows capacity and no weight. Each side is then sampled 
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from gapsel import memory
 from gapsel.cost import measure_scale
-from gapsel.errors import ResourceError
+from gapsel.errors import UsageError
+from gapsel.potentials.gathering import gather
 from gapsel.records import Box, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from gapsel.records import Cost, CostScale, Target
 
 _Number = TypeVar("_Number", bound=np.floating)
-# Vectors gathered from the pool: the part of the memory that they may be, and what may be held in any case.
-_HELD, _HELD_AT_LEAST = 1 / 16, 1 << 24
-_BLOCK_ROWS = 8192
 _SCALE_ROWS = 2048
 
 
@@ -104,10 +100,14 @@ class Rows:
     @property
     def carrying(self) -> Rows:
         """The rows that weigh something, where there is a base: few beside a pool."""
-        if not self.base:
+        return self.weighing(self.n) if self.base else self
+
+    def weighing(self, most: int) -> Rows:
+        """Return the rows that weigh something alone, where these are at most so many; else all."""
+        if isinstance(self.a, float) or np.count_nonzero(self.a) > most:
             return self
-        picked = np.flatnonzero(np.asarray(self.a))
-        return Rows((gather(self.shards, picked),), _of(self.a, picked), 1.0 / self.k)
+        picked = np.flatnonzero(self.a)
+        return Rows((gather(self.shards, picked),), self.a[picked], 1.0 / self.k)
 
     @property
     def d(self) -> int:
@@ -128,9 +128,10 @@ class Rows:
         lo = (1.0 - mass) * self.a
         return Box(lo, lo + mass * self.capacity, eta, self.price)
 
-    def priced(self, f: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return f + price (n,), by which rows are chosen, of f (n,)."""
-        return f if isinstance(self.price, float) else f + self.price.astype(np.float32)
+    def priced(self, f: NDArray[np.float32], at: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float32]:
+        """Return f + price (s,), by which rows are chosen, of f (s,) of all rows or those ``at`` some places."""
+        price = np.asarray(_of(self.price, at), np.float32)
+        return f + price if price.any() else f
 
     def allowing(self, capacity: float | NDArray[np.float64]) -> Rows:
         """Return the same rows with another capacity of those of the pool, one number or (n,)."""
@@ -150,12 +151,18 @@ class Rows:
         order = np.argsort(picked)
         vectors = np.empty((count, self.d), self.shards[0].dtype)
         vectors[order] = gather(self.shards, picked[order])
-        a = 1.0 / count if isinstance(self.a, float) else self.a[picked] / self.a[picked].sum()
+        a = 1.0 / count if isinstance(self.a, float) else shares(self.a[picked])
         return Rows((vectors,), a, _of(self.capacity, picked) * (self.n / count), price=_of(self.price, picked))
 
     def part(self, picked: NDArray[np.int64]) -> Rows:
-        """Return some rows (s,), random ones of each side in ascending order, standing for the whole."""
-        a = 1.0 / len(picked) if isinstance(self.a, float) else self.a[picked] / self.a[picked].sum()
+        """Return some rows (s,), random ones of each side in ascending order, standing for the whole.
+
+        Raises UsageError where none of them weighs anything: they would pose another problem.
+        """
+        if not np.any(_of(self.a, picked)):
+            msg = f"none of {len(picked):,} random rows to fit on weighs anything: raise --fit-rows"
+            raise UsageError(msg)
+        a = 1.0 / len(picked) if isinstance(self.a, float) else shares(self.a[picked])
         of_pool = int(np.searchsorted(picked, self.pool_rows))
         capacity = _of(self.capacity, picked) * (self.pool_rows / of_pool)
         return Rows(
@@ -165,7 +172,7 @@ class Rows:
 
     def prefix(self, count: int) -> Rows:
         """Return the first ``count`` rows of a set that lies in one shard, standing for the whole again."""
-        a = 1.0 / count if isinstance(self.a, float) else self.a[:count] / self.a[:count].sum()
+        a = 1.0 / count if isinstance(self.a, float) else shares(self.a[:count])
         return Rows(
             (self.shards[0][:count],),
             a,
@@ -201,9 +208,9 @@ class Rows:
         stands_for = np.concatenate([np.ones(exact), *map(np.full, map(len, drawn), stood)])
         ascending = np.argsort(picked)
         picked, stands_for = picked[ascending], stands_for[ascending]
-        a = _of(self.a, picked) * stands_for
+        a = np.asarray(_of(self.a, picked) * stands_for)
         rows = Rows(
-            (gather(self.shards, picked),), a / a.sum(), _of(self.capacity, picked) * stands_for,
+            (gather(self.shards, picked),), shares(a), _of(self.capacity, picked) * stands_for,
             int((picked >= self.pool_rows).sum()), _of(self.price, picked), self._caps(picked),
         )  # fmt: skip
         return Shortlist(rows, picked, top)
@@ -239,48 +246,10 @@ class Shortlist:
     exact: NDArray[np.int64]
 
 
-def gather(shards: Sequence[NDArray[np.floating]], rows: NDArray[np.int64]) -> NDArray[np.floating]:
-    """Return the vectors (s, d) of the rows, which are numbered across the shards and ascend.
-
-    What is more than a share of the memory goes through a temporary file, mapped, which is gone when it is let go.
-    """
-    shape, dtype = (len(rows), shards[0].shape[1]), np.result_type(*{shard.dtype for shard in shards})
-    if len(rows) * shape[1] * dtype.itemsize > memory.share(_HELD, least=_HELD_AT_LEAST):
-        return _spilled(_picked(shards, rows), shape, dtype)
-    out, done = np.empty(shape, dtype), 0
-    for block in _picked(shards, rows):
-        out[done : done + len(block)] = block
-        done += len(block)
-    return out
-
-
-def _picked(shards: Sequence[NDArray[np.floating]], rows: NDArray[np.int64]) -> Iterator[NDArray[np.floating]]:
-    """Yield the rows a block at a time."""
-    start = 0
-    for shard in shards:
-        first, last = np.searchsorted(rows, (start, start + len(shard)))
-        for at in range(first, last, _BLOCK_ROWS):
-            yield shard[rows[at : min(at + _BLOCK_ROWS, last)] - start]
-        start += len(shard)
-
-
-def _spilled(
-    blocks: Iterator[NDArray[np.floating]], shape: tuple[int, int], dtype: np.dtype[np.floating]
-) -> NDArray[np.floating]:
-    """Return the blocks, one after the other, as a map of a temporary file."""
-    with tempfile.TemporaryFile() as file:
-        try:
-            # Written, not copied into a map: on a full disk the write says so, where a map would end the process.
-            for block in blocks:
-                file.write(np.ascontiguousarray(block, dtype).view(np.uint8).data)
-            file.flush()
-        except OSError as error:
-            msg = (
-                f"{shape[0]:,} vectors cannot be set aside in {tempfile.gettempdir()} ({error.strerror}): free some "
-                "space there, name another folder in TMPDIR, or allow more memory (--memory)"
-            )
-            raise ResourceError(msg) from error
-        return np.memmap(file, dtype, "r", shape=shape)
+def shares(a: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights (s,) scaled to sum 1; even ones where none of a sample weighs anything, as rare ones may not."""
+    total = float(a.sum())
+    return a / total if total > 0 else np.full(len(a), 1.0 / len(a))
 
 
 def _of(weights: float | NDArray[_Number], rows: NDArray[np.int64] | slice) -> float | NDArray[_Number]:

@@ -15,7 +15,7 @@ import numpy as np
 from gapsel.errors import UsageError
 from gapsel.potentials import boxed, plain
 from gapsel.potentials.course import Course
-from gapsel.potentials.rows import Shortlist
+from gapsel.potentials.rows import Shortlist, shares
 from gapsel.potentials.sizes import shortlist_sizes
 from gapsel.records import Target
 
@@ -141,7 +141,7 @@ class _Listed:
         """Return what is chosen where some of the list's rows are all that the pool stands for."""
         kept = np.zeros(self.rows.n)
         kept[some] = np.broadcast_to(np.asarray(self.rows.a), (self.rows.n,))[some]
-        part = replace(self.rows, a=kept / kept.sum())
+        part = replace(self.rows, a=shares(kept))
         return self.chosen(self.solve(task, self.g, self.f, part).f, task.k)
 
 
