@@ -192,3 +192,10 @@ def test_without_caps_or_mass_nothing_changes() -> None:
     for posed, caps in ((task(0.5), ()), (task(0.0), ONE)):
         assert solve(under(posed, caps), CPU).f.tobytes() == solve(posed, CPU).f.tobytes()
         assert priced(posed, caps, np.zeros(N, np.float32)) is posed
+
+
+def test_a_look_under_caps_counts_as_the_two_sweeps_that_it_is() -> None:
+    """The look that the limit falls into is finished."""
+    evidence = solve(replace(under(task(1.0)), max_sweeps=8, tolerance=1e-7), CPU).potentials.evidence
+    assert not evidence.converged
+    assert evidence.full_sweeps <= 9

@@ -179,7 +179,8 @@ class _Loop:
         rise, noise = there.value - here.value, self._noise(here)
         if self.curvature is not None:
             if there.sweep.gram is None:
-                self.curvature.learn(step, there.sweep.q - here.sweep.q)
+                answer = (there.sweep.q - here.sweep.q) - (there.columns - here.columns)
+                self.curvature.learn(step, answer)
             if newton and slope > noise:
                 self.curvature.trust(rise / (0.5 * slope), step)
         better = there.error < here.error

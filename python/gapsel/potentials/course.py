@@ -103,8 +103,9 @@ class Course:
         Of the pool no more sweeps are made than are left.
         """
         most = max_sweeps or self.task.max_sweeps
+        left = max(1, self.sweeps_left // dual.reads)
         return ascend(
-            dual, start, tolerance=tolerance, max_sweeps=min(most, self.sweeps_left) if stage == "pool" else most,
+            dual, start, tolerance=tolerance, max_sweeps=min(most, left) if stage == "pool" else most,
             curvature=kept, rough=rough, secants=secants, want_f=want_f, stop=self._stop(stage, dual),
             watch=lambda point: self._note(stage, dual, point),
         )  # fmt: skip

@@ -41,7 +41,7 @@ _NEARLY_CUT = 0.9
 
 @dataclass(slots=True)
 class Curvature:
-    """A model of -D'': diagonal (m,) minus Gram, damping mu of q (m,), and secant pairs (step, change of q).
+    """A model of -D'': diagonal (m,) minus Gram, damping mu of q (m,), and secant pairs (step, fall of the gradient).
 
     ``reach``, in units of eps, is how far a step may move one target.
     """
@@ -84,10 +84,10 @@ class Curvature:
             step += s * (share - (y @ step) / (s @ y))
         return np.clip(step, -self.reach * self.eps, self.reach * self.eps)
 
-    def learn(self, step: NDArray[np.float64], change_of_q: NDArray[np.float64]) -> None:
-        """Keep a secant pair, where it shows the concavity that D has."""
-        if step @ change_of_q > 1e-12 * np.linalg.norm(step) * np.linalg.norm(change_of_q):
-            self.secants.append((step, change_of_q))
+    def learn(self, step: NDArray[np.float64], fall: NDArray[np.float64]) -> None:
+        """Keep a step (m,) and by how much the gradient fell (m,), where that shows the concavity that D has."""
+        if step @ fall > 1e-12 * np.linalg.norm(step) * np.linalg.norm(fall):
+            self.secants.append((step, fall))
             del self.secants[:-_SECANTS]
 
     def trust(self, ratio: float, step: NDArray[np.float64]) -> None:

@@ -92,7 +92,10 @@ class Dual:
         """
         b = self.target.b
         tilt = np.maximum(own - whole, -_STEEPEST * b)
-        return replace(self, tilt=tilt - b * tilt.sum() if self.box.is_fixed else tilt)
+        if self.box.is_fixed:
+            held = b + tilt
+            tilt = held / held.sum() - b
+        return replace(self, tilt=tilt)
 
     def point(self, g: NDArray[np.float64], sweep: Sweep, f: NDArray[np.float32], *, rough: bool) -> Point:
         """Say what a sweep at g (m,), with f (n,) or (0,), means for this function."""

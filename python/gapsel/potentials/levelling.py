@@ -52,11 +52,12 @@ def levelled(
         shares = shares_at(weights)
         off = _off(shares)
         found.append(Balance(weights, shares, _is_level(shares, granted), rounds))
-        if found[-1].level:
+        if found[-1].level or not off.any():
             break
         step *= np.select([off * before < 0, off * before > 0], [_HALVED, _GROWN], 1.0)
         moved = weights * np.exp(-np.clip(step * off, -_LONGEST, _LONGEST))
-        weights, before = moved / moved.sum(), off
+        known = np.isfinite(shares)
+        weights, before = np.where(known, moved * (weights[known].sum() / moved[known].sum()), weights), off
     best = min(found, key=lambda one: float(np.abs(_off(one.shares)).max()))
     return replace(best, rounds=len(found))
 
