@@ -73,6 +73,15 @@ def test_a_target_without_weight_has_no_part_in_the_scale() -> None:
     assert with_zero.row_std == pytest.approx(without.row_std, rel=1e-12)
 
 
+def test_the_part_that_is_measured_is_one_of_what_weighs_something() -> None:
+    """Every other target weighs nothing, and every other one would be left out."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((30, 3)), rng.standard_normal((10_000, 3)).astype(np.float32)
+    b = np.tile([0.0, 1 / 5000], 5000)
+    scale = measure_scale(x, Target(y, b), Cost())
+    assert scale.mean == pytest.approx(cost_matrix(x, y[1::2], Cost()).mean(), rel=0.03)
+
+
 def test_eps_has_a_unit_even_where_costs_do_not_vary() -> None:
     assert CostScale(mean=2.0, row_std=0.5).eps(0.1) == pytest.approx(0.05)
     assert CostScale(mean=2.0, row_std=0.0).eps(0.1) == pytest.approx(0.2)

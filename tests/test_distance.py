@@ -11,7 +11,7 @@ from gapsel import distance as module
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import ReferenceBackend
 from gapsel.cost import cost_matrix, measure_scale
-from gapsel.distance import distance, plan_cost, widest_row
+from gapsel.distance import distance, plan_cost, standard_error, widest_row
 from gapsel.potentials import Dual, Rows
 from gapsel.records import COST_KINDS, Box, Cost, CostKind, Target
 from outside_judge import ot
@@ -171,3 +171,33 @@ def test_of_very_many_rows_a_sample_gives_an_interval_that_holds(
         assert_holds(found, one, target, cost)
         assert found.upper - found.lower > 2 * (whole.upper - whole.lower), "what a sample does not know is said"
         assert found.upper - found.lower < 1.5 * scale.row_std, "and is little"
+
+
+def test_the_standard_error_is_what_many_samples_differ_by() -> None:
+    """Of rows of any weight, beside heavy ones with quite other potentials that every sample has."""
+    rng, n, heavy = np.random.default_rng(0), 2000, 20
+    f, a = rng.standard_normal(n).astype(np.float32), rng.lognormal(size=n)
+    f[:heavy] -= 5
+    a[:heavy] = a[heavy:].sum() / heavy
+    rows = Rows.whole([f[:, None]], heavy, a)
+    told, means = [], []
+    for _ in range(300):
+        short = rows.shortlist(-a.astype(np.float32), heavy, 400, rng)
+        own, weights = f[short.index], np.asarray(short.rows.a)
+        told.append(standard_error(weights, own, ~np.isin(short.index, short.exact), n - heavy))
+        means.append(float(weights @ own))
+    assert np.mean(told) == pytest.approx(np.std(means), rel=0.15)
+    assert np.mean(means) == pytest.approx(float(np.asarray(rows.a) @ f), abs=0.3 * float(np.std(means)))
+
+
+def test_where_few_rows_weigh_anything_all_of_these_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2500, 6)).astype(np.float32)
+    target, cost, a = Target(x[:20] + 1, np.full(20, 0.05)), Cost(), np.zeros(2500)
+    a[rng.choice(2500, 40, replace=False)] = 1
+    rows, scale = Rows.whole([x], 20, a), measure_scale(x, target, cost)
+    whole = distance(CPU, rows, target, cost, scale)
+    monkeypatch.setattr(module, "_ENOUGH", 50)
+    found = distance(CPU, rows, target, cost, scale)
+    assert_holds(found, rows, target, cost)
+    assert found.upper - found.lower <= 1.1 * (whole.upper - whole.lower) + 1e-6

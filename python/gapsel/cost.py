@@ -38,9 +38,10 @@ def cost_matrix(x: NDArray[np.floating], y: NDArray[np.floating], cost: Cost) ->
 
 def measure_scale(sample: NDArray[np.floating], target: Target, cost: Cost) -> CostScale:
     """Measure the cost's scale on a random sample (s, d) of the pool's rows."""
-    step = -(-len(target.b) // _TARGETS_MEASURED)
-    b = target.b[::step] / target.b[::step].sum()
-    c = cost_matrix(sample, target.y[::step], cost)
+    weighing = np.flatnonzero(target.b)
+    some = weighing[:: -(-len(weighing) // _TARGETS_MEASURED)]
+    b = target.b[some] / target.b[some].sum()
+    c = cost_matrix(sample, target.y[some], cost)
     mean = c @ b
     variance = np.maximum((c - mean[:, None]) ** 2 @ b, 0.0)
     return CostScale(mean=float(mean.mean()), row_std=float(np.sqrt(variance.mean())))

@@ -45,15 +45,17 @@ def distance(
     """Return an interval around the transport cost between the rows, weighted by ``rows.a``, and the target.
 
     ``heavy`` says how many rows of largest weight are too few and too heavy to be left to a random sample. Of very many
-    rows a sample is measured, and the interval is wider by three standard errors.
+    that weigh something a sample is measured, and the interval is wider by three standard errors.
     """
     rng, rows = np.random.default_rng(seed), replace(rows, price=0.0)
+    if heavy + _ENOUGH < rows.n:
+        rows = rows.weighing(heavy + _ENOUGH)
     if heavy + _ENOUGH >= rows.n:
         return _measured(backend, rows, target, cost, scale, _by_weight(rows), heavy, rng)[0]
     short = rows.shortlist(_by_weight(rows), heavy, _ENOUGH, rng)
     drawn = ~np.isin(short.index, short.exact)
     interval, f = _measured(backend, short.rows, target, cost, scale, drawn.astype(np.float32), heavy, rng)
-    slack = _ERRORS * _standard_error(short.rows.a, f, drawn, rows.n - heavy)
+    slack = _ERRORS * standard_error(short.rows.a, f, drawn, rows.n - heavy)
     return Interval(lower=interval.lower - slack, upper=interval.upper + slack)
 
 
@@ -100,12 +102,15 @@ def _measured(  # noqa: PLR0917 - the problem, and how it is begun
     return Interval(lower=lower, upper=max(upper, lower)), point.f
 
 
-def _standard_error(a: float | NDArray[np.float64], f: NDArray[np.float32], drawn: NDArray[np.bool_], of: int) -> float:
-    """Return the standard error of the sum of a f (n,) by the rows that were ``drawn`` (n,) from so many."""
-    weights = np.broadcast_to(np.asarray(a), drawn.shape)[drawn]
-    values = f[drawn].astype(np.float64)
-    spread = weights * (values - np.average(values, weights=weights))
-    return float(np.linalg.norm(spread)) * float(np.sqrt(1.0 - len(values) / of))
+def standard_error(a: float | NDArray[np.float64], f: NDArray[np.float32], drawn: NDArray[np.bool_], of: int) -> float:
+    """Return the standard error of <a, f>, a of sum 1, by the rows that were ``drawn`` (n,) from so many.
+
+    What the drawn rows weigh in all is by chance too, and moves the mean toward theirs: so what varies is a_i times
+    what f_i is off the mean of all rows (the ratio estimator; Cochran, Sampling Techniques, 1977, section 6.3).
+    """
+    weights, values = np.broadcast_to(np.asarray(a), drawn.shape), f.astype(np.float64)
+    parts = (weights * (values - weights @ values))[drawn]
+    return float(np.linalg.norm(parts - parts.mean())) * float(np.sqrt(1.0 - len(parts) / of))
 
 
 def _by_weight(rows: Rows) -> NDArray[np.float32]:
