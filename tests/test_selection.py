@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gapsel.backends.cpu import CpuBackend
-from gapsel.backends.reference import ReferenceBackend
 from gapsel.baselines import Problem, RoundRobin
 from gapsel.calibration import mean_of
-from gapsel.cost import cost_matrix, measure_scale
+from gapsel.cost import cost_matrix
 from gapsel.errors import UsageError
-from gapsel.potentials import Rows, Task, solve
-from gapsel.records import COST_KINDS, Cost, CostKind, Target
+from gapsel.potentials import Task, solve
+from gapsel.records import COST_KINDS, Cost, CostKind
 from gapsel.selection import certify, nearest_targets, select
 from outside_judge import ot
+from solving import CPU, REFERENCE, Array, cloud, make
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,24 +30,6 @@ if TYPE_CHECKING:
     from gapsel.findings import Certificate
     from gapsel.potentials import Solution
     from gapsel.selection import Selection
-
-Array = np.ndarray[Any, np.dtype[Any]]
-REFERENCE, CPU = ReferenceBackend(), CpuBackend(2)
-
-
-def make(
-    x: Array | Sequence[Array], y: Array, k: int, *, a: Array | None = None, b: Array | None = None,
-    mass: float = 0.0, rel: float = 0.5, cost: Cost | None = None, **more: Any,  # noqa: ANN401
-) -> Task:  # fmt: skip
-    shards = [x] if isinstance(x, np.ndarray) else list(x)
-    cost = cost or Cost()
-    target = Target(np.ascontiguousarray(y, np.float32), np.full(len(y), 1 / len(y)) if b is None else b / b.sum())
-    scale = measure_scale(np.concatenate(shards), target, cost)
-    return Task(Rows.whole(shards, k, a), target, cost, scale, scale.eps(rel), mass, **more)
-
-
-def cloud(n: int, d: int = 5, seed: int = 0, shift: float = 0.0) -> NDArray[np.float32]:
-    return (np.random.default_rng(seed).standard_normal((n, d)) + shift).astype(np.float32)
 
 
 def chosen(task: Task, k: int, backend: Backend = REFERENCE) -> tuple[Solution, Selection]:
@@ -63,7 +45,7 @@ def chosen(task: Task, k: int, backend: Backend = REFERENCE) -> tuple[Solution, 
 @pytest.mark.parametrize("backend", [REFERENCE, CPU], ids=["reference", "cpu"])
 def test_the_lowest_f_are_chosen_and_ties_go_to_the_earlier_row(backend: Backend) -> None:
     x, y = cloud(30), cloud(6, seed=1)
-    task = make(x, y, 4)
+    task = make(x, y, k=4)
     potentials = solve(task, backend).potentials
     f = np.random.default_rng(0).integers(0, 6, 30).astype(np.float32)
     for k in (1, 4, 13, 30):
@@ -74,7 +56,7 @@ def test_the_lowest_f_are_chosen_and_ties_go_to_the_earlier_row(backend: Backend
 
 @pytest.mark.parametrize("k", [-1, 0, 31])
 def test_a_k_that_the_pool_cannot_give_is_refused(k: int) -> None:
-    task = make(cloud(30), cloud(6, seed=1), 4)
+    task = make(cloud(30), cloud(6, seed=1), k=4)
     solution = solve(task, CPU)
     with pytest.raises(UsageError, match=f"k is {k}, and the pool has 30 documents"):
         select(solution.f, k, task.rows, solution.potentials, CPU, mean=0.0)
@@ -83,7 +65,7 @@ def test_a_k_that_the_pool_cannot_give_is_refused(k: int) -> None:
 def test_mass_zero_chooses_the_most_negative_gradients() -> None:
     """Against POT's potentials, put through the paper's formula."""
     x, y = cloud(60), cloud(12, seed=1, shift=0.5)
-    task = make(x, y, 10, tolerance=1e-8)
+    task = make(x, y, k=10, tolerance=1e-8)
     _, selection = chosen(task, 10)
     _, log = ot.sinkhorn(
         np.full(60, 1 / 60), task.target.b, cost_matrix(x, task.target.y, task.cost), task.eps,
@@ -100,7 +82,7 @@ def test_mass_zero_chooses_the_most_negative_gradients() -> None:
 def test_nearest_targets_are_those_of_least_cost(kind: CostKind, normalize: bool) -> None:  # noqa: FBT001
     x, y, b = cloud(80), cloud(15, seed=1), np.ones(15)
     b[4] = 0
-    task = make([x[:30], x[30:]], y, 9, b=b, cost=Cost(kind, normalize))
+    task = make([x[:30], x[30:]], y, k=9, b=b, cost=Cost(kind, normalize))
     solution, selection = chosen(task, 9, CPU)
     c = cost_matrix(x, y, task.cost)
     c[:, 4] = np.inf
@@ -111,14 +93,14 @@ def test_nearest_targets_are_those_of_least_cost(kind: CostKind, normalize: bool
 @pytest.mark.parametrize("mass", [0.0, 0.5])
 def test_shards_and_threads_choose_alike(mass: float) -> None:
     x, y = cloud(4000, 8), cloud(20, 8, seed=1, shift=0.5)
-    _, one = chosen(make(x, y, 50, mass=mass), 50, CpuBackend(1))
-    _, two = chosen(make(np.split(x, [1, 1700]), y, 50, mass=mass), 50, CpuBackend(2))
+    _, one = chosen(make(x, y, k=50, mass=mass), 50, CpuBackend(1))
+    _, two = chosen(make(np.split(x, [1, 1700]), y, k=50, mass=mass), 50, CpuBackend(2))
     for first, second in ((one.rows, two.rows), (one.scores, two.scores), (one.nearest, two.nearest)):
         assert first.tobytes() == second.tobytes()
 
 
 def test_a_whole_mass_of_all_rows_chooses_all() -> None:
-    _, selection = chosen(make(cloud(25), cloud(6, seed=1), 25, mass=1.0), 25)
+    _, selection = chosen(make(cloud(25), cloud(6, seed=1), k=25, mass=1.0), 25)
     assert sorted(selection.rows.tolist()) == list(range(25))
 
 
@@ -164,7 +146,14 @@ def test_no_subset_gains_more_than_is_certified(  # noqa: PLR0917
     rng, k = np.random.default_rng(seed), min(k, n)
     a = rng.random(n) + 0.1 if weighted else None
     task = make(
-        cloud(n, 3, seed), cloud(m, 3, seed + 1), k, a=a, b=rng.random(m) + 0.1, mass=mass, rel=0.3, tolerance=tolerance
+        cloud(n, 3, seed),
+        cloud(m, 3, seed + 1),
+        k=k,
+        a=a,
+        b=rng.random(m) + 0.1,
+        mass=mass,
+        rel=0.3,
+        tolerance=tolerance,
     )
     solution, selection = chosen(task, k)
     subsets = list(itertools.combinations(range(n), k))
@@ -179,7 +168,7 @@ def test_no_subset_gains_more_than_is_certified(  # noqa: PLR0917
 
 
 def test_the_certificate_of_one_step_is_exact_by_definition() -> None:
-    task = make(cloud(30), cloud(6, seed=1), 4)
+    task = make(cloud(30), cloud(6, seed=1), k=4)
     solution, selection = chosen(task, 4)
     found = certify(solution.f, selection.rows, task, solution.potentials, REFERENCE)
     assert (found.gap, found.percent) == (0.0, 0.0)
@@ -188,7 +177,7 @@ def test_the_certificate_of_one_step_is_exact_by_definition() -> None:
 
 def test_the_certificate_knows_good_from_bad() -> None:
     """On many rows it is tight for the selection, and says that the worst rows are bad."""
-    task = make(cloud(4000, 8), cloud(20, 8, seed=1, shift=0.5), 400, mass=0.5)
+    task = make(cloud(4000, 8), cloud(20, 8, seed=1, shift=0.5), k=400, mass=0.5)
     solution, selection = chosen(task, 400, CPU)
 
     def certified(rows: NDArray[np.int64]) -> Certificate:
@@ -199,6 +188,17 @@ def test_the_certificate_knows_good_from_bad() -> None:
     assert good.percent < 10
     assert bad.percent == 100
     assert 0 <= good.rest <= 1e-3 * (good.before - good.after)
+
+
+@pytest.mark.parametrize("mass", [1e-6, 1e-3, 0.03])
+def test_a_small_mass_is_certified_against_what_little_it_can_gain(mass: float) -> None:
+    """The pool's own distance is known as closely as that, though the pool was swept but once at mass 0."""
+    task = make(cloud(6000, 8), cloud(20, 8, seed=1, shift=0.5), k=60, mass=mass)
+    solution, selection = chosen(task, 60, CPU)
+    assert {stage.name for stage in solution.potentials.evidence.trace} >= {"sample", "shortlist"}
+    found = certify(solution.f, selection.rows, task, solution.potentials, CPU)
+    assert found.after < found.before
+    assert found.percent < 2
 
 
 # A target of several topics
@@ -236,7 +236,7 @@ def test_a_whole_mass_keeps_the_targets_topics_where_one_step_collapses() -> Non
         c = cost_matrix(x[rows], task.target.y, task.cost)
         return float(ot.emd2(np.full(len(rows), 1 / len(rows)), task.target.b, c, numItermax=1_000_000))
 
-    whole, step = make(x, y, k, mass=1.0, rel=0.02), make(x, y, k, mass=0.0)
+    whole, step = make(x, y, k=k, mass=1.0, rel=0.02), make(x, y, k=k, mass=0.0)
     _, at_whole = chosen(whole, k, CPU)
     _, at_step = chosen(step, k, CPU)
     turns = RoundRobin().choose(Problem([x], whole.target, whole.cost, k), CPU)

@@ -126,7 +126,6 @@ def certify(
     if mass == 0:
         return exact(potentials)
     rows, shares = task.rows, None if rules is None else rules.budget.shares(chosen)
-    before = _plain_value(task, potentials, backend) + mass * mean_of(rows.priced(np.zeros_like(f)), rows.a)
     solved = task if solved_at is None else replace(task, rows=solved_at)
     point, rest = _solve_mixture(solved.rows.mixed(chosen, mass, shares), f - rows.price, solved, potentials, backend)
     after = point.value + rest + mass * _toll(rows, chosen, shares)
@@ -138,6 +137,9 @@ def certify(
         return float(np.mean(of_pool[backend.topk(of_pool, len(chosen))], dtype=np.float64))
 
     looks = ((potentials.g, f), (point.g, rows.priced(point.f)))
+    of_pool = [_of_pool(g, h, task) for g, h in looks]
+    before = max(_plain_value(task, potentials, backend), *of_pool)
+    before += mass * mean_of(rows.priced(np.zeros_like(f)), rows.a)
     bound = max(_bound(g, h, least(h), task) for g, h in looks)
     gap, attainable = max(0.0, after - bound), before - bound
     percent = 100.0 * min(1.0, gap / attainable) if attainable > 0 else 100.0 * (gap > 0)
@@ -153,6 +155,14 @@ def _plain_value(task: Task, potentials: Potentials, backend: Backend) -> float:
     if potentials.evidence.rows == task.rows.n:
         return potentials.evidence.plain_value
     return solve(replace(task, rows=task.rows.present, mass=0.0, max_sweeps=2), backend).potentials.evidence.plain_value
+
+
+def _of_pool(g: NDArray[np.float64], f: NDArray[np.float32], task: Task) -> float:
+    """Return what F at the pool itself is not below, by the dual at g (m,) with f + price (n,).
+
+    At a small mass, where the pool's own dual was left early, this is the better value.
+    """
+    return float(task.target.b @ g) + mean_of(f - task.rows.price, task.rows.a)
 
 
 def _bound(g: NDArray[np.float64], f: NDArray[np.float32], least: float, task: Task) -> float:
