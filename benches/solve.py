@@ -5,7 +5,9 @@ jitter where there are fewer than asked for. "full" counts sweeps of the whole p
 before another mass; "samples", "lists" and "work" are the time in samples, on shortlists, and in all, in units of one
 exact sweep measured in the same run. "error" is the marginal error, by a sweep of its own. "overlap" is the share of
 the k lowest f at each full sweep of this mass that the k lowest of a solution to 1e-5 have. With --cold a mass above 0
-is solved a second time without shortlists.
+is solved a second time without shortlists, with --ranking for the choice alone, whose overlap is the last, and with
+--from-k from the solution for another k. --detail adds "reads", all rows looked at, in pools, and "errors", the
+marginal error at each full sweep of this mass.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import numpy as np
 from gapsel.backends.cpu import CpuBackend
 from gapsel.bench.cases import demo_vectors, drawn
 from gapsel.cost import measure_scale
-from gapsel.potentials import Rows, Task, boxed, solve
+from gapsel.potentials import Rows, Start, Task, boxed, solve
 from gapsel.records import Cost, Query, Target
 
 if TYPE_CHECKING:
@@ -69,6 +71,9 @@ def main() -> None:
     parser.add_argument("--eps", type=float, nargs="+", default=[0.05, 0.02, 0.01], help="times the mean cost")
     parser.add_argument("--mass", type=float, nargs="+", default=[0.0, 0.5, 1.0])
     parser.add_argument("--cold", action="store_true", help="also without shortlists")
+    parser.add_argument("--ranking", action="store_true", help="also for the choice alone")
+    parser.add_argument("--from-k", type=int, help="also from the solution for this k, at a mass above 0")
+    parser.add_argument("--detail", action="store_true", help="rows looked at, and the error at each full sweep")
     options = parser.parse_args()
     pool = _pool(options.pool, options.n)
     y = np.load(options.target) if options.target else demo_vectors("target_mix", CACHE)
@@ -77,12 +82,20 @@ def main() -> None:
     rows = Rows.whole([pool], options.k)
     scale = measure_scale(rows.sample(2048, np.random.default_rng(0)).shards[0], target, cost)
     print(f"n {rows.n}, m {len(y)}, d {rows.d}, k {options.k}, {options.threads} threads; mean cost {scale.mean:.3f}")
-    print("eps/mean  mass  start  full  samples  lists  work  seconds  error    overlap")
+    more = "reads  errors  " if options.detail else ""
+    print(f"eps/mean  mass  start  full  samples  lists  work  seconds  error    {more}overlap")
     for relative in options.eps:
         for mass in options.mass:
             task = Task(rows, target, cost, scale, relative * scale.mean, mass)
-            for start in ("warm", "cold") if options.cold and mass > 0 else ("warm",):
-                print(f"{relative:<8g}  {mass:<4g}  {start}   {_line(task, start, options.threads)}", flush=True)
+            for start in _starts(options, mass):
+                line = _line(task, start, options)
+                print(f"{relative:<8g}  {mass:<4g}  {start}   {line}", flush=True)
+
+
+def _starts(options: argparse.Namespace, mass: float) -> list[str]:
+    wanted = {"warm": True, "cold": options.cold and mass > 0, "rank": options.ranking}
+    wanted["from"] = options.from_k is not None and mass > 0
+    return [start for start, is_wanted in wanted.items() if is_wanted]
 
 
 def _pool(path: str | None, n: int) -> NDArray[np.float16]:
@@ -96,25 +109,45 @@ def _pool(path: str | None, n: int) -> NDArray[np.float16]:
     return pool
 
 
-def _line(task: Task, start: str, threads: int) -> str:
+def _line(task: Task, start: str, options: argparse.Namespace) -> str:
+    threads, known = options.threads, _known(task, start, options)
     backend = Watched(threads, task.rows.n, task.k)
     began = time.perf_counter()
-    solution = _solve(task, backend, start)
+    solution = _solve(task, backend, start, known)
     seconds = time.perf_counter() - began
     choices = [chosen for fixed, chosen in backend.choices if fixed == (task.mass == 0)]
+    choices += [solution.chosen] if solution.chosen is not None else []
     sweep_seconds, error = _sweep(task, solution, CpuBackend(threads))
     of_stage = {name: spent / sweep_seconds for name, spent in _seconds(solution)}
     evidence = solution.potentials.evidence
+    detail = _detail(task, solution) if options.detail else ""
     return (
         f"{evidence.full_sweeps:<4d}  {of_stage.get('sample', 0):7.2f}  {of_stage.get('shortlist', 0):5.2f}  "
-        f"{seconds / sweep_seconds:4.1f}  {seconds:7.2f}  {error:.1e}  {_overlaps(task, solution, choices, threads)}"
+        f"{seconds / sweep_seconds:4.1f}  {seconds:7.2f}  {error:.1e}  {detail}"
+        f"{_overlaps(task, solution, choices, threads)}"
         f"{'' if evidence.converged else '  not converged'}"
     )
 
 
-def _solve(task: Task, backend: Watched, start: str) -> Solution:
-    if start == "warm":
-        return solve(task, backend)
+def _known(task: Task, start: str, options: argparse.Namespace) -> Start | None:
+    """Return the solution for the other k, where that is what is started from."""
+    if start != "from":
+        return None
+    other = replace(task, rows=replace(task.rows, capacity=1.0 / options.from_k))
+    found = solve(other, CpuBackend(options.threads))
+    return Start(options.from_k, found.potentials.g, found.f, found.potentials.evidence.plain_value)
+
+
+def _detail(task: Task, solution: Solution) -> str:
+    trace = solution.potentials.evidence.trace
+    reads = sum(stage.rows for stage in trace) / task.rows.n
+    of_pool = [stage for stage in trace if stage.name == "pool" and (stage.mass, stage.eps) == (task.mass, task.eps)]
+    return f"{reads:5.1f}  {' '.join(f'{stage.marginal_error:.0e}' for stage in of_pool)}  "
+
+
+def _solve(task: Task, backend: Watched, start: str, known: Start | None) -> Solution:
+    if start != "cold":
+        return solve(task, backend, start=known, ranking=start == "rank")
     # A shortlist of all rows is none.
     with mock.patch.object(boxed, "shortlist_sizes", lambda n, *_: (n, 0)):
         return solve(task, backend)
