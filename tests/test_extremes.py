@@ -51,7 +51,8 @@ def test_the_ends_of_the_ranges_are_solved_or_it_is_said(  # noqa: PLR0917
     evidence = solution.potentials.evidence
     assert np.isfinite(solution.f).all()
     assert np.isfinite(solution.potentials.g).all()
-    allowed = 0.05 * task.tolerance + evidence.rounding
+    # Equal rows round alike, which the mean over them does not take away.
+    allowed = 0.05 * task.tolerance + float(np.sqrt(n)) * evidence.rounding
     assert true_error(task, solution) == pytest.approx(evidence.marginal_error, abs=allowed, rel=1e-3)
     r, lo = masses(task, solution), (1 - mass) * base(task)
     assert (r >= lo - 1e-12).all()
