@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from functools import cache
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -333,6 +334,22 @@ def nvrtc() -> driver.Compiler:
         if os.environ.get("CI") and sys.platform == "linux":
             raise
         pytest.skip("there is no NVRTC")
+
+
+def test_the_compilers_builtins_are_loaded_before_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder, loaded = tmp_path / "nvidia" / "cu13" / "lib", list[str]()
+    folder.mkdir(parents=True)
+    for name in ("libnvrtc.so.13", "libnvrtc-builtins.so.13.0", "libcudart.so.13"):
+        (folder / name).touch()
+
+    def load(path: str) -> SimpleNamespace:
+        loaded.append(path.removeprefix(f"{folder}/"))
+        return SimpleNamespace(nvrtcVersion=lambda *_: 0)
+
+    monkeypatch.setattr(driver, "sys", SimpleNamespace(path=[str(tmp_path)]))
+    monkeypatch.setattr(driver, "ctypes", SimpleNamespace(CDLL=load, c_int=ctypes.c_int, byref=ctypes.byref))
+    driver.Compiler()
+    assert loaded == ["libnvrtc-builtins.so.13.0", "libnvrtc.so.13"]
 
 
 def test_cubins_are_kept(nvrtc: driver.Compiler, tmp_path: Path) -> None:

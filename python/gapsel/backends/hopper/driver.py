@@ -183,8 +183,11 @@ def _wheel_libraries() -> list[str]:
 
 
 def _first_loaded(names: Sequence[str]) -> ctypes.CDLL:
+    """Return the first compiler that can be loaded; the one of CUDA 13.0's wheel does not find its builtins."""
     for name in names:
         with contextlib.suppress(OSError):
+            for builtins in Path(name).parent.glob("libnvrtc-builtins.so.*"):
+                ctypes.CDLL(str(builtins))
             return ctypes.CDLL(name)
     msg = "NVIDIA's run-time compiler NVRTC is missing: python -m pip install 'gapsel[gpu]' brings it"
     raise DeviceError(msg)
