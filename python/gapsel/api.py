@@ -46,8 +46,9 @@ _OF_FILES |= {"clusters", "choose", "token_field", "exclude", "held_out", "max_j
 class Selector:
     """Choose the rows of a pool that close the gap to a target.
 
-    Takes the settings of `Settings` that concern the choice: k (a number or "5%"), mass, eps, cost, normalize,
-    tolerance, max_sweeps, seed, backend, threads; and its rules: tokens, at_most, threshold, max_cosine, temperature.
+    Takes the settings of `Settings` that concern arrays. The problem: k (a number or "5%"), mass, eps, cost, normalize,
+    balance, robust, avoid_strength. Its rules: tokens, at_most, threshold, max_cosine, temperature. The solver: tolerance,
+    max_sweeps, fit_rows, seed, backend, threads. Raises UsageError for others, and for values that they cannot have.
 
     >>> chosen = Selector(k=100).fit(target_vectors, pool_vectors).select()
     """
@@ -94,8 +95,8 @@ class Selector:
     ) -> Selector:
         """Solve for the potentials of target (m, d) and pool (n, d), or a list of pool shards; return self.
 
-        Floating vectors of any width; float16 and float32 pools are read where they lie. Weights (m,) and (n,) are
-        scaled to sum 1. ``tasks`` (m,) are labels, numbers or texts, of several tasks, which are weighted as the
+        Floating vectors in main memory; float16 and float32 pools are read where they lie, on disk too if they are
+        memory maps, and others are copied to float32. Weights (m,) and (n,) are scaled to sum 1. ``tasks`` (m,) are labels, numbers or texts, of several tasks, which are weighted as the
         setting ``balance`` says. A ``base`` (p, d), or a list of shards, says in the pool's place what the model has
         already, with ``base_weights`` (p,); chosen is from the pool alone. ``avoid`` (q, d) are examples of what is not
         wanted: rows near these are dear, as much as ``avoid_strength`` says. For the rules of the choice, all (n,):
@@ -362,7 +363,8 @@ def load(
     """Return a Selector with the potentials of a model file or run folder; it scores, it has no pool to select from.
 
     The encoder that the model was fitted with is loaded with the first texts; ``encoder`` says where it lies, if it is
-    not found by its name, or is one that is loaded already. It runs on ``device``.
+    not found by its name, or is one that is loaded already. It runs on ``device``. Raises DataError for a file that is
+    missing, damaged or of another version.
     """
     selector = Selector(**settings)
     selector._model = model.load(path)  # noqa: SLF001 - made here

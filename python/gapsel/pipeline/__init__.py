@@ -99,7 +99,8 @@ def run(out: str | os.PathLike[str], *, quiet: bool = True, **settings: Any) -> 
 
     ``settings`` are the fields of `Settings`; ``pool``, ``target`` and their ``_vectors`` are one path or several, and
     ``target=[["a.jsonl"], ["b.jsonl"]]`` are those of two tasks.
-    The same call again on the same folder does no finished work twice. Raises the errors of gapsel.errors.
+    The same call again on the same folder does no finished work twice. Not converging is said in ``converged``. Raises
+    the errors of gapsel.errors.
     """
     with begin(Path(out), make_settings(settings), quiet=quiet) as begun:
         advance(begun, "report")
