@@ -47,8 +47,9 @@ class Selector:
     """Choose the rows of a pool that close the gap to a target.
 
     Takes the settings of `Settings` that concern arrays. The problem: k (a number or "5%"), mass, eps, cost, normalize,
-    balance, robust, avoid_strength. Its rules: tokens, at_most, threshold, max_cosine, temperature. The solver: tolerance,
-    max_sweeps, fit_rows, seed, backend, threads. Raises UsageError for others, and for values that they cannot have.
+    balance, robust, avoid_strength. Its rules: tokens, at_most, threshold, max_cosine, temperature. The solver:
+    tolerance, max_sweeps, fit_rows, seed, backend, threads. Raises UsageError for others, and for values that they
+    cannot have.
 
     >>> chosen = Selector(k=100).fit(target_vectors, pool_vectors).select()
     """
@@ -96,13 +97,14 @@ class Selector:
         """Solve for the potentials of target (m, d) and pool (n, d), or a list of pool shards; return self.
 
         Floating vectors in main memory; float16 and float32 pools are read where they lie, on disk too if they are
-        memory maps, and others are copied to float32. Weights (m,) and (n,) are scaled to sum 1. ``tasks`` (m,) are labels, numbers or texts, of several tasks, which are weighted as the
-        setting ``balance`` says. A ``base`` (p, d), or a list of shards, says in the pool's place what the model has
-        already, with ``base_weights`` (p,); chosen is from the pool alone. ``avoid`` (q, d) are examples of what is not
-        wanted: rows near these are dear, as much as ``avoid_strength`` says. For the rules of the choice, all (n,):
-        ``tokens`` of each row, where the budget is in tokens; ``barred`` rows, true or false, which may not be chosen;
-        ``fields``, the values of those that ``at_most`` names. Not converging is said in ``evidence``. Raises DataError
-        for arrays that cannot be used, UsageError for a k larger than the pool and for pool weights beside a base.
+        memory maps, and others are copied to float32. Weights (m,) and (n,) are scaled to sum 1. ``tasks`` (m,) are
+        labels, numbers or texts, of several tasks, which are weighted as the setting ``balance`` says. A ``base`` (p,
+        d), or a list of shards, says in the pool's place what the model has already, with ``base_weights`` (p,); chosen
+        is from the pool alone. ``avoid`` (q, d) are examples of what is not wanted: rows near these are dear, as much
+        as ``avoid_strength`` says. For the rules of the choice, all (n,): ``tokens`` of each row, where the budget is
+        in tokens; ``barred`` rows, true or false, which may not be chosen; ``fields``, the values of those that
+        ``at_most`` names. Not converging is said in ``evidence``. Raises DataError for arrays that cannot be used,
+        UsageError for a k larger than the pool and for pool weights beside a base.
         """
         task, weighing = self._posed(target, pool, target_weights, pool_weights, tasks)
         n = task.rows.n
