@@ -188,7 +188,7 @@ def _solve_mixture(
     sizes = shortlist_sizes(mixture.pool_rows, len(task.target.b), task.rows.k, task.mass)
     if sum(sizes) < mixture.n:
         dual = _listed(mixture, f, task, backend, sizes=sizes, g=g)
-        reached = ascend(dual, g, tolerance=0.3 * task.tolerance, max_sweeps=60, rough="always", secants=False)
+        reached = ascend(dual, g, tolerance=0.3 * task.tolerance, max_sweeps=60, rough="always", own_gram=True)
         g, curvature = reached.point.g, reached.curvature
     dual, little = _plain_dual(mixture, task, backend), _ENOUGH * potentials.evidence.plain_value
     reached = ascend(

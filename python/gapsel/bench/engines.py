@@ -182,7 +182,9 @@ def gapsel(problem: Problem, effort: int, *, backend: str) -> Call:
     from gapsel.potentials import Rows, Task, solve
     from gapsel.records import Cost, Target
 
-    machine, cost = choose(backend), Cost(normalize=False)
+    # As a user would: vectors of length 1, as sentence encoders make them, are left to the default, which knows it.
+    unit = all(np.allclose(np.linalg.norm(v, axis=1), 1.0, atol=1e-3) for v in (problem.x, problem.y))
+    machine, cost = choose(backend), Cost(normalize=unit)
     target = Target(problem.y, _weights(problem)[1])
     rows = Rows.whole([problem.x], problem.k)
 

@@ -98,7 +98,7 @@ def raised(dual: MixtureDual, g: NDArray[np.float64], tolerance: float) -> Point
     start = dual.at(g, gram=pays, rough=dual.bears_rounding)
     return ascend(
         dual, start, tolerance=tolerance, max_sweeps=SWEEPS_OF_A_STEP,
-        curvature=WholeSteps.of(dual, start), rough="always", secants=not pays,
+        curvature=WholeSteps.of(dual, start), rough="always", own_gram=True,
     ).point  # fmt: skip
 
 

@@ -151,7 +151,7 @@ class Mixer:
         start = tilted.point(own.g, own.sweep, own.f, rough=own.rough)
         reached = ascend(
             tilted, start, tolerance=0.3 * self.problem.tolerance, max_sweeps=SWEEPS_OF_A_STEP, rough="always",
-            secants=not gram,
+            own_gram=True,
         )  # fmt: skip
         promised = promised_rise(tilted, reached.point, reached.curvature)
         return max(0.0, reached.point.value - start.value) + max(0.0, promised)

@@ -19,7 +19,6 @@ import numpy as np
 
 from gapsel.mixture.sample import BY_WEIGHT, EVEN, SWEEPS_OF_A_STEP, noise, plain_start, sampled, settled
 from gapsel.potentials import ascend, levelled, promised_rise, scale_of, weighted
-from gapsel.potentials.ascent import gram_pays
 from gapsel.potentials.robust import EPS, check_share, dearest
 from gapsel.potentials.trimming import Trimmed
 from gapsel.potentials.weighing import without
@@ -154,9 +153,8 @@ class _Scales:
     def _distance(self, one: _One, w: NDArray[np.float64]) -> float:
         """Return the distance of a mixture (u,) to one task, on the sample."""
         dual = one.dual.at_weights(w)
-        secants = not gram_pays(len(one.g), dual.rows.d, dual.rows.n)
         reached = ascend(
-            dual, one.g, tolerance=self._problem.tolerance, max_sweeps=SWEEPS_OF_A_STEP, rough="always", secants=secants
+            dual, one.g, tolerance=self._problem.tolerance, max_sweeps=SWEEPS_OF_A_STEP, rough="always", own_gram=True
         )
         one.g = reached.point.g
         return reached.point.value + max(0.0, promised_rise(dual, reached.point, reached.curvature))

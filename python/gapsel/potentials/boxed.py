@@ -98,14 +98,14 @@ def sharpened(
         dual = replace(course.dual(rows, task.mass, eta=eta), tilt=0.0 if tilt is None else tilt)
         start = g + dual.threshold(f) - level
         reached = course.ascended(
-            stage, dual, start, _ETA_ON_THE_WAY, limit, rough="always", secants=False, want_f=True
+            stage, dual, start, _ETA_ON_THE_WAY, limit, rough="always", own_gram=True, want_f=True
         )
         g, f = ahead(dual, reached), reached.point.f
         level = dual.threshold(f)
     dual = replace(course.dual(rows, task.mass), tilt=0.0 if tilt is None else tilt)
     return course.ascended(
         stage, dual, g + dual.threshold(f) - level, tolerance, limit,
-        rough="first" if whole else "always", secants=False, want_f=True,
+        rough="first" if whole else "always", own_gram=True, want_f=True,
     )  # fmt: skip
 
 
@@ -162,5 +162,5 @@ def _tilted(course: Course, short: Shortlist, seen: Point, known: tuple[Point, N
     start = dual.point(point.g, point.sweep, point.f, rough=point.rough)
     tolerance = max(_LIST_LEAVES * seen.error, _LEFT_AT_MOST * task.tolerance)
     return course.ascended(
-        "shortlist", dual, start, tolerance, LOOKS_AT_A_PART, rough="always", secants=False, want_f=True
+        "shortlist", dual, start, tolerance, LOOKS_AT_A_PART, rough="always", own_gram=True, want_f=True
     )

@@ -95,7 +95,7 @@ class Course:
         *,
         kept: Curvature | None = None,
         rough: Rough = "never",
-        secants: bool = True,
+        own_gram: bool = False,
         want_f: bool = False,
     ) -> Ascent:
         """Raise a dual from a g (m,), or from a point with the curvature that is ``kept``; see ascend.
@@ -106,7 +106,7 @@ class Course:
         left = max(1, self.sweeps_left // dual.reads)
         return ascend(
             dual, start, tolerance=tolerance, max_sweeps=min(most, left) if stage == "pool" else most,
-            curvature=kept, rough=rough, secants=secants, want_f=want_f, stop=self._stop(stage, dual),
+            curvature=kept, rough=rough, own_gram=own_gram, want_f=want_f, stop=self._stop(stage, dual),
             watch=lambda point: self._note(stage, dual, point),
         )  # fmt: skip
 

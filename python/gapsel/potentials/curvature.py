@@ -7,10 +7,10 @@
 mu = 0 is Newton's step, where q = b; a large mu, which works on the larger of q and the diagonal before it, a shortened
 Sinkhorn step. A column that holds far less than its mass needs a long way: Newton would ask for (b - q) / q, far too
 long, and hold back all other columns; with l it asks for Sinkhorn's log(b / q). On shortlists that cuts the sweeps by a
-third or more. q_G and G have the same rows, so that constants stay in the null space where row masses are fixed. When
-the Gram comes from other rows or an older g, or there is none, the secants seen since then correct it (L-BFGS around
-H_mu). Where the dual is tilted, b stands for what the columns are then to hold; where columns are trimmed, for what
-they hold at g, and how they answer to it is added.
+third or more. q_G and G have the same rows, so that constants stay in the null space where row masses are fixed.
+Where there is no Gram, secants stand in for it (L-BFGS around the diagonal). Where the dual is tilted, b stands for
+what the columns are then to hold; where columns are trimmed, for what they hold at g, and how they answer to it is
+added.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Curvature:
         return cls(dual.eps, np.where(absent, 1.0, q), np.where(absent, 1.0, diagonal), gram, damping)
 
     def renew(self, dual: Dual, point: Point) -> None:
-        """Replace Gram and diagonal by those of this point; what the secants said is in them."""
+        """Replace Gram and diagonal by those of this point."""
         fresh = Curvature.of(dual, point)
         self.q, self.diagonal, self.gram = fresh.q, fresh.diagonal, fresh.gram
         self.secants.clear()
