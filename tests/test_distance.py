@@ -68,16 +68,16 @@ def test_a_sample_leads_to_an_interval_that_holds(monkeypatch: pytest.MonkeyPatc
     """However few rows the sample has: the bounds come from sweeps of all rows."""
     rows, target, scale = problem(cost, 7)
     picked = np.random.default_rng(0).choice(300, 20, replace=False)
-    monkeypatch.setattr(module, "_SAMPLE", 1)
+    monkeypatch.setattr(module, "SAMPLE", 1)
     for smallest in (5, 100):
-        monkeypatch.setattr(module, "_SMALL", smallest)
+        monkeypatch.setattr(module, "SMALL", smallest)
         for one in (rows, rows.mixed(picked, 0.9)):
             assert_holds(distance(CPU, one, target, cost, scale, heavy=heavy, seed=smallest), one, target, cost)
 
 
 def test_a_good_sample_makes_it_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SMALL", 600)
-    monkeypatch.setattr(module, "_SAMPLE", 1)
+    monkeypatch.setattr(module, "SMALL", 600)
+    monkeypatch.setattr(module, "SAMPLE", 1)
     rows, target, scale = problem(Cost(), 1, 3000, 10)
     found = distance(CPU, rows, target, Cost(), scale)
     assert_holds(found, rows, target, Cost())
@@ -86,8 +86,8 @@ def test_a_good_sample_makes_it_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_heavy_rows_are_kept_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the mass on 20 rows of 3000: a sample that may miss them says less than one that keeps them."""
-    monkeypatch.setattr(module, "_SMALL", 300)
-    monkeypatch.setattr(module, "_SAMPLE", 1)
+    monkeypatch.setattr(module, "SMALL", 300)
+    monkeypatch.setattr(module, "SAMPLE", 1)
     rows, target, scale = problem(Cost(), 2, 3000, 10)
     mixture = rows.mixed(np.arange(0, 3000, 150), 0.9)
     kept, missed = (distance(CPU, mixture, target, Cost(), scale, heavy=heavy) for heavy in (20, 0))
@@ -163,9 +163,9 @@ def test_of_very_many_rows_a_sample_gives_an_interval_that_holds(
     rows = Rows.whole([x[:700], x[700:]], 20, rng.random(2500) + 0.1 if weighted else None)
     scale = measure_scale(x, target, cost)
     whole = distance(CPU, rows, target, cost, scale, seed=seed)
-    monkeypatch.setattr(module, "_ENOUGH", 500)
-    monkeypatch.setattr(module, "_SMALL", 100)
-    monkeypatch.setattr(module, "_SAMPLE", 1)
+    monkeypatch.setattr(module, "ENOUGH", 500)
+    monkeypatch.setattr(module, "SMALL", 100)
+    monkeypatch.setattr(module, "SAMPLE", 1)
     for one in (rows, rows.mixed(rng.choice(2500, 20, replace=False), 0.5)):
         found = distance(CPU, one, target, cost, scale, heavy=0 if one is rows else 20, seed=seed)
         assert_holds(found, one, target, cost)
@@ -197,7 +197,7 @@ def test_where_few_rows_weigh_anything_all_of_these_are_measured(monkeypatch: py
     a[rng.choice(2500, 40, replace=False)] = 1
     rows, scale = Rows.whole([x], 20, a), measure_scale(x, target, cost)
     whole = distance(CPU, rows, target, cost, scale)
-    monkeypatch.setattr(module, "_ENOUGH", 50)
+    monkeypatch.setattr(module, "ENOUGH", 50)
     found = distance(CPU, rows, target, cost, scale)
     assert_holds(found, rows, target, cost)
     assert found.upper - found.lower <= 1.1 * (whole.upper - whole.lower) + 1e-6

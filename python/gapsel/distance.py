@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from gapsel.records import Cost, CostScale, Target
 
 # Small enough that the plan is close to the unregularised one, large enough to be reached in a few sweeps.
-_EPS_OF_ROW_STD = 0.05
+EPS_OF_ROW_STD = 0.05
 # The mean over so many rows is off by 1/360 of what they differ by, which is less than the intervals are wide.
-_ENOUGH = 1 << 17
+ENOUGH = 1 << 17
 _ERRORS = 3.0
-_SAMPLE = 32
-_SMALL = 8192
+SAMPLE = 32
+SMALL = 8192
 _FULL_SWEEPS = 4
 # At 1e-2 intervals were two to three times as wide for a tenth less rows read (40,000 rows, 600 targets).
 _TOLERANCE = 1e-3
@@ -48,11 +48,11 @@ def distance(
     that weigh something a sample is measured, and the interval is wider by three standard errors.
     """
     rng, rows = np.random.default_rng(seed), replace(rows, price=0.0)
-    if heavy + _ENOUGH < rows.n:
-        rows = rows.weighing(heavy + _ENOUGH)
-    if heavy + _ENOUGH >= rows.n:
+    if heavy + ENOUGH < rows.n:
+        rows = rows.weighing(heavy + ENOUGH)
+    if heavy + ENOUGH >= rows.n:
         return _measured(backend, rows, target, cost, scale, _by_weight(rows), heavy, rng)[0]
-    short = rows.shortlist(_by_weight(rows), heavy, _ENOUGH, rng)
+    short = rows.shortlist(_by_weight(rows), heavy, ENOUGH, rng)
     drawn = ~np.isin(short.index, short.exact)
     interval, f = _measured(backend, short.rows, target, cost, scale, drawn.astype(np.float32), heavy, rng)
     slack = _ERRORS * standard_error(short.rows.a, f, drawn, rows.n - heavy)
@@ -84,8 +84,8 @@ def _measured(  # noqa: PLR0917 - the problem, and how it is begun
     rng: np.random.Generator,
 ) -> tuple[Interval, NDArray[np.float32]]:
     """Return the interval, and f (n,) of the rows; the ``heavy`` lowest of ``order`` (n,) are in the first sample."""
-    eps = scale.eps(_EPS_OF_ROW_STD)
-    extra = max(_SAMPLE * len(target.b), _SMALL)
+    eps = scale.eps(EPS_OF_ROW_STD)
+    extra = max(SAMPLE * len(target.b), SMALL)
     if heavy + extra >= rows.n:
         part = rows
     else:

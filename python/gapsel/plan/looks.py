@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gapsel import distance
 from gapsel.backends.reference import EXPONENTIALS, GRAM_COST, GRAM_MASS, GRAM_ROWS
 from gapsel.config import Settings
 from gapsel.pipeline.steps.sampled import part_sizes
@@ -34,9 +35,6 @@ _BALANCE = {
     "some": (((5.0, 9.0), (1.0, 1.0)), ((1.5, 7.0), (1.0, 3.0))),
     "all": (((2.0, 24.0), (1.6, 1.3)), ((1.5, 9.0), (0.0, 6.0))),
 }
-# Distances: rows of the sample, in units of the targets and at least; their eps in row stds.
-# Of more rows than the last number a sample stands for all.
-_DISTANCE_ROWS, _DISTANCE_LEAST, _DISTANCE_EPS, _DISTANCE_MOST = 32, 8192, 0.05, 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,9 +258,9 @@ def _mixture(p: Problem) -> tuple[int, int]:
 
 def _distance(step: str, p: Problem, rows: int, heavy: int, times: int) -> Iterator[Looks]:
     """Yield the looks of so many distances of rows, of which the ``heavy`` are kept as they are."""
-    levels = len(annealed_eps(1.0, _DISTANCE_EPS * p.row_std))
-    rows = min(rows, heavy + _DISTANCE_MOST)
-    part = min(rows, heavy + max(_DISTANCE_ROWS * p.m, _DISTANCE_LEAST))
+    levels = len(annealed_eps(1.0, distance.EPS_OF_ROW_STD * p.row_std))
+    rows = min(rows, heavy + distance.ENOUGH)
+    part = min(rows, heavy + max(distance.SAMPLE * p.m, distance.SMALL))
     yield Looks(
         step, part, rough_gram=levels * times, exact_gram=times, exact=times,
     )  # fmt: skip
