@@ -247,6 +247,7 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 # Flags of one door that are no settings of the run.
 NO_SETTINGS = {
+    **{door: {"reset"} for door in ("fit", "select", "report")},
     "embed": {"task_index", "task_count"},
     "score": {
         "task_index", "task_count",

@@ -207,3 +207,40 @@ def test_a_configuration_may_begin_with_a_mark_of_utf_8() -> None:
     np.save("target.npy", TARGET)
     Path("good.json").write_text(json.dumps(GOOD), encoding="utf-8-sig")
     assert main(["run", "--quiet", "--config=good.json", "-o", "out"]) == 0
+
+
+def test_a_rule_can_be_taken_back(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("pool.npy", POOL)
+    np.save("target.npy", TARGET)
+    gapsel.run("out", **GOOD)
+    first = Path("out/selection.json").read_bytes()
+    Path("used.txt").write_text("".join(f"{row}\n" for row in json.loads(first)["rows"]), encoding="utf-8")
+    select = ["select", "--quiet", "-o", "out"]
+    assert main([*select, "--exclude=used.txt", "--max-cosine=0.9", "-k=4"]) == 0
+    assert Path("out/selection.json").read_bytes() != first
+    assert main([*select, "--reset", "exclude", "max-cosine", "-k=5"]) == 0
+    assert json.loads(Path("out/selection.json").read_bytes())["rows"] == json.loads(first)["rows"]
+    capsys.readouterr()
+    code, said = command([*select, "--reset", "pool"], capsys)
+    assert code == USAGE
+    assert_says(said, ("reset is 'pool'", "`gapsel select`", "max_cosine"))
+
+
+@pytest.mark.parametrize(("flag", "words"), [("--pol=x", ("--pol=x", "did you mean --pool?")), ("--zzz", ("--zzz",))])
+def test_an_unknown_flag_is_told_by_its_command(
+    flag: str, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = command(["run", "-o", "out", flag], capsys)
+    assert code == USAGE
+    assert_says(said, ("usage: gapsel run", "gapsel run: error: unrecognized", *words))
+
+
+def test_a_stream_that_cannot_begin_is_not_summed_up(capfd: pytest.CaptureFixture[str]) -> None:
+    np.save("pool.npy", POOL)
+    np.save("target.npy", TARGET)
+    np.save("narrow.npy", POOL[:, :2])
+    gapsel.run("out", **GOOD)
+    assert main(["score", "--model=out", "narrow.npy"]) == DATA
+    said = capfd.readouterr()
+    assert said.err.startswith("gapsel: the vectors have 2 dimensions")
+    assert not said.out

@@ -13,7 +13,10 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
+from difflib import get_close_matches
+from typing import Any
 
 from gapsel import __version__
 from gapsel.cli import bench, compare, doctor, doors, evaluate, mix, plan
@@ -29,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Texts may hold what the terminal's own encoding has not: that is no reason to fail after hours of work.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        given = vars(build_parser().parse_args(arguments))
+        given = _given(arguments)
         do = given.pop("do")
         code = int(do(**given))
         sys.stdout.flush()
@@ -47,6 +50,19 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("stopped; the same command goes on from here", 130)
     return code
+
+
+def _given(arguments: list[str] | None) -> dict[str, Any]:
+    """Return what is given, by name. Ends the program, as argparse does, where something is unknown."""
+    found, unknown = build_parser().parse_known_args(arguments)
+    given = vars(found)
+    command = given.pop("known")[given.pop("command")]
+    if unknown:
+        flags = set(re.findall(r"--[a-z-]+", command.format_help()))
+        near = get_close_matches(unknown[0].partition("=")[0], flags, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return given
 
 
 def _fail(message: str, code: int) -> int:
@@ -70,7 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=Help,
     )
     parser.add_argument("--version", action="version", version=f"gapsel {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    parser.set_defaults(known=commands.choices)
     for one in (doors, compare, evaluate, mix, plan, bench, doctor):
         one.add(commands)
     return parser

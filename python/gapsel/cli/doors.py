@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import redirect_stdout
+from dataclasses import fields
 from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,6 +17,8 @@ from gapsel.config import Settings
 from gapsel.errors import DataError, NotConvergedError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gapsel.cli.flags import Commands
 
 # The doors whose work can be shared out among tasks.
@@ -47,6 +50,9 @@ def add(commands: Commands) -> None:
             command.add_argument(
                 "--config", metavar="FILE", help="take the settings from a run.json, or a JSON file of settings"
             )
+        elif door != "score":
+            text = "settings that shall have their default again, like max-cosine"
+            command.add_argument("--reset", nargs="+", action="extend", default=[], metavar="SETTING", help=text)
         add_telling(command)
         if door in TASKS:
             command.add_argument("--task-index", type=int, metavar="I", help="do the share of task I, from 0, alone")
@@ -116,9 +122,21 @@ def _do(door: str, given: dict[str, Any]) -> dict[str, Any]:
         settings = pipeline.make_settings(given, None if config is None else read_config(Path(config)))
         opened = pipeline.begin(out, settings, quiet=quiet, door=door)
     else:
+        given = {**_defaults(given.pop("reset", ()), door), **given}
         opened = pipeline.reopen(out, given, quiet=quiet)
     with quiet_stdout(), opened as run:
         return pipeline.summarize(run, pipeline.advance(run, "report" if door == "run" else door))
+
+
+def _defaults(names: Sequence[str], door: str) -> dict[str, Any]:
+    """Return the defaults of these settings of a door. Raises UsageError for others."""
+    there = {field.name: field.default for field in fields(Settings) if door in field.metadata["doors"]}
+    wanted = {name: name.lstrip("-").replace("-", "_") for name in names}
+    for name, setting in wanted.items():
+        if setting not in there:
+            msg = f"reset is {name!r}: give settings of `gapsel {door}`, {', '.join(there)}"
+            raise UsageError(msg)
+    return {setting: there[setting] for setting in wanted.values()}
 
 
 def read_config(path: Path) -> Settings:

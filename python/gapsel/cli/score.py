@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from gapsel.errors import UsageError
+from gapsel.errors import GapselError, UsageError
 
 if TYPE_CHECKING:
     import io
@@ -90,6 +90,10 @@ def _stream(*, model: str, json: bool, quiet: bool, **given: Any) -> int:  # noq
             stream.run(scorer, request, stdin, sys.stdout.buffer, summary=summary, say=say, advance=advance)
     except KeyboardInterrupt:
         return 130
+    except GapselError:
+        # Of what could not even begin there is nothing to sum up.
+        quiet = quiet or not summary.scored
+        raise
     finally:
         summary.finish(rejected)
         if not quiet or summary.rejects.count:
