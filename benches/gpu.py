@@ -90,9 +90,11 @@ def measured(command: Sequence[str], limit: float) -> tuple[list[Found], str]:
             code = process.wait(limit)
             failed = f"its process ended with {code}" if code else ""
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             failed = f"stopped after {limit:.0f} s"
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         lines = list(said(out))
     found = [line["found"] for line in lines if "found" in line]
     return found, next((line["failed"] for line in lines if "failed" in line), failed)

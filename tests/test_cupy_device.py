@@ -156,13 +156,17 @@ def test_the_kernel_for_hopper_is_tried_first(device: CupyDevice, monkeypatch: p
     assert tried == [("sweep_sm90.cu on stand-in 13.2", trial.command(0))]
 
 
-def test_what_a_trial_examines(device: CupyDevice, monkeypatch: pytest.MonkeyPatch) -> None:
-    del device
-    monkeypatch.setattr(selftest, "FUSED_CASES", selftest.CASES[:1])
-    trial.examine(0)
-    monkeypatch.setattr(selftest, "_EXACT", 1e-12)
-    with pytest.raises(DeviceError, match="disagrees with the reference"):
+def test_what_a_trial_examines(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401, ARG001
+    """The kernel, and nothing in its place where it is not there."""
+    with pytest.raises(DeviceError, match="stand-in has no kernel of its own here"):
         trial.examine(0)
+    examined: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(CupyDevice, "fused", property(lambda device: device))
+    monkeypatch.setattr(selftest, "examine", lambda backend, cases: examined.append((backend.devices[0].fused, cases)))
+    trial.examine(0)
+    ((device, cases),) = examined
+    assert device.index == 0
+    assert cases is selftest.FUSED_CASES
 
 
 def test_auto_takes_a_gpu_that_is_sound(cupy: Any) -> None:  # noqa: ANN401, ARG001

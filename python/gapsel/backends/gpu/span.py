@@ -193,7 +193,7 @@ def _spread(values: NDArray[np.float64], keep: NDArray[np.intp], m: int) -> NDAr
 def _spread_square(values: NDArray[np.float64], keep: NDArray[np.intp], m: int) -> NDArray[np.float64]:
     """Return an (m, m) array that has the values at ``keep`` in rows and columns, and zeros elsewhere."""
     if len(keep) == m:
-        return values
+        return np.ascontiguousarray(values)
     out = np.zeros((m, m))
     out[np.ix_(keep, keep)] = values
     return out

@@ -49,10 +49,14 @@ def pass_once(mark: Path, command: Sequence[str], seconds: float = SECONDS) -> N
     keep(mark, b"")
 
 
-def examine(device: int) -> None:
-    """Hold a device's own kernel against the reference. Raises DeviceError if it disagrees."""
+def examine(index: int) -> None:
+    """Hold a device's own kernel against the reference. Raises DeviceError if it disagrees, or is not there."""
     from gapsel.backends import selftest
     from gapsel.backends.gpu import GpuBackend
     from gapsel.backends.gpu.cupy_device import CupyDevice
 
-    selftest.examine(GpuBackend([CupyDevice(device)], trusted=True), selftest.FUSED_CASES)
+    device = CupyDevice(index)
+    if device.fused is None:
+        msg = f"{device.facts.name} has no kernel of its own here"
+        raise DeviceError(msg)
+    selftest.examine(GpuBackend([device], trusted=True), selftest.FUSED_CASES)
