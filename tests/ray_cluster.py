@@ -1,4 +1,4 @@
-"""A cluster of several machines on this one, one processor each, for the tests that need one."""
+"""A cluster of several machines on this one, one processor each, and a plain Ray, for the tests that need one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 # Ray has no wheel for every Python that gapsel runs on.
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: it has no wheel for this Python")
 _NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 _ATTEMPTS = 3
 
 
 @contextmanager
 def two_machines(**each: int) -> Iterator[Any]:
     """Start a head and one more node, with RAY_ADDRESS set to it, and stop them; ``each`` has things of Ray's."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    os.environ |= _QUIET
     import ray
 
     with pytest.MonkeyPatch.context() as environment:
@@ -35,6 +36,19 @@ def two_machines(**each: int) -> Iterator[Any]:
         finally:
             ray.shutdown()
             nodes.shutdown()
+
+
+@contextmanager
+def one_machine() -> Iterator[None]:
+    """Start a Ray with two processors, and stop it; it begins sooner than two machines."""
+    os.environ |= _QUIET
+    import ray
+
+    ray.init("local", num_cpus=2, object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _started(each: Mapping[str, int]) -> Any:  # noqa: ANN401 - Ray's own

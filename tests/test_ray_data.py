@@ -9,7 +9,7 @@ import pytest
 
 import gapsel
 from gapsel import model
-from ray_cluster import needs_ray
+from ray_cluster import needs_ray, one_machine
 from streams import FLAT, Score, arrow
 
 if TYPE_CHECKING:
@@ -30,11 +30,10 @@ ROWS = 60
 
 @pytest.fixture(scope="module")
 def data() -> Iterator[Any]:
-    import ray.data
+    with one_machine():
+        import ray.data
 
-    ray.init("local", num_cpus=2, object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False)
-    yield ray.data
-    ray.shutdown()
+        yield ray.data
 
 
 def test_actors_give_the_scores_of_the_command(data: Any, fitted: Path, score: Score) -> None:  # noqa: ANN401 - Ray's
