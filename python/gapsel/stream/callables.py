@@ -47,8 +47,8 @@ class BatchScorer(_Worker):
     model that knows no encoder, in the only column of lists of floats. ``encoder`` says where the encoder lies, if it
     is not found by its name; it runs on ``device``. ``threads`` 0 are as many as OMP_NUM_THREADS says, or else all.
 
-    A vector has one score in all batches, bit for bit. With what is a text's batch the last bits of its vector change,
-    and so its score, by rounding alone: see stream/scorer.py. Raises DataError for a file that is no model, UsageError
+    A vector has one score in all batches, bit for bit. The last bits of a text's vector, and so of its score, depend on
+    what else is in its batch: see stream/scorer.py. Raises DataError for a file that is no model, UsageError
     for a share that its calibration does not support; with a batch DataError where the column to read is missing or of
     another type, where the encoder is not the model's, and where of a thousand rows or more most cannot be used.
     """
