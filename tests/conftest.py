@@ -18,8 +18,9 @@ from gapsel import _native
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
 OPTIONAL = ("torch", "transformers", "ot", "cupy", "ray")
 
-# They bring the stores that tests read by URL, the streams that they score, and the backends that they run on.
-pytest_plugins = ["http_store", "streams", "sweeps"]
+# They bring runs on real text, the stores that tests read by URL, the streams that they score, and the backends that
+# they run on.
+pytest_plugins = ["corridor", "http_store", "streams", "sweeps"]
 
 # What the files that tests share assert is explained as well as what the tests do.
 pytest.register_assert_rewrite("faults", "sample_run", "texts")
