@@ -1,14 +1,16 @@
 """Settings: flat, frozen, validated here and nowhere else. Defaults live here alone.
 
 settings.py   the fields; the command line's flags, run.json and the report are made from them
-allowed.py    what the value of a setting may be
+doors.py      what they speak of: steps, studies, methods, and which of them belong together
+checks.py     what they must be; allowed.py: what the value of one may be
 parsing.py    settings that are written as texts
 loose.py      values as people write them
 """
 
+from gapsel.config.doors import BUDGET, METHODS, POOL_WEIGHTS, RULES, STEPS, STUDIES, WITHOUT_EFFECT
 from gapsel.config.loose import grouped
 from gapsel.config.parsing import parse_count, parse_k, parse_masses, parse_quota, parse_size, rows_for
-from gapsel.config.settings import BUDGET, METHODS, POOL_WEIGHTS, RULES, STEPS, STUDIES, WITHOUT_EFFECT, Settings
+from gapsel.config.settings import Settings
 
 __all__ = [
     "BUDGET",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,37 +17,19 @@ from gapsel.config.allowed import (
     WITHIN_0_AND_1,
     Allowed,
     at_least,
-    check,
-    check_type,
     up_to,
 )
-from gapsel.config.loose import MODELS, PATHS, WEIGHTS, absolute, grouped, loose, plain
-from gapsel.config.parsing import parse_count, parse_k, parse_masses, parse_quota, parse_size
+from gapsel.config.checks import check_settings
+from gapsel.config.doors import ALL, EMBED, EVALUATE, FIT, METHODS, SELECT, SOLVE, STEPS, STUDIES, WITHOUT_EFFECT
+from gapsel.config.loose import MODELS, PATHS, WEIGHTS, absolute, grouped, loose
 from gapsel.errors import UsageError
 from gapsel.records import CostKind  # noqa: TC001 - get_type_hints reads it
 
-STEPS = ("embed", "fit", "score", "select", "report")
-# What a run tells of its choice only if asked: settings of the same names.
-STUDIES = ("mass_path", "error_bars")
-METHODS = ("random", "nearest", "roundrobin", "centroid", "kde", "dsir", "curated")
-# What is chosen, by which a fit at a mass above 0 differs; and how, which is for the choice alone.
-BUDGET = ("k", "tokens", "token_field", "at_most", "exclude", "held_out")
-RULES = ("threshold", "max_jaccard", "max_cosine", "temperature")
-# What says the weights of the pool's rows, one of them at a time.
-POOL_WEIGHTS = ("pool_weights", "loss_weights", "weight_field")
-# What cannot change a result: a run may be taken up again with another value of it.
-WITHOUT_EFFECT = ("threads", "device", "memory", "ray", "gpu_share", *STUDIES)
 _COUNT = at_least(1)
 # More would be a slip of the hand that takes the machine down with it.
 _THREADS = up_to(1024)
 # Of a target of which most is noise nothing tells which part that is.
 _MINOR = Allowed("a share from 0, below 0.5", lambda value: 0 <= value < 0.5)  # noqa: PLR2004 - half
-_EMBED = ("run", "embed", "mix")
-_FIT = ("run", "fit")
-_SOLVE = (*_FIT, "mix")
-_SELECT = ("run", "fit", "select")
-_EVALUATE = ("evaluate",)
-_ALL = ("run", *STEPS, "mix", "evaluate")
 
 
 def _field(default: Any, text: str, doors: tuple[str, ...], **more: Any) -> Any:  # noqa: ANN401 - any type of setting
@@ -59,35 +40,35 @@ def _field(default: Any, text: str, doors: tuple[str, ...], **more: Any) -> Any:
 class Settings:
     """All that a run depends on. Raises UsageError, naming the setting, the value and what it may be."""
 
-    pool: tuple[str, ...] = _field((), "candidate documents: files, folders, globs or URLs", _EMBED, metavar="PATH")
+    pool: tuple[str, ...] = _field((), "candidate documents: files, folders, globs or URLs", EMBED, metavar="PATH")
     target: tuple[str, ...] = _field(
-        (), "examples of the task: files, folders, globs or URLs; given again, of another task", _EMBED, metavar="PATH",
+        (), "examples of the task: files, folders, globs or URLs; given again, of another task", EMBED, metavar="PATH",
         repeats=True,
     )  # fmt: skip
     pool_vectors: tuple[str, ...] = _field(
-        (), "ready-made vectors of the pool (.npy, .parquet, .jsonl) instead of embedding it", _EMBED, metavar="PATH"
+        (), "ready-made vectors of the pool (.npy, .parquet, .jsonl) instead of embedding it", EMBED, metavar="PATH"
     )
     target_vectors: tuple[str, ...] = _field(
-        (), "ready-made vectors of the target (.npy, .parquet, .jsonl) instead of embedding it", _EMBED, metavar="PATH",
+        (), "ready-made vectors of the target (.npy, .parquet, .jsonl) instead of embedding it", EMBED, metavar="PATH",
         repeats=True,
     )  # fmt: skip
     base: tuple[str, ...] = _field(
-        (), "a sample of what the model was trained on, or has already; without one the pool stands for that", _EMBED,
+        (), "a sample of what the model was trained on, or has already; without one the pool stands for that", EMBED,
         metavar="PATH",
     )  # fmt: skip
     base_vectors: tuple[str, ...] = _field(
-        (), "ready-made vectors of the base (.npy, .parquet, .jsonl) instead of embedding it", _EMBED, metavar="PATH"
+        (), "ready-made vectors of the base (.npy, .parquet, .jsonl) instead of embedding it", EMBED, metavar="PATH"
     )
     avoid: tuple[str, ...] = _field(
-        (), "examples of what is not wanted, like toxic text: documents near these are chosen less", _EMBED,
+        (), "examples of what is not wanted, like toxic text: documents near these are chosen less", EMBED,
         metavar="PATH",
     )  # fmt: skip
     avoid_vectors: tuple[str, ...] = _field(
-        (), "ready-made vectors of the examples to avoid (.npy, .parquet, .jsonl) instead of embedding them", _EMBED,
+        (), "ready-made vectors of the examples to avoid (.npy, .parquet, .jsonl) instead of embedding them", EMBED,
         metavar="PATH",
     )  # fmt: skip
     avoid_strength: float = _field(
-        1.0, "how much the distance to what is to be avoided counts, that to the target being 1", _FIT, allowed=POSITIVE
+        1.0, "how much the distance to what is to be avoided counts, that to the target being 1", FIT, allowed=POSITIVE
     )
     paths_per_task: tuple[int, ...] = _field(
         (), "how many of the target's paths each of several tasks has, as --target given again says it",
@@ -97,23 +78,23 @@ class Settings:
         "gap",
         "what several tasks share alike: gap, each closes as much of what it could close by itself; tasks, the same "
         "weight; examples, none of it, each weighs as many examples as it has",
-        _SOLVE,
+        SOLVE,
     )
     robust: float = _field(
         0.0,
         "share of the target, below 0.5, that may be ignored: the examples that nothing in the pool serves",
-        _SOLVE,
+        SOLVE,
         allowed=_MINOR,
     )
     text_field: str = _field(
         "text", "field that holds the text, or the messages of a chat; several, like question,answer, are joined",
-        _EMBED,
+        EMBED,
     )  # fmt: skip
-    id_field: str = _field("id", "field that holds the id", _EMBED)
+    id_field: str = _field("id", "field that holds the id", EMBED)
     vector_field: str | None = _field(
         None,
         "field that holds the vectors of .parquet and .jsonl (default: the only one with lists of numbers)",
-        _EMBED,
+        EMBED,
     )
     label_field: str | None = _field(
         None,
@@ -128,53 +109,51 @@ class Settings:
     model: str = _field(
         "default",
         "encoder, or the language model for --features: a local folder or a hub name (default: all-MiniLM-L6-v2)",
-        _EMBED,
+        EMBED,
     )
     features: Literal["text", "hidden", "gradient"] = _field(
         "text", "vectors of a sentence encoder (text), or of your own language model: its hidden states or gradients",
-        _EMBED,
+        EMBED,
     )  # fmt: skip
-    gradient_dims: int = _field(1024, "dimensions that gradients are projected to", _EMBED, allowed=_COUNT)
-    pooling: Literal["mean", "cls", "last"] = _field("mean", "how token vectors become one", _EMBED)
-    max_tokens: int = _field(256, "documents are cut after so many tokens", _EMBED, allowed=_COUNT)
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = _field("auto", "precision of the encoder", _EMBED)
-    device: str = _field("auto", "where the encoder runs: auto, cpu, cuda, cuda:1 ...", (*_EMBED, "evaluate"))
-    cost: CostKind = _field("sqeuclidean", "ground cost", _SOLVE)  # noqa: RUF009 - as all the others
-    normalize: bool = _field(True, "scale vectors to unit norm", _SOLVE)  # noqa: FBT003 - a field's default
+    gradient_dims: int = _field(1024, "dimensions that gradients are projected to", EMBED, allowed=_COUNT)
+    pooling: Literal["mean", "cls", "last"] = _field("mean", "how token vectors become one", EMBED)
+    max_tokens: int = _field(256, "documents are cut after so many tokens", EMBED, allowed=_COUNT)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = _field("auto", "precision of the encoder", EMBED)
+    device: str = _field("auto", "where the encoder runs: auto, cpu, cuda, cuda:1 ...", (*EMBED, "evaluate"))
+    cost: CostKind = _field("sqeuclidean", "ground cost", SOLVE)  # noqa: RUF009 - as all the others
+    normalize: bool = _field(True, "scale vectors to unit norm", SOLVE)  # noqa: FBT003 - a field's default
     pool_weights: str | None = _field(
-        None, "weights of the pool's rows (.npy), default all equal", _SOLVE, metavar="PATH"
+        None, "weights of the pool's rows (.npy), default all equal", SOLVE, metavar="PATH"
     )
     loss_weights: str | None = _field(
-        None, "language model by whose loss the pool is weighted, exp(-loss): a local folder or a hub name", _SOLVE
+        None, "language model by whose loss the pool is weighted, exp(-loss): a local folder or a hub name", SOLVE
     )
     weight_field: str | None = _field(
-        None, "field with the weight of each document of the pool, a number that is not negative", _SOLVE
+        None, "field with the weight of each document of the pool, a number that is not negative", SOLVE
     )
     target_weights: str | None = _field(
-        None, "weights of the target's rows (.npy), default all equal", _SOLVE, metavar="PATH"
+        None, "weights of the target's rows (.npy), default all equal", SOLVE, metavar="PATH"
     )
-    base_weights: str | None = _field(
-        None, "weights of the base's rows (.npy), default all equal", _FIT, metavar="PATH"
-    )
+    base_weights: str | None = _field(None, "weights of the base's rows (.npy), default all equal", FIT, metavar="PATH")
     k: str = _field(
         "1%",
         "how many documents to choose: a number, or per cent of the pool",
-        (*_SELECT, "mix"),
+        (*SELECT, "mix"),
         short="-k",
         metavar="K",
     )
     tokens: str | None = _field(
-        None, "choose so many tokens, like 50M, instead of -k documents; a document weighs as many as it has", _SELECT,
+        None, "choose so many tokens, like 50M, instead of -k documents; a document weighs as many as it has", SELECT,
         metavar="COUNT",
     )  # fmt: skip
     token_field: str | None = _field(
         None,
         "field with a document's number of tokens (default: as its encoder counted, at most --max-tokens)",
-        _SELECT,
+        SELECT,
     )
     at_most: tuple[str, ...] = _field(
         (), "the largest share of the choice that one value of a field may be, like domain=20%; file=20% for files",
-        _SELECT, metavar="FIELD=SHARE",
+        SELECT, metavar="FIELD=SHARE",
     )  # fmt: skip
     threshold: float | None = _field(
         None,
@@ -184,11 +163,11 @@ class Settings:
     )
     exclude: tuple[str, ...] = _field(
         (), "documents that must not be chosen: a .txt of ids, one a line, or files of documents with the same text",
-        (*_SELECT, "mix"), metavar="PATH",
+        (*SELECT, "mix"), metavar="PATH",
     )  # fmt: skip
     held_out: tuple[str, ...] = _field(
         (), "documents that the model is to be tested on: what shares 13 words in a row with them is not chosen",
-        (*_SELECT, "mix"), metavar="PATH",
+        (*SELECT, "mix"), metavar="PATH",
     )  # fmt: skip
     max_jaccard: float | None = _field(
         None, "choose nothing whose text is as much like a better chosen one: 0.7, say, of their five-word runs",
@@ -205,25 +184,25 @@ class Settings:
     mass: float = _field(
         0.5,
         "share of the training distribution that the selection will make up; 0 is GOT-D's single step",
-        _FIT,
+        FIT,
         allowed=FROM_0_TO_1,
     )
     eps: float | None = _field(
         None,
         "entropic regularisation, in standard deviations of a document's costs (default: 0.5, falling to 0.1 from "
         "mass 0.5 to 1)",
-        _SOLVE,
+        SOLVE,
         allowed=POSITIVE,
     )
-    tolerance: float = _field(1e-3, "marginal error at which the solver stops", _SOLVE, allowed=WITHIN_0_AND_1)
+    tolerance: float = _field(1e-3, "marginal error at which the solver stops", SOLVE, allowed=WITHIN_0_AND_1)
     fit_rows: int = _field(
         2_000_000,
         "rows that the solver reads; of a larger pool it takes a random part, and scores all",
-        _FIT,
+        FIT,
         allowed=_COUNT,
     )
-    max_sweeps: int = _field(60, "sweeps of the whole pool after which the solver gives up", _SOLVE, allowed=_COUNT)
-    seed: int = _field(0, "seed of all sampling", _SOLVE, allowed=at_least(0))
+    max_sweeps: int = _field(60, "sweeps of the whole pool after which the solver gives up", SOLVE, allowed=_COUNT)
+    seed: int = _field(0, "seed of all sampling", SOLVE, allowed=at_least(0))
     mass_path: bool = _field(
         False, "also tell how the choice moves with the mass, from 0 to 1", ("run", "select")  # noqa: FBT003 - a default
     )  # fmt: skip
@@ -241,7 +220,7 @@ class Settings:
         False, "also choose k documents, of each domain its share", ("mix",)  # noqa: FBT003 - a default
     )  # fmt: skip
     backend: Literal["auto", "cpu", "gpu", "ray", "reference"] = _field(
-        "auto", "what sweeps the pool", (*_FIT, "score", "select", "mix")
+        "auto", "what sweeps the pool", (*FIT, "score", "select", "mix")
     )
     ray: bool = _field(
         False,  # noqa: FBT003 - a field's default
@@ -255,27 +234,27 @@ class Settings:
         allowed=ABOVE_0_TO_1,
     )
     test: tuple[str, ...] = _field(
-        (), "held-out examples of the task, none of them in the target, by which the selections are judged", _EVALUATE,
+        (), "held-out examples of the task, none of them in the target, by which the selections are judged", EVALUATE,
         metavar="PATH",
     )  # fmt: skip
     lm: str | None = _field(
         None,
         "causal language model that is trained: a local folder or a hub name (default: a small GPT, trained before on "
         "random text of the pool)",
-        _EVALUATE,
+        EVALUATE,
     )
-    masses: tuple[str, ...] = _field((), "also choose at these masses", _EVALUATE, metavar="X")
-    seeds: int = _field(5, "trainings of each method", _EVALUATE, allowed=_COUNT)
-    warm_tokens: int = _field(65_536, "tokens of the warm-up on a selection", _EVALUATE, allowed=_COUNT)
-    tune_tokens: int = _field(16_384, "tokens of the fine-tuning on the target", _EVALUATE, allowed=_COUNT)
+    masses: tuple[str, ...] = _field((), "also choose at these masses", EVALUATE, metavar="X")
+    seeds: int = _field(5, "trainings of each method", EVALUATE, allowed=_COUNT)
+    warm_tokens: int = _field(65_536, "tokens of the warm-up on a selection", EVALUATE, allowed=_COUNT)
+    tune_tokens: int = _field(16_384, "tokens of the fine-tuning on the target", EVALUATE, allowed=_COUNT)
     pretrain_tokens: int = _field(
-        1_500_000, "tokens that the small GPT is trained on at first", _EVALUATE, allowed=_COUNT
+        1_500_000, "tokens that the small GPT is trained on at first", EVALUATE, allowed=_COUNT
     )
-    context: int = _field(128, "tokens that the model reads at once", _EVALUATE, allowed=at_least(2))
+    context: int = _field(128, "tokens that the model reads at once", EVALUATE, allowed=at_least(2))
     learning_rate: float | None = _field(
-        None, "highest learning rate (default: by the number of parameters)", _EVALUATE, allowed=POSITIVE
+        None, "highest learning rate (default: by the number of parameters)", EVALUATE, allowed=POSITIVE
     )
-    threads: int = _field(0, "processor threads; 0: all that the process may use", _ALL, allowed=_THREADS)
+    threads: int = _field(0, "processor threads; 0: all that the process may use", ALL, allowed=_THREADS)
     memory: str | None = _field(
         None,
         "memory that the run may hold beyond mapped files, like 2GB (default: half of what the machine has)",
@@ -284,40 +263,7 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        kinds = typing.get_type_hints(type(self))
-        for field in dataclasses.fields(self):
-            value = plain(getattr(self, field.name), kinds[field.name])
-            check_type(field.name, value, kinds[field.name])
-            allowed: Allowed | None = field.metadata.get("allowed")
-            if allowed is not None and value is not None:
-                check(allowed.fits(value), field.name, value, allowed.words)
-            object.__setattr__(self, field.name, value)
-        self._check_texts()
-        self._check_together()
-
-    def _check_texts(self) -> None:
-        """Check what is written as texts, which others read."""
-        parse_k(self.k)
-        if self.tokens is not None:
-            parse_count(self.tokens)
-        if self.memory is not None:
-            parse_size(self.memory)
-        for quota in self.at_most:
-            parse_quota(quota)
-        parse_masses(self.masses)
-        for method in self.methods:
-            check(method in METHODS, "methods", method, f"names among {', '.join(METHODS)}")
-
-    def _check_together(self) -> None:
-        """Check what depends on another setting."""
-        given = [name for name in POOL_WEIGHTS if getattr(self, name) is not None]
-        for name in given[1:]:
-            words = f"it or {given[0]}: both are weights of the pool"
-            check(False, name, getattr(self, name), words)  # noqa: FBT003 - one too many
-        sweeps = self.backend != "reference" or not self.ray
-        check(sweeps, "backend", self.backend, "auto, cpu, gpu or ray: a cluster sweeps on its processors or its GPUs")
-        several = min(self.paths_per_task, default=1) >= 1 and len(self.paths_per_task) != 1
-        check(several, "paths_per_task", self.paths_per_task, "how many paths each of two or more tasks has")
+        check_settings(self)
 
     @property
     def changed(self) -> str:
