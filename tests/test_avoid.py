@@ -15,6 +15,7 @@ from gapsel.backends.cpu import CpuBackend
 from gapsel.cost import measure_scale
 from gapsel.pipeline.steps import sampled
 from gapsel.pipeline.steps.select import read_selection
+from gapsel.pipeline.vectors.sides import called
 from gapsel.potentials import Aversion, Rows, Task
 from gapsel.records import Cost, Target
 from gapsel.selection import certify
@@ -242,7 +243,10 @@ def test_mix_knows_nothing_to_avoid(files: dict[str, Any], tmp_path: Path) -> No
 
 
 BAD: dict[str, tuple[Callable[[], Vectors], str]] = {
-    "other d": (AVOID[:, :4].copy, "the avoid's vectors have 4 dimensions, the target's 6: embed both"),
+    "other d": (
+        AVOID[:, :4].copy,
+        "the vectors of what is to be avoided have 4 dimensions, those of the target 6: embed both",
+    ),
     "nan": (lambda: np.where(np.arange(D) == 1, np.nan, AVOID[:5]).astype(np.float32), r"avoid\.npy row 0: NaN"),
     "empty": (lambda: np.zeros((0, D), np.float32), "avoid"),
 }
@@ -258,7 +262,7 @@ def test_examples_that_cannot_be_used(name: str, files: dict[str, Any], tmp_path
 
 
 def test_arrays_and_settings_that_cannot_be_used() -> None:
-    with pytest.raises(DataError, match="the avoid has 4 dimensions"):
+    with pytest.raises(DataError, match="of what is to be avoided have 4 dimensions"):
         Selector(k=K).fit(TARGET, POOL, avoid=AVOID[:, :4])
     with pytest.raises(UsageError, match=r"avoid_strength is 0\.0: give a positive number"):
         Selector(k=K, avoid_strength=0.0)
@@ -277,7 +281,7 @@ def test_vectors_of_another_embedder_are_refused(side: str, tmp_path: Path) -> N
         made = {"fingerprint": {"embedder": {"hash": "other" if name == side else "one"}}}
         (tmp_path / name / "store.json").write_text(json.dumps(made))
         given[f"{name}_vectors"] = str(tmp_path / name)
-    with pytest.raises(DataError, match=f"{side} and target were embedded differently"):
+    with pytest.raises(DataError, match=f"of {called(side)} and of the target are of 2 embedders"):
         gapsel.run(tmp_path / "out", **given, k=K, threads=1)
     assert not (tmp_path / "out" / "model.safetensors").exists()
     (tmp_path / side / "store.json").write_text((tmp_path / "target" / "store.json").read_text())

@@ -203,7 +203,7 @@ def test_another_base_is_another_fit(files: dict[str, Any], tmp_path: Path) -> N
 
 
 BAD: dict[str, tuple[dict[str, Any], NDArray[np.float32] | None, type[gapsel.GapselError], str]] = {
-    "other d": ({}, BASE[:, :4].copy(), DataError, "the base's vectors have 4 dimensions, the target's 6: embed both"),
+    "other d": ({}, BASE[:, :4].copy(), DataError, "of the base have 4 dimensions, those of the target 6: embed both"),
     "nan": ({}, np.where(np.arange(D) == 1, np.nan, BASE[:5]).astype(np.float32), DataError, r"base\.npy row 0: NaN"),
     "a zero row": ({}, np.zeros((3, D), np.float32), DataError, "base.*row 0"),
     "empty": ({}, np.zeros((0, D), np.float32), DataError, "base"),
@@ -235,7 +235,7 @@ def test_a_base_that_cannot_be_used(
 
 
 def test_arrays_that_cannot_be_a_base() -> None:
-    with pytest.raises(DataError, match="the base has 4 dimensions"):
+    with pytest.raises(DataError, match="of the base have 4 dimensions"):
         Selector(k=K).fit(TARGET, POOL, base=BASE[:, :4])
     with pytest.raises(UsageError, match="pool_weights are given beside a base"):
         Selector(k=K).fit(TARGET, POOL, base=BASE, pool_weights=np.ones(N))

@@ -175,7 +175,8 @@ def test_another_k_in_the_same_folder(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Chose 30 documents" in out
     assert "at mass 0 the choice is one gradient step" in out
     # At mass 0 the ranking is the same for every k: nothing but the choice is made anew.
-    assert err.splitlines() == [*(f"{step}: done before" for step in ("embed", "fit", "score")), "select ..."]
+    gone = "removed, since it told of the choice before: findings.json, report.html"
+    assert err.splitlines() == [*(f"{step}: done before" for step in ("embed", "fit", "score")), "select ...", gone]
     assert strict(Path("out/selection.json").read_text())["rows"][:10] == ten
     assert command(capsys, *RUN, "--mass=0")[0] == 2
 
@@ -194,7 +195,9 @@ def test_another_k_at_a_mass_goes_on_from_the_fit_that_is_there(
     f = np.concatenate([pq.read_table(file).column("potential").to_numpy() for file in Path("out/scores").iterdir()])
     code, _, err = command(capsys, "select", "-o", "out", "-k", "15%")
     assert code == 0
-    assert err.splitlines() == ["embed: done before", *(f"{step} ..." for step in ("fit", "score", "select"))]
+    gone = "selected.jsonl, selection.json, findings.json, report.html"
+    removed = f"removed, since it told of the choice before: {gone}"
+    assert err.splitlines() == ["embed: done before", "fit ...", removed, "score ...", "select ..."]
     assert started[0] is None
     assert started[1].k == 10
     assert np.array_equal(started[1].f, f)

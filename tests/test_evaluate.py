@@ -221,7 +221,7 @@ def test_held_out_texts_that_were_seen_are_counted_and_warned_of(
     assert by_name(found)["gapsel, mass 0.5"]["held_out_chosen"] == 1
     said = capsys.readouterr().err
     assert "warning: 2 of 8 held-out texts are in the target too" in said
-    assert "warning: 1 held-out texts were chosen from the pool by some method" in said
+    assert "warning: 1 of 8 held-out texts are also among what some method chose from the pool" in said
     assert "warning: lm loses 21.0 nats per token of the held-out texts, and guessing 5.7" in said
 
 
@@ -239,6 +239,29 @@ def test_what_cannot_be_evaluated_is_said_before_the_work(
     with pytest.raises(UsageError, match=words):
         evaluate(home, run, **changed)
     assert not (run / "evaluation").exists()
+
+
+def test_what_is_avoided_is_avoided_at_every_mass(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the documents about the sea, and all of the target, lie aside in one more dimension: that is avoided."""
+    x, aside = np.load(home / "pool.npy"), 0.6 * np.eye(1, D, D - 1, dtype=np.float32)
+    x[::10] += aside
+    np.save(tmp_path / "pool.npy", x)
+    np.save(tmp_path / "avoid.npy", np.load(home / "target.npy")[:4] + 3 * aside)
+    inputs: dict[str, Any] = {name: home / f"{name}.jsonl" for name in ("pool", "target")}
+    inputs |= {"pool_vectors": tmp_path / "pool.npy", "target_vectors": home / "target.npy"}
+    monkeypatch.setattr(evaluation, "trial", lambda *_given, **_more: evaluation.Trial(2.0, 1.0))
+    ways: dict[str, dict[str, Any]] = {"plain": {}, "kept off": {"avoid_vectors": tmp_path / "avoid.npy"}}
+    taken = {}
+    for name, more in ways.items():
+        chosen = gapsel.run(tmp_path / name, **inputs, **more, k=K, label_field="topic", methods=()).rows
+        found = by_name(evaluate(home, tmp_path / name, masses=("0", "1")))
+        kept = json.loads((tmp_path / name / "evaluation" / "choices.json").read_text()).values()
+        rows = {one["name"]: np.array(one["rows"]) for one in kept}
+        assert list(found)[-3:] == ["gapsel, mass 0", "gapsel, mass 0.5", "gapsel, mass 1"]
+        assert np.array_equal(rows["gapsel, mass 0.5"], chosen)
+        taken[name] = [int((rows[f"gapsel, mass {mass}"] % 10 == 0).sum()) for mass in ("0", "0.5", "1")]
+        assert "Does it help?" in (tmp_path / name / "report.html").read_text()
+    assert all(off < plain for off, plain in zip(taken["kept off"], taken["plain"], strict=True)), taken
 
 
 def test_vectors_alone_cannot_be_evaluated(home: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from faults import GOOD, POOL, RESOURCE, TARGET, assert_says, command, finish_run, flags, snapshot
-from gapsel.errors import ResourceError
+from gapsel.errors import ResourceError, UsageError
 from gapsel.files import sweep_leftovers
 from gapsel.pipeline.folder.lock import Lock
 
@@ -74,7 +74,7 @@ def test_of_many_at_once_each_has_it_alone() -> None:
     source = """
 import sys, time
 from pathlib import Path
-from gapsel.errors import ResourceError
+from gapsel.errors import ResourceError, UsageError
 from gapsel.pipeline.folder.lock import Lock
 done = 0
 while done < 20:
@@ -91,6 +91,19 @@ while done < 20:
     started = [subprocess.Popen([sys.executable, "-c", source, "shared"]) for _ in range(4)]
     assert [one.wait(120) for one in started] == [0] * 4
     assert not list(Path("deep").rglob("*.lock"))
+
+
+def test_a_task_killed_before_it_has_written_is_no_hindrance() -> None:
+    """All that it leaves are its locks."""
+    Path("out").mkdir()
+    for name in (".run.lock", ".task-0-of-4.lock"):
+        Path("out", name).touch()
+    finish_run()
+    assert not list(Path("out").glob(".run.lock"))
+    Path("other").mkdir()
+    Path("other/.task.lock").touch()
+    with pytest.raises(UsageError, match="other: is there already and is no run folder"):
+        finish_run("other")
 
 
 def test_half_files_of_the_dead_are_swept_away_and_those_of_the_living_not() -> None:

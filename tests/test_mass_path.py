@@ -110,6 +110,20 @@ def test_the_command_tells_and_keeps_it(task: Task, tmp_path: Path, capsys: pyte
     assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["mass_path"] is True
 
 
+def test_a_run_solves_it_within_its_quotas(task: Task, tmp_path: Path) -> None:
+    shards = np.array_split(task.rows.shards[0][:1500], 3)
+    for at, shard in enumerate(shards):
+        # The first file has most of what is near the target.
+        np.save(tmp_path / f"pool{at}.npy", shard if at else np.concatenate([shard, task.target.y]))
+    np.save(tmp_path / "target.npy", task.target.y)
+    given: dict[str, Any] = {"pool_vectors": tmp_path / "pool*.npy", "target_vectors": tmp_path / "target.npy"}
+    found = gapsel.run(tmp_path / "run", **given, k=60, at_most="file=40%", methods=(), mass_path=True)
+    kept = json.loads((tmp_path / "run" / "mass_path.json").read_text())
+    by_mass = {one["mass"]: one for one in kept["path"]}
+    assert np.bincount(np.searchsorted([500 + M, 1000 + M], found.rows, side="right"))[0] == 24
+    assert by_mass[0.5]["overlap"] > 0.95
+
+
 def test_a_wish_that_is_dropped_leaves_the_choice_alone(task: Task, tmp_path: Path) -> None:
     np.save(tmp_path / "pool.npy", task.rows.shards[0][:1000])
     np.save(tmp_path / "target.npy", task.target.y)

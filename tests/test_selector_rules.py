@@ -49,6 +49,20 @@ def test_quotas_bars_and_thresholds_and_another_k() -> None:
         assert not barred[rows].any()
 
 
+@pytest.mark.parametrize("mass", [0.5, 1.0])
+def test_what_other_masses_and_halves_would_choose_is_solved_for_within_the_quotas(mass: float) -> None:
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 4, 1500)
+    x, y = (rng.standard_normal((n, D)) + 1.5 * np.eye(D)[of] for n, of in ((1500, groups), (15, np.zeros(15, int))))
+    selector = Selector(k=100, mass=mass, at_most="group=30%", backend="cpu", threads=1)
+    chosen = selector.fit(y, x, fields={"group": groups}).select()
+    path = selector.mass_path([mass])[mass]
+    assert np.bincount(groups[path]).max() == 30
+    # Without the prices of the quotas it is 0.93 and 0.86.
+    assert np.isin(path, chosen.rows).mean() > 0.96
+    assert selector.error_bars(chosen).pool.keeps > 0.9
+
+
 def test_copies_and_chance() -> None:
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     rows = fitted(max_cosine=0.97).select().rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,11 +135,30 @@ def test_vectors_of_another_width_and_texts_without_an_encoder_are_refused(with_
     np.save("wide.npy", np.ones((3, 7), np.float32))
     code, _, err = score(b"", "--model", str(with_vectors / "out"), "wide.npy")
     assert code == 3
-    assert "the vectors have 7 dimensions, the model 6" in err
+    assert "wide.npy: the vectors have 7 dimensions, the model 6" in err
     Path("texts.txt").write_text("king lord\n")
     code, _, err = score(b"", "--model", str(with_vectors / "out"), "texts.txt")
     assert code == 2
     assert "was fitted with ready-made vectors, so that no encoder of texts is known: give vectors" in err
+
+
+def test_a_store_of_another_embedder_is_refused(fitted: Path, score: Score) -> None:
+    """Vectors that a run wrote say what made them as long as they lie there."""
+    shutil.copytree(fitted / "out" / "vectors" / "pool", "vectors")
+    flags = ["--model", str(fitted / "out"), "vectors/00000.npy"]
+    code, out, _ = score(b"", *flags)
+    own = list(own_scores(fitted).values())
+    assert code == 0
+    assert [row["gapsel_score"] for row in parsed(out)] == own
+    index = Path("vectors/store.json")
+    made = json.loads(index.read_text())
+    made["fingerprint"]["embedder"]["hash"] = "another"
+    index.write_text(json.dumps(made))
+    code, out, err = score(b"", *flags)
+    assert (code, out) == (3, b"")
+    assert "vectors/00000.npy: its vectors were made by another embedder" in err
+    index.unlink()
+    assert score(b"", *flags)[0] == 0
 
 
 def test_damaged_tables_and_mostly_bad_vectors_are_named(with_vectors: Path, fitted: Path, score: Score) -> None:

@@ -24,11 +24,7 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
     if summary["findings"]:
         return "\n".join([*_answer(summary["findings"], _rules(steps)), *_studies(summary), *_files(folder, steps)])
     if door == "embed":
-        pool, target = steps["embed"]["pool"], steps["embed"]["target"]
-        return (
-            f"{pool['rows']:,} documents of the pool and {target['rows']:,} of the target have vectors of {pool['d']} "
-            f"dimensions; {pool['rejected'] + target['rejected']:,} rows were set aside. They lie in {folder}/vectors"
-        )
+        return _embedded(steps["embed"], folder)
     if door == "fit":
         fit = steps["fit"]
         return (
@@ -43,6 +39,18 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
     certainty = _certainty(chosen["certificate"], chosen["mass"])
     moved = filter(None, (_moved(chosen), away_from(chosen["avoided"])))
     return "\n".join([words, *moved, certainty, *_rules(steps), *_studies(summary), *_files(folder, steps)])
+
+
+def _embedded(done: dict[str, Any], folder: str) -> str:
+    """Say how many documents of each side have vectors."""
+    named = {"pool": "the pool", "target": "the target", "base": "the base", "avoid": "what is to be avoided"}
+    there = [(done[side], of) for side, of in named.items() if side in done]
+    (first, of_pool), *more, (last, of_last) = there
+    documents = f"{first['rows']:,} documents of {of_pool}" + "".join(f", {one['rows']:,} of {of}" for one, of in more)
+    return (
+        f"{documents} and {last['rows']:,} of {of_last} have vectors of {first['d']} dimensions; "
+        f"{sum(one['rejected'] for one, _ in there):,} rows were set aside. They lie in {folder}/vectors"
+    )
 
 
 def task_in_words(facts: dict[str, Any]) -> str:

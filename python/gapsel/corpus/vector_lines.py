@@ -19,7 +19,7 @@ from gapsel.errors import DataError
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,13 +29,19 @@ if TYPE_CHECKING:
 def vector_field(where: str, row: Mapping[str, object], column: str | None) -> str:
     """Return the name of a row's field of vectors. Raises DataError unless there is one that is meant."""
     lists = [name for name, value in row.items() if isinstance(value, list) and value and are_numbers(value)]
-    if column in lists or (column is None and len(lists) == 1):
-        return column or lists[0]
-    wanted = "one field with a list of numbers" if column is None else f"such a field {column!r}"
-    msg = (
-        f"{where}: has not {wanted}; its fields with lists of numbers: {', '.join(lists) or 'none'}: name one "
-        "(column, --vector-field)"
-    )
+    return meant(where, lists, column, ("field with a list of numbers", "fields with lists of numbers"))
+
+
+def meant(where: str, names: Sequence[str], wanted: str | None, what: tuple[str, str]) -> str:
+    """Return the one of some names that is meant: that which is ``wanted``, or the only one.
+
+    ``what`` they are the names of, one and several. Raises DataError where none is meant.
+    """
+    if wanted in names or (wanted is None and len(names) == 1):
+        return wanted or names[0]
+    one, several = what
+    lacks = f"one {one}" if wanted is None else f"such a {one.partition(' ')[0]} {wanted!r}"
+    msg = f"{where}: has not {lacks}; its {several}: {', '.join(names) or 'none'}: name one (column, --vector-field)"
     raise DataError(msg)
 
 

@@ -21,6 +21,7 @@ from gapsel.config import STEPS, Settings, grouped, parse_size
 from gapsel.errors import UsageError
 from gapsel.files import sweep_leftovers
 from gapsel.pipeline.folder.lock import Lock
+from gapsel.pipeline.folder.results import ERROR_BARS, FINDINGS, MASS_PATH
 from gapsel.pipeline.folder.run_folder import (
     RunFolder,
     check_begun,
@@ -30,10 +31,7 @@ from gapsel.pipeline.folder.run_folder import (
     plain,
     read_json,
 )
-from gapsel.pipeline.steps.errorbars import ERROR_BARS
-from gapsel.pipeline.steps.masses import MASS_PATH
 from gapsel.pipeline.steps.order import advance_to, steps_to
-from gapsel.pipeline.steps.page import FINDINGS
 from gapsel.pipeline.steps.select import read_selection
 from gapsel.pipeline.studies.compare import possible_methods
 from gapsel.pipeline.studies.mixing import mix_run

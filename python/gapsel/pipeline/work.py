@@ -14,7 +14,7 @@ from gapsel.pipeline.folder import journal, parts
 from gapsel.pipeline.folder.parts import Part
 from gapsel.pipeline.folder.run_folder import sign
 from gapsel.pipeline.folder.stamps import stamp
-from gapsel.pipeline.inputs.rules import read_rules
+from gapsel.pipeline.inputs.rules import caps_of, read_rules
 from gapsel.pipeline.inputs.targets import Tasks, read_tasks
 from gapsel.pipeline.inputs.weights import content_hash, read_weights
 from gapsel.pipeline.vectors.sides import open_side, side_files, sides
@@ -203,12 +203,7 @@ class Run:
 
     def task(self, target: Target, cost: Cost, scale: CostScale | None = None) -> Task:
         """Return the problem that these settings pose, with the scale of the fit where there is one."""
-        s = self.settings
-        if scale is None:
-            scale = scale_of(self.rows, target, cost, s.seed)
-        return Task(
-            self.rows, target, cost, scale, scale.eps(s.relative_eps), s.mass, s.tolerance, s.max_sweeps, s.seed
-        )
+        return task_of(self.settings, self.rows, target, cost, scale)
 
     def aversion(self, task: Task) -> Aversion | None:
         """Return the problem that what is to be avoided poses beside a task; None where that is nothing."""
@@ -223,9 +218,21 @@ class Run:
         task = self.task(p.target, p.cost, p.scale)
         return replace(task, rows=replace(self.rows, price=self.price_of_rows))
 
+    @property
+    def posed_task(self) -> Task:
+        """The same with the quotas, as a solver is to be given it."""
+        task = self.fitted_task
+        return replace(task, rows=task.rows.under(caps_of(self.rules)))
+
     def change(self, **settings: object) -> None:
         """Change some settings of the run."""
         self.folder.settings = replace(self.settings, **settings)  # type: ignore[arg-type]
+
+    def writes(self, step: str) -> None:
+        """Say in the record that a step is about to change its first file; see RunFolder.writes."""
+        gone = self.folder.writes(step, self.signatures[step])
+        if gone:
+            self.say(f"removed, since it told of the choice before: {', '.join(gone)}")
 
     def say(self, text: str) -> None:
         """Tell on stderr which step is at work."""
@@ -237,6 +244,12 @@ class Run:
         """Let go of what was read, since a step has written it anew."""
         for name in names:
             self.__dict__.pop(name, None)
+
+
+def task_of(s: Settings, rows: Rows, target: Target, cost: Cost, scale: CostScale | None = None) -> Task:
+    """Return the problem that settings pose, with the scale of the cost measured where it is not known."""
+    scale = scale_of(rows, target, cost, s.seed) if scale is None else scale
+    return Task(rows, target, cost, scale, scale.eps(s.relative_eps), s.mass, s.tolerance, s.max_sweeps, s.seed)
 
 
 def _numbers(p: Potentials) -> tuple[str, float]:

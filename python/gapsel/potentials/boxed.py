@@ -18,6 +18,7 @@ import numpy as np
 from gapsel.potentials.ascent import ahead, gram_pays
 from gapsel.potentials.caps import best_prices
 from gapsel.potentials.course import LOOKS_AT_A_PART
+from gapsel.potentials.rows import Shortlist
 from gapsel.potentials.sizes import missed_mass, shortlist_sizes
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from gapsel.potentials.ascent import Ascent
     from gapsel.potentials.course import Course
     from gapsel.potentials.dual import Dual, Point
-    from gapsel.potentials.rows import Rows, Shortlist
+    from gapsel.potentials.rows import Rows
     from gapsel.potentials.task import Start
 
 # A full sweep that is further off than _LISTED may find that rows off the list take part in the selection, by more than
@@ -121,6 +122,15 @@ def _shortlist(course: Course, f: NDArray[np.float32], sizes: tuple[int, int], r
         prices = best_prices(rows.caps, rows.priced(f), task.box(), task.mass, moves=True)
         f = (f + prices.rows).astype(np.float32)
     return rows.shortlist(f, *sizes, rng)
+
+
+def listed(course: Course, f: NDArray[np.float32], rng: np.random.Generator) -> Shortlist:
+    """Return the shortlist by f (n,), or all rows where it would have them."""
+    rows, sizes = course.task.rows, _list_sizes(course)
+    if sum(sizes) < rows.n:
+        return _shortlist(course, f, sizes, rng)
+    everything = np.arange(rows.n)
+    return Shortlist(rows, everything, everything[: rows.pool_rows])
 
 
 def _from_list(course: Course, short: Shortlist, at: Ascent, rng: np.random.Generator) -> Ascent:

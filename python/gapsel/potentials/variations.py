@@ -15,8 +15,7 @@ import numpy as np
 from gapsel.errors import UsageError
 from gapsel.potentials import boxed, plain
 from gapsel.potentials.course import Course
-from gapsel.potentials.rows import Shortlist, shares
-from gapsel.potentials.sizes import shortlist_sizes
+from gapsel.potentials.rows import shares
 from gapsel.records import Target
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from gapsel.backends import Backend
     from gapsel.potentials.dual import Point
-    from gapsel.potentials.rows import Rows
+    from gapsel.potentials.rows import Rows, Shortlist
     from gapsel.potentials.task import Task
     from gapsel.records import Stage
 
@@ -108,8 +107,9 @@ class _Listed:
     def of(cls, task: Task, backend: Backend, watch: Callable[[Stage], None] | None, choose: Choose | None) -> _Listed:
         """Read the pool once, after a sample, and keep the rows of lowest f and some that stand for the rest."""
         rng = np.random.default_rng(task.seed)
-        start = plain.near(Course(replace(task, mass=1.0), backend, watch), rng)
-        short = _deepest(task.rows, start.f, len(task.target.b), rng)
+        course = Course(replace(task, mass=1.0), backend, watch)
+        start = plain.near(course, rng)
+        short = boxed.listed(course, start.f, rng)
         eligible = np.flatnonzero(np.isin(short.index, short.exact))
         return cls(short, start.g, start.f[short.index], eligible, backend, watch, choose)
 
@@ -143,12 +143,3 @@ class _Listed:
         kept[some] = np.broadcast_to(np.asarray(self.rows.a), (self.rows.n,))[some]
         part = replace(self.rows, a=shares(kept))
         return self.chosen(self.solve(task, self.g, self.f, part).f, task.k)
-
-
-def _deepest(rows: Rows, f: NDArray[np.float32], m: int, rng: np.random.Generator) -> Shortlist:
-    """Return the shortlist for a mass of 1, or all rows where it would have them."""
-    sizes = shortlist_sizes(rows.pool_rows, m, rows.k, 1.0)
-    if sum(sizes) < rows.n:
-        return rows.shortlist(f, *sizes, rng)
-    everything = np.arange(rows.n)
-    return Shortlist(rows, everything, everything[: rows.pool_rows])

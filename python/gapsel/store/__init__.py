@@ -17,11 +17,11 @@ from __future__ import annotations
 from gapsel.store.find import files
 from gapsel.store.given import Block, Given, vector_column
 from gapsel.store.heads import look
-from gapsel.store.shards import Store, open, verify  # noqa: A004 - store.open is what it does
+from gapsel.store.shards import Store, embedders, open, verify  # noqa: A004 - store.open is what it does
 from gapsel.store.vectors import check, check_block, from_vectors
 from gapsel.store.writer import Writer
 
 __all__ = [
-    "Block", "Given", "Store", "Writer", "check", "check_block", "files", "from_vectors", "look", "open",
+    "Block", "Given", "Store", "Writer", "check", "check_block", "embedders", "files", "from_vectors", "look", "open",
     "vector_column", "verify",
 ]  # fmt: skip

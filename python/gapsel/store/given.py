@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gapsel import remote
+from gapsel.corpus.vector_lines import meant
 from gapsel.errors import DataError
 from gapsel.store.columns import ids_in, vectors_in
 
@@ -250,14 +251,7 @@ def look_at_parquet(source: str, column: str | None) -> Parquet:
 def vector_column(source: str, schema: pa.Schema, column: str | None) -> str:
     """Return the name of the column of lists of floats. Raises DataError unless there is one that is meant."""
     lists = [field.name for field in schema if _is_vector(field.type)]
-    if column in lists or (column is None and len(lists) == 1):
-        return column or lists[0]
-    wanted = "one column of lists of floats" if column is None else f"such a column {column!r}"
-    msg = (
-        f"{source}: has not {wanted}; its columns of lists of floats: {', '.join(lists) or 'none'}: name one (column, "
-        "--vector-field)"
-    )
-    raise DataError(msg)
+    return meant(source, lists, column, ("column of lists of floats", "columns of lists of floats"))
 
 
 def _is_vector(kind: pa.DataType) -> bool:

@@ -17,7 +17,7 @@ from gapsel.files import write_json
 from gapsel.store.provenance import SCHEMA, TableFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -263,14 +263,18 @@ def file_hash(path: Path) -> str:
     return hashlib.blake2b(path.read_bytes(), digest_size=32).hexdigest()
 
 
-def made_by(files: Sequence[str]) -> dict[str, object]:
-    """Return what made vectors that are given by their files, where these are shards of one store; else nothing."""
-    folders = {Path(file).parent for file in files}
-    index = next(iter(folders)) / INDEX if len(folders) == 1 else None
-    if index is None or not index.is_file():
-        return {}
+def embedders(files: Iterable[str]) -> set[str]:
+    """Return the hashes of the embedders that are known to have made some vectors: of those that are shards of stores.
+
+    A .npy has no place to say it, so that of one that was copied away from its store nothing is known.
+    """
+    made = (_embedder(folder / INDEX) for folder in {Path(file).parent for file in files})
+    return {one for one in made if one is not None}
+
+
+def _embedder(index: Path) -> str | None:
     try:
-        found = json.loads(index.read_text(encoding="utf-8"))["fingerprint"]
+        found = json.loads(index.read_text(encoding="utf-8"))["fingerprint"]["embedder"]["hash"]
     except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None
+    return found if isinstance(found, str) else None

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gapsel import corpus, remote, store
+from gapsel.errors import DataError
 from gapsel.pipeline.vectors.ahead import ahead
 
 if TYPE_CHECKING:
@@ -106,8 +107,10 @@ class Inputs:
 
     def _npy_parts(self, file: str) -> Iterator[corpus.Table]:
         """Yield the rows of a .npy file, which are their numbers."""
-        first = 0
-        for block in store.look(file).blocks():
+        given, first = store.look(file), 0
+        self._scorer.check_width(given.d, file)
+        self._check_embedder(file)
+        for block in given.blocks():
             for start in range(0, len(block.vectors), self._reading.batch_rows):
                 vectors = _floats(block.vectors[start : start + self._reading.batch_rows])
                 numbers = np.arange(first, first + len(vectors))
@@ -116,13 +119,23 @@ class Inputs:
                 yield from self._usable(corpus.Table(file, batch, vectors=vectors), vectors, numbers)
                 first += len(vectors)
 
+    def _check_embedder(self, file: str) -> None:
+        """Raise DataError for vectors that are known to be of another embedder than the model's."""
+        own, known = self._scorer.model.embedder.get("hash"), store.embedders([file])
+        if own is not None and known - {own}:
+            msg = (
+                f"{file}: its vectors were made by another embedder than those that the model was fitted with: embed "
+                "the documents with the model's, or score their texts"
+            )
+            raise DataError(msg)
+
     def _vector_parts(self, batches: Iterable[pa.RecordBatch], source: str) -> Iterator[corpus.Table]:
         first = 0
         for whole in batches:
             name = store.vector_column(source, whole.schema, self._reading.vector_field)
             kind = whole.schema.field(name).type
             if pa.types.is_fixed_size_list(kind):
-                self._scorer.check_width(kind.list_size)
+                self._scorer.check_width(kind.list_size, source)
             for start in range(0, whole.num_rows, self._reading.batch_rows):
                 batch = whole.slice(start, self._reading.batch_rows)
                 column = batch.column(name)

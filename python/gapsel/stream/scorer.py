@@ -83,11 +83,11 @@ class Scorer:
             return np.zeros(0)
         return self.model.score(self.model.f([np.ascontiguousarray(vectors)], self._backend))
 
-    def check_width(self, d: int) -> None:
-        """Raise DataError unless vectors of d numbers are as wide as the model's."""
+    def check_width(self, d: int, source: str = "") -> None:
+        """Raise DataError, naming their source, unless vectors of d numbers are as wide as the model's."""
         if d != self.d:
             msg = (
-                f"the vectors have {d} dimensions, the model {self.d}: give vectors of the encoder that it was fitted "
-                "with"
+                f"{source and f'{source}: '}the vectors have {d} dimensions, the model {self.d}: give vectors of the "
+                "encoder that it was fitted with"
             )
             raise DataError(msg)

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shlex
 import socket
 import sys
@@ -26,6 +27,8 @@ from gapsel.files import not_writable
 if TYPE_CHECKING:
     from types import TracebackType
 
+# The name of a lock, "run" or that of a task.
+_FILE = re.compile(r"\.(run|task-[0-9]+-of-[0-9]+)\.lock")
 _NOT_SUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -113,6 +116,11 @@ class Lock:
         with suppress(OSError):
             for folder in self._made:
                 folder.rmdir()
+
+
+def is_lock(path: Path) -> bool:
+    """Tell whether a file has the name of a lock on a run folder, which a killed command leaves behind."""
+    return _FILE.fullmatch(path.name) is not None
 
 
 def _whoami() -> dict[str, object]:

@@ -83,6 +83,14 @@ def finished(folder: Path, part: Part) -> dict[str, Any] | None:
     return about if about.get("signature") == part.signature else None
 
 
+def discard_others(folder: Path, parts: Sequence[Part]) -> None:
+    """Delete the files of scores that are none of these parts as they should be."""
+    kept = {part.file for part in parts if finished(folder, part) is not None}
+    for file in (folder / SCORES).glob("*.parquet"):
+        if f"{SCORES}/{file.name}" not in kept:
+            file.unlink()
+
+
 def potentials(folder: Path, parts: Sequence[Part]) -> Iterator[NDArray[np.float32]]:
     """Yield f of all rows, in batches (r,). Raises DataError for a part that is damaged or not the one it should be."""
     return _column(folder, parts, "potential")

@@ -25,7 +25,8 @@ from gapsel.config import STEPS, STUDIES, WITHOUT_EFFECT, Settings
 from gapsel.errors import DataError, ResourceError, UsageError
 from gapsel.files import is_leftover, write_json
 from gapsel.findings import made_of
-from gapsel.pipeline.folder.lock import Lock
+from gapsel.pipeline.folder.lock import is_lock
+from gapsel.pipeline.folder.results import discard_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,13 +113,17 @@ class RunFolder:
         if not (self.path / RECORD).exists():
             self._save()
 
-    def writes(self, step: str) -> None:
+    def writes(self, step: str, signature: str) -> list[str]:
         """Record, before a step changes its first file, that it and those after it are not done from now on.
 
-        A step that fails before has changed nothing, this record included.
+        A step that fails before has changed nothing, this record included. Where it is of other settings than what is
+        there, what tells of the choice before goes first; return the names of these files.
         """
+        known = self.record["steps"].get(step, {}).get("signature")
+        gone = [] if known == signature else discard_after(step, self.path)
         self._forget(step)
         self._save()
+        return gone
 
     def finish(self, step: str, signature: str, seconds: float, facts: dict[str, Any]) -> None:
         """Record that a step is done."""
@@ -188,7 +193,7 @@ def check_writable(folder: Path) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Tell whether a file is what a run leaves behind that was killed at its first step."""
-    return is_leftover(path) or path.name == Lock(path.parent).path.name
+    return is_leftover(path) or is_lock(path)
 
 
 def read_json(file: Path) -> dict[str, Any]:

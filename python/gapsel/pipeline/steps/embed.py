@@ -12,9 +12,8 @@ from gapsel.pipeline.inputs.own_weights import read_own_weights
 from gapsel.pipeline.inputs.rules import check_rules
 from gapsel.pipeline.inputs.targets import read_tasks
 from gapsel.pipeline.inputs.weights import read_weights
-from gapsel.pipeline.steps.fit import check_d
 from gapsel.pipeline.studies.compare import check_compared
-from gapsel.pipeline.vectors.sides import at_work, load_encoder, look_at, sides, write_side
+from gapsel.pipeline.vectors.sides import at_work, check_d, load_encoder, look_at, sides, write_side
 from gapsel.potentials import check_halves
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def embed_step(run: Run) -> dict[str, Any]:
     encoder = load_encoder(run.settings, found)
     for one in (pool, *more):
         check_d(one.name, one.d, target.d)
-    run.folder.writes("embed")
+    run.writes("embed")
     embedder = at_work(run.settings, run.path, found, encoder)
     made = {side.name: write_side(run.settings, run.path, side, embedder, quiet=run.quiet) for side in found}
     if embedder is not None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from gapsel.files import write_json
 from gapsel.findings import Agreement, ErrorBars
+from gapsel.pipeline.folder.results import ERROR_BARS
 from gapsel.pipeline.folder.run_folder import plain, read_as
 from gapsel.pipeline.steps.select import read_selection
 from gapsel.potentials import halves
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from gapsel.potentials.variations import Choose
     from gapsel.records import Stage
 
-ERROR_BARS = "error_bars.json"
 SPLITS = 4
 # Where two halves agree on less than this, more examples mostly choose what is nearer to the task: measured, with how
 # often it warns in vain, in docs/evaluation.md.
@@ -63,8 +63,8 @@ def error_bars_step(run: Run) -> dict[str, Any]:
     """Write how steady the run's choice is; ``inclusion`` is in the order of selection.json."""
     chosen = read_selection(run).selection
     with track("error bars", None, "sweeps", enabled=not run.quiet) as advance:
-        bars = error_bars(run.fitted_task, chosen.rows, run.backend, lambda _: advance(1), run.rules.choose_some)
-    run.folder.writes("error_bars")
+        bars = error_bars(run.posed_task, chosen.rows, run.backend, lambda _: advance(1), run.rules.choose_some)
+    run.writes("error_bars")
     write_json(run.path / ERROR_BARS, plain({"k": len(chosen.rows), **asdict(bars)}))
     return {"files": [ERROR_BARS]}
 

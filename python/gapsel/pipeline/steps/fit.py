@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapsel import model
+from gapsel import model, store
 from gapsel.errors import DataError
+from gapsel.pipeline.folder import parts
 from gapsel.pipeline.inputs.losses import write_loss_weights
 from gapsel.pipeline.inputs.own_weights import write_own_weights
 from gapsel.pipeline.inputs.rules import caps_of
 from gapsel.pipeline.inputs.weights import read_weights
 from gapsel.pipeline.steps import sampled
 from gapsel.pipeline.steps.start import known_start
+from gapsel.pipeline.vectors.sides import called, check_d
 from gapsel.pipeline.work import ANY_K, MADE_WEIGHTS, MODEL
 from gapsel.progress import track
 from gapsel.records import Cost, Target
-from gapsel.store.shards import made_by
 
 if TYPE_CHECKING:
     from gapsel.pipeline.work import Run
@@ -34,9 +35,9 @@ def fit_step(run: Run) -> dict[str, Any]:
     weigh_pool(run)
     target, weighing = run.tasks.posed(read_target(run), run.settings)
     more = {} if run.avoid_store is None else {"avoid": run.avoid_store}
-    for name, store in (run.beside_target | more).items():
-        check_d(name, store.d, run.target_store.d)
-        _same_embedder(name, store, run.target_store)
+    for side, vectors in (run.beside_target | more).items():
+        check_d(side, vectors.d, run.target_store.d)
+        _same_embedder(side, vectors, run.target_store)
     task = run.task(target, Cost(run.settings.cost, run.settings.normalize))
     start = known_start(run)
     with track("fit", None, "sweeps", enabled=not run.quiet) as advance:
@@ -47,9 +48,11 @@ def fit_step(run: Run) -> dict[str, Any]:
     embedder = run.target_store.fingerprint.get("embedder", {})
     made_by = embedder if isinstance(embedder, dict) else {}
     fitted = model.Model(found.potentials, found.calibration, made_by, found.avoided)
-    run.folder.writes("fit")
+    run.writes("fit")
     fitted.save(run.path / MODEL)
     run.forget("model", "parts", "f", "f_of_rows", "price_of_rows")
+    # Scores by the model that was there are no more those of this one.
+    parts.discard_others(run.path, run.parts)
     evidence = asdict(found.potentials.evidence) | {"pool_rows": found.calibration.pool_rows}
     facts = {"eps": found.potentials.eps, "scale": asdict(found.potentials.scale), **evidence, "files": [MODEL]}
     if run.made_weights is not None:
@@ -94,16 +97,12 @@ def _of_tasks(run: Run, target: Target, balance: Balance | None) -> dict[str, An
     return {"tasks": found}
 
 
-def _same_embedder(name: str, store: Store, target: Store) -> None:
-    made = [one.fingerprint.get("embedder") or made_by(one.files).get("embedder") for one in (store, target)]
-    hashes = [one.get("hash") if isinstance(one, dict) else None for one in made]
-    if None not in hashes and hashes[0] != hashes[1]:
-        msg = f"{name} and target were embedded differently: embed both with the same model and settings"
-        raise DataError(msg)
-
-
-def check_d(name: str, d: int, target: int) -> None:
-    """Raise DataError unless a side has vectors of as many dimensions as the target."""
-    if d != target:
-        msg = f"the {name}'s vectors have {d} dimensions, the target's {target}: embed both with the same model"
+def _same_embedder(side: str, vectors: Store, target: Store) -> None:
+    """Raise DataError where the vectors of a side and of the target are known to be of several embedders."""
+    known = store.embedders(vectors.files) | store.embedders(target.files)
+    if len(known) > 1:
+        msg = (
+            f"the vectors of {called(side)} and of the target are of {len(known)} embedders: embed all with the same "
+            "model and settings"
+        )
         raise DataError(msg)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapsel.files import write_json
 from gapsel.findings import MassPoint  # noqa: TC001 - made_of reads the types
+from gapsel.pipeline.folder.results import MASS_PATH
 from gapsel.pipeline.folder.run_folder import plain, read_as
 from gapsel.pipeline.inputs.labels import read_labels
 from gapsel.pipeline.steps.select import read_selection
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from gapsel.pipeline.work import Run
     from gapsel.potentials import Task
 
-MASS_PATH = "mass_path.json"
 MASSES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
@@ -45,7 +45,7 @@ def mass_path_step(run: Run) -> dict[str, Any]:
             found.append({"mass": mass, **asdict(stick.measure(f"mass {mass:g}", rows, mass, seconds, by_task=False))})
             began = time.perf_counter()
     about = {"k": len(stick.made.selection.rows), "mass": run.settings.mass, "pool_distance": asdict(stick.of_pool)}
-    run.folder.writes("mass_path")
+    run.writes("mass_path")
     write_json(run.path / MASS_PATH, plain({**about, "path": found}))
     return {"files": [MASS_PATH]}
 
@@ -57,6 +57,6 @@ def read_mass_path(run: Run) -> tuple[MassPoint, ...]:
 
 def _tasks(run: Run) -> list[Task]:
     """Return the run's problem at each of the masses."""
-    task, settings = run.fitted_task, run.settings
+    task, settings = run.posed_task, run.settings
     eps = [task.scale.eps(replace(settings, mass=mass).relative_eps) for mass in MASSES]
     return [replace(task, mass=mass, eps=one) for mass, one in zip(MASSES, eps, strict=True)]

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from gapsel import report
 from gapsel.findings import Evaluation, Findings, Mixture
+from gapsel.pipeline.folder.results import FINDINGS, REPORT
 from gapsel.pipeline.folder.run_folder import read_as
 
 if TYPE_CHECKING:
     from gapsel.pipeline.folder.run_folder import RunFolder
     from gapsel.pipeline.work import Run
 
-FINDINGS, REPORT = "findings.json", "report.html"
 MIXTURE, EVALUATION = "mixture.json", "evaluation.json"
 # The name of the record that says what is on the page beside the findings.
 PAGE = "page"

@@ -6,9 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gapsel.files import write_json
+from gapsel.pipeline.folder.results import FINDINGS, REPORT
 from gapsel.pipeline.folder.run_folder import plain
 from gapsel.pipeline.steps.evidence import gather_findings
-from gapsel.pipeline.steps.page import FINDINGS, REPORT, draw_page
+from gapsel.pipeline.steps.page import draw_page
 from gapsel.pipeline.steps.select import read_selection
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def report_step(run: Run) -> dict[str, Any]:
     """Write findings.json and report.html about the selection."""
     findings = gather_findings(run, read_selection(run))
-    run.folder.writes("report")
+    run.writes("report")
     write_json(run.path / FINDINGS, plain(findings.to_json()))
     draw_page(run, findings)
     methods = {one.name: {"mixture": asdict(one.mixture), "alone": asdict(one.alone)} for one in findings.methods}

@@ -28,19 +28,16 @@ _GROUP_ROWS = 1 << 17
 
 def score_step(run: Run) -> dict[str, Any]:
     """Potentials to scores of every row of the pool, one Parquet file for each part."""
-    run.folder.writes("score")
+    run.writes("score")
     with track("score", run.pool.n, enabled=not run.quiet) as advance:
         about = _scored(run, advance)
-    files = [part.file for part in run.parts]
-    for old in (run.path / parts.SCORES).glob("*.parquet"):
-        if f"{parts.SCORES}/{old.name}" not in files:
-            old.unlink()
+    parts.discard_others(run.path, run.parts)
     run.forget("f", "f_of_rows", "price_of_rows")
     return {
         "rows": run.pool.n,
         "mean": math.fsum(one["sum"] for one in about) / run.pool.n,
         "lowest": min(one["lowest"] for one in about),
-        "files": files,
+        "files": [part.file for part in run.parts],
     }
 
 

@@ -13,6 +13,7 @@ from gapsel.distance import distances
 from gapsel.errors import DataError
 from gapsel.files import write_json
 from gapsel.findings import Certificate, Distances, Interval
+from gapsel.pipeline.folder.results import SELECTED, SELECTION
 from gapsel.pipeline.folder.run_folder import plain, read_json
 from gapsel.pipeline.inputs.rules import solved
 from gapsel.pipeline.steps.choosing import choose_rows
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gapsel.pipeline.work import Run
-
-SELECTION = "selection.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +45,9 @@ def select_step(run: Run) -> dict[str, Any]:
     closed = distances(task, chosen.rows, run.backend, shares)
     avoided = run.model.avoided
     kept_off = None if avoided is None else distances(facing(task, avoided), chosen.rows, run.backend, shares)
-    run.folder.writes("select")
+    run.writes("select")
     written = write_selected(run, run.path, chosen)
-    for old in set(run.path.glob("selected.*")) - {written}:
+    for old in set(run.path.glob(SELECTED)) - {written}:
         old.unlink()
     about = {
         "k": len(chosen.rows),

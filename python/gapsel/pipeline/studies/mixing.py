@@ -23,14 +23,16 @@ from gapsel.findings import DomainShare, MixedTask, Mixture
 from gapsel.mixture import Domains, Problem, apportion, capacities, chosen_within, mix, weigh
 from gapsel.mixture.clusters import clusters
 from gapsel.pipeline.folder import journal
+from gapsel.pipeline.folder.results import SELECTED
 from gapsel.pipeline.folder.run_folder import plain, read_as, sign
 from gapsel.pipeline.inputs.barred import lists_hash
 from gapsel.pipeline.inputs.labels import check_labels, read_labels
 from gapsel.pipeline.inputs.weights import content_hash
-from gapsel.pipeline.steps.fit import check_d, read_target, weigh_pool
+from gapsel.pipeline.steps.fit import read_target, weigh_pool
 from gapsel.pipeline.steps.order import advance_to
 from gapsel.pipeline.steps.page import MIXTURE, remember_study, renew_page
 from gapsel.pipeline.steps.select import write_selected
+from gapsel.pipeline.vectors.sides import check_d
 from gapsel.potentials import gather
 from gapsel.progress import track
 from gapsel.records import Box, Cost, Query
@@ -85,15 +87,27 @@ def mix_run(run: Run) -> Mixture:
     run.say("mix ...")
     began = time.perf_counter()
     found = _mixed(run, _named(run, by_field=by_field))
-    # What the folder had is no more what its record says, from the first change on.
-    run.folder.remember("mixture", {})
+    _begin_to_write(run)
     write_json(file, plain(found.to_json()))
     files = [MIXTURE, *([found.file] if found.file else [])]
+    _discard_others(run, found.file)
     facts = {"seconds": round(time.perf_counter() - began, 3), "files": files, "settings": run.settings.of("mix")}
     remember_study(run.folder, "mixture", signature, facts)
     renew_page(run)
     journal.clear(run.path)
     return found
+
+
+def _begin_to_write(run: Run) -> None:
+    """Record that what the folder had of a mixture is no more what its record says, before the first change of it."""
+    run.folder.remember("mixture", {})
+
+
+def _discard_others(run: Run, file: str | None) -> None:
+    """Delete documents that were chosen by another mixture; ``file`` has those of this one, if there are any."""
+    for old in (run.path / FOLDER).glob(SELECTED):
+        if f"{FOLDER}/{old.name}" != file:
+            old.unlink()
 
 
 def _check_rules(settings: Settings) -> None:
@@ -272,10 +286,8 @@ def _write(run: Run, problem: Problem, mixed: Mixed, rows: NDArray[np.int64]) ->
     chosen = Selection(rows, values, _nearest(rows, problem, run.backend))
     folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
-    written = write_selected(run, folder, chosen)
-    for old in set(folder.glob("selected.*")) - {written}:
-        old.unlink()
-    return f"{FOLDER}/{written.name}"
+    _begin_to_write(run)
+    return f"{FOLDER}/{write_selected(run, folder, chosen).name}"
 
 
 def _nearest(rows: NDArray[np.int64], problem: Problem, backend: Backend) -> NDArray[np.int32]:

@@ -86,6 +86,8 @@ def train_and_judge(run: Run) -> dict[str, Any]:
         "held_out": _about_held_out(tokens),
         "methods": [_told(one, facts, trials) for one in _judged(trials, s)],
     }
+    # What the folder had is no more what its record says, from the change on.
+    run.folder.remember("evaluation", {})
     write_json(run.path / EVALUATION, plain(summary))
     # The settings that other steps share stay what those steps were done with.
     run.folder.record["settings"] |= {name: value for name, value in s.to_json().items() if name in _OWN}
@@ -150,7 +152,10 @@ def _warn(run: Run, texts: Texts) -> None:
         run.say(f"warning: {found} of {len(texts.held_out)} held-out texts are in the target too: leave them out there")
     found = _also_in(texts.held_out, texts.selected.values())
     if found:
-        run.say(f"warning: {found} held-out texts were chosen from the pool by some method, and are trained on")
+        run.say(
+            f"warning: {found} of {len(texts.held_out)} held-out texts are also among what some method chose from the "
+            "pool, and are trained on: leave them out there (--held-out)"
+        )
 
 
 def _warn_of_lm(run: Run, tokens: Tokens, about: dict[str, Any]) -> None:

@@ -40,6 +40,21 @@ def sides(settings: Settings) -> tuple[str, ...]:
     return ("pool", "target", *more)
 
 
+def called(side: str) -> str:
+    """Return what messages call a side."""
+    return "what is to be avoided" if side == "avoid" else f"the {side}"
+
+
+def check_d(side: str, d: int, target: int) -> None:
+    """Raise DataError unless a side has vectors of as many dimensions as the target."""
+    if d != target:
+        msg = (
+            f"the vectors of {called(side)} have {d} dimensions, those of the target {target}: embed both with the "
+            "same model"
+        )
+        raise DataError(msg)
+
+
 def has_texts(settings: Settings, side: str) -> bool:
     """Tell whether a side was given as texts."""
     return bool(getattr(settings, side))
@@ -55,7 +70,10 @@ def check_inputs(settings: Settings, folder: Path) -> None:
         inside = next((path for path in texts if _holds(path, folder, corpus.sources)), None)
         inside = inside or next((path for path in vectors if _holds(path, folder, store.files)), None)
         if inside is not None:
-            msg = f"{folder}: lies in {inside}, and would be read as a part of the {side}: name a folder elsewhere (-o)"
+            msg = (
+                f"{folder}: lies in {inside}, and would be read as a part of {called(side)}: name a folder elsewhere "
+                "(-o)"
+            )
             raise UsageError(msg)
     check_base(settings)
 

@@ -1,4 +1,4 @@
-"""Arrays in, arrays out: the method without files, in the manners of scikit-learn."""
+"""The Selector: fit, score, select, and what there is to know of a selection; `load`, one made of a model file."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapsel import backends, model, selection, store, stream
+from gapsel.api.posing import aversion, beside, posed, settings_for_arrays
 from gapsel.calibration import scores
-from gapsel.config import POOL_WEIGHTS, STUDIES, Settings, rows_for
+from gapsel.config import rows_for
 from gapsel.distance import distances
-from gapsel.errors import DataError, UsageError
-from gapsel.mixture import Domains, Problem, capacities, mix, weigh
+from gapsel.errors import UsageError
 from gapsel.pipeline.inputs import arrays
 from gapsel.pipeline.inputs.rules import caps_of, rules_of, solved
 from gapsel.pipeline.steps import sampled
 from gapsel.pipeline.steps.choosing import choose_by, limit_of
 from gapsel.pipeline.steps.errorbars import error_bars
 from gapsel.pipeline.steps.masses import MASSES
-from gapsel.pipeline.studies.mixing import described, named_domains, with_weights
-from gapsel.pipeline.work import MODEL
-from gapsel.potentials import Aversion, Balance, Rows, Start, Task, Weighed, Weighing, facing, mass_path, scale_of
-from gapsel.records import Cost, Target
+from gapsel.pipeline.work import MODEL, task_of
+from gapsel.potentials import Start, facing, mass_path
 from gapsel.rules import Budget, ByVectors, Rules
 
 if TYPE_CHECKING:
@@ -33,14 +31,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from gapsel.config import Settings
     from gapsel.embed import Encoder
-    from gapsel.findings import Certificate, Distances, ErrorBars, Mixture
-    from gapsel.records import Evidence
-
-
-_OF_FILES = {*Settings().of("embed", "report"), "device", *STUDIES}
-_OF_FILES |= {*POOL_WEIGHTS, "target_weights", "base_weights"}
-_OF_FILES |= {"clusters", "choose", "token_field", "exclude", "held_out", "max_jaccard"}
+    from gapsel.findings import Certificate, Distances, ErrorBars
+    from gapsel.potentials import Aversion, Balance, Rows, Task, Weighed, Weighing
+    from gapsel.records import Evidence, Target
 
 
 class Selector:
@@ -55,11 +50,7 @@ class Selector:
     """
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - see Settings
-        foreign = next((name for name in settings if name in _OF_FILES), None)
-        if foreign is not None:
-            msg = f"{foreign} is a setting of runs over files: give arrays to fit(), or call gapsel.run"
-            raise UsageError(msg)
-        self.settings = Settings.from_json(settings)
+        self.settings = settings_for_arrays(settings)
         self._backend = backends.choose(**self.settings.sweeper)
         self._model: model.Model | None = None
         self._pool: tuple[Task, NDArray[np.float32]] | None = None
@@ -106,16 +97,18 @@ class Selector:
         ``at_most`` names. Not converging is said in ``evidence``. Raises DataError for arrays that cannot be used,
         UsageError for a k larger than the pool and for pool weights beside a base.
         """
-        task, weighing = self._posed(target, pool, target_weights, pool_weights, tasks)
+        task, weighing = posed(
+            self.settings, target, pool, target_weights=target_weights, pool_weights=pool_weights, tasks=tasks
+        )
         n = task.rows.n
         given = arrays.for_rules(n, tokens, barred, fields or {})
         self._rules = partial(_with_rules, self.settings, n, given)
         task = dataclasses.replace(task, rows=task.rows.allowing(self._rules(self.settings.k).budget.capacity()))
         if base is not None:
-            task = self._beside(task, base, base_weights, pool_weights=pool_weights)
+            task = beside(self.settings, task, base, base_weights=base_weights, pool_weights=pool_weights)
         self._asked = (task.target, weighing)
-        aversion = None if avoid is None else self._aversion(task, avoid)
-        self._model, f, self._weighed, price = self._solved(task, weighing, aversion=aversion)
+        averse = None if avoid is None else aversion(self.settings, task, avoid)
+        self._model, f, self._weighed, price = self._solved(task, weighing, aversion=averse)
         self._texts = None
         p, rows = self._model.potentials, dataclasses.replace(task.rows, price=price)
         self._pool = (dataclasses.replace(task, rows=rows, target=p.target, scale=p.scale, eps=p.eps), f)
@@ -187,7 +180,7 @@ class Selector:
         if (self.settings.mass > 0 or weighs) and rules.budget.amount != self._rules(self.settings.k).budget.amount:
             p = fitted.potentials
             start = None if weighs else Start(task.k, p.g, f - task.rows.price, p.evidence.plain_value)
-            anew = self._task(task.rows.allowing(rules.budget.capacity()), target)
+            anew = task_of(self.settings, task.rows.allowing(rules.budget.capacity()), target, task.cost)
             fitted, f, _, _ = self._solved(anew, weighing, start)
         return self._chosen(f, rules, task.rows, fitted)
 
@@ -231,7 +224,7 @@ class Selector:
         They are those of one shortlist, solved at mass after mass: near those of a fit at each, for a fraction of the
         time. Each mass has its eps by the settings. Raises UsageError for a mass that is not from 0 to 1.
         """
-        task, _ = self._fitted_pool()
+        task = self._under_quotas()
         at = {mass: dataclasses.replace(self.settings, mass=mass) for mass in sorted(masses)}
         tasks = [
             dataclasses.replace(task, mass=mass, eps=task.scale.eps(settings.relative_eps))
@@ -245,7 +238,7 @@ class Selector:
 
         Raises UsageError for a target of less than four examples.
         """
-        task, _ = self._fitted_pool()
+        task = self._under_quotas()
         return error_bars(task, chosen.rows, self._backend, None, self._rules(self.settings.k).choose_some)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -279,60 +272,10 @@ class Selector:
         price = task.rows.price if found.avoided is None else fitted.prices(task.rows.shards, self._backend)
         return fitted, model.potential(fitted.potentials, task.rows.shards, self._backend) + price, found.weighed, price
 
-    def _posed(
-        self,
-        target: ArrayLike,
-        pool: ArrayLike | Sequence[ArrayLike],
-        target_weights: ArrayLike | None,
-        pool_weights: ArrayLike | None,
-        tasks: ArrayLike | None = None,
-    ) -> tuple[Task, Weighing]:
-        """Return the problem that these arrays pose, and how its target is to be weighed."""
-        y = arrays.matrix(target, "target")
-        shards = [arrays.matrix(shard, "pool") for shard in arrays.shards_of(pool)]
-        self._check(y, shards, "pool")
-        weights = arrays.target_weights_of(target_weights, len(y))
-        a = arrays.weights_of(pool_weights, arrays.count(shards), "pool_weights")
-        rows = Rows.whole(shards, rows_for(self.settings.k, arrays.count(shards)), a)
-        given = Target(np.ascontiguousarray(y, np.float32), weights)
-        posed, weighing = arrays.tasks_of(tasks, weights).posed(given, self.settings)
-        return self._task(rows, posed), weighing
-
-    def _task(self, rows: Rows, target: Target) -> Task:
-        s, cost = self.settings, Cost(self.settings.cost, self.settings.normalize)
-        scale = scale_of(rows, target, cost, s.seed)
-        return Task(rows, target, cost, scale, scale.eps(s.relative_eps), s.mass, s.tolerance, s.max_sweeps, s.seed)
-
-    def _beside(
-        self,
-        task: Task,
-        base: ArrayLike | Sequence[ArrayLike],
-        base_weights: ArrayLike | None,
-        *,
-        pool_weights: ArrayLike | None,
-    ) -> Task:
-        """Return the problem with a base beside the pool, checked."""
-        if pool_weights is not None:
-            msg = "pool_weights are given beside a base, which has all the weight: leave one of them out"
-            raise UsageError(msg)
-        shards = [arrays.matrix(shard, "base") for shard in arrays.shards_of(base)]
-        self._check(task.target.y, shards, "base")
-        rows = task.rows.beside(shards, arrays.weights_of(base_weights, arrays.count(shards), "base_weights"))
-        return dataclasses.replace(task, rows=rows)
-
-    def _aversion(self, task: Task, avoid: ArrayLike) -> Aversion:
-        """Return the problem that examples to be avoided pose beside a task, checked."""
-        y = arrays.matrix(avoid, "avoid")
-        self._check(task.target.y, [y], "avoid")
-        return Aversion.of(task, np.ascontiguousarray(y, np.float32), *self.settings.of_avoided)
-
-    def _check(self, y: NDArray[np.floating], shards: Sequence[NDArray[np.floating]], name: str) -> None:
-        normalize = self.settings.normalize or self.settings.cost == "cosine"
-        store.check([y], name="target", normalize=normalize)
-        store.check(shards, name=name, normalize=normalize)
-        if y.shape[1] != shards[0].shape[1]:
-            msg = f"the {name} has {shards[0].shape[1]} dimensions, the target {y.shape[1]}: embed both alike"
-            raise DataError(msg)
+    def _under_quotas(self) -> Task:
+        """Return the problem that was solved, for others like it to be solved within the same quotas."""
+        task, _ = self._fitted_pool()
+        return dataclasses.replace(task, rows=task.rows.under(caps_of(self._rules(self.settings.k))))
 
     def _n(self) -> int:
         return self._fitted_pool()[0].rows.pool_rows
@@ -372,36 +315,3 @@ def load(
     selector._model = model.load(path)  # noqa: SLF001 - made here
     selector._encoder_at = path, encoder, device  # noqa: SLF001 - as above
     return selector
-
-
-def domain_weights(
-    target: ArrayLike,
-    pool: ArrayLike | Sequence[ArrayLike],
-    domains: ArrayLike,
-    *,
-    tasks: ArrayLike | None = None,
-    target_weights: ArrayLike | None = None,
-    pool_weights: ArrayLike | None = None,
-    k: int | None = None,
-    **settings: Any,  # noqa: ANN401 - see Settings
-) -> Mixture:
-    """Return how much of each domain makes the mixture that is nearest to the target (m, d), certified.
-
-    ``domains`` (n,) are the labels, texts or numbers, of the rows of pool (n, d) or of its shards together; ``tasks``,
-    weights and ``settings`` are as for `Selector`, and ignored examples are told by their rows. With a ``k`` no domain
-    gets more weight than it has rows for, of k in all. Raises DataError for arrays that cannot be used, UsageError
-    where there are less than two domains or too many.
-    """
-    selector = Selector(**settings, mass=1.0)
-    task, weighing = selector._posed(target, pool, target_weights, pool_weights, tasks)  # noqa: SLF001 - made here
-    named = named_domains(domains, task.rows.n)
-    divided = Domains.of(task.rows, named.codes)
-    hi = np.ones(divided.u) if k is None else capacities(divided.counts, rows_for(str(k), divided.n))
-    problem = Problem(
-        divided, task.target, task.cost, task.scale, task.eps, hi, task.tolerance, task.max_sweeps, task.seed
-    )
-    backend = selector._backend  # noqa: SLF001 - as above
-    weighed = weigh(problem, weighing, backend)
-    found = described(weighed.problem, mix(weighed.problem, backend), named, backend)
-    given = arrays.tasks_of(tasks, task.target.b)
-    return with_weights(found, given, weighed, [str(row) for row in weighed.ignored.tolist()])
