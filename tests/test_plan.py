@@ -151,6 +151,16 @@ def test_a_run_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert within(FACTOR, predicted["read"] + predicted["embed"], taken), (predicted, taken)
 
 
+def test_hidden_states_of_a_sample_are_taken_once_more(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    model = save_causal(tmp_path / "llama")
+    given = {**write_texts(tmp_path), "model": model, "max_tokens": 32, "k": 5, "threads": 1}
+    plain, hidden = (plan.make(settings(**given, features=features)).problem for features in ("text", "hidden"))
+    # So small a pool is all of the sample, and it is the pool that is read once more for it.
+    assert hidden.tokens > 1.5 * plain.tokens
+    assert (hidden.passes, plain.passes) == (1, 0)
+
+
 @with_encoder
 def test_gradients_and_losses_of_a_language_model(tmp_path: Path) -> None:
     model = save_causal(tmp_path / "llama")
@@ -189,6 +199,8 @@ def test_a_budget_of_tokens_is_said_in_documents(tmp_path: Path) -> None:
     assert "1,000 tokens, about 50 documents of the mean length" in plan.in_words(said)
     assert plan.in_json(said)["tokens"] == 1000
     assert said.problem.passes == 1
+    # Of JSON lines those of documents that are not wanted are passed over.
+    assert said.problem.few_rows == pytest.approx(0.1)
     every = plan.make(settings(**texts_with_counts(tmp_path), tokens="6K"))
     assert every.problem.k == 300
 

@@ -199,6 +199,18 @@ def test_counts_with_a_base_and_examples_to_avoid(tmp_path: Path, mass: float) -
     assert_counts(tmp_path, settings, 6000, 60, base=5000, avoided=40)
 
 
+@pytest.mark.parametrize("mass", [0.5, 0.9])
+def test_counts_under_quotas(tmp_path: Path, mass: float) -> None:
+    """Of three files, the first with what is nearest to the target."""
+    given = drawn(tmp_path, pool=6000, target=60)
+    x, y = (np.load(tmp_path / f"{name}.npy").astype(np.float32) for name in ("pool", "target"))
+    files = [tmp_path / f"part{at}.npy" for at in range(3)]
+    for file, rows in zip(files, np.array_split(np.argsort(-x @ y.mean(axis=0)), 3), strict=True):
+        np.save(file, x[rows].astype(np.float16))
+    settings = pipeline.make_settings({**given, "pool_vectors": files, "mass": mass, "at_most": "file=40%"})
+    assert_counts(tmp_path, settings, 6000, 60, capped=True)
+
+
 def test_counts_where_the_targets_weights_are_found(tmp_path: Path) -> None:
     given = drawn(tmp_path, pool=6000, target=50, other=20)
     tasks = [[given["target_vectors"]], [given.pop("other_vectors")]]

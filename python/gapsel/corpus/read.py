@@ -106,7 +106,7 @@ def text_rows(stream: io.BufferedReader, fields: Fields, source: str) -> Iterato
 def texts_at(source: str, rows: Collection[int], *, text_field: str = "text", id_field: str = "id") -> dict[int, str]:
     """Return the texts of a few rows of one source, by row; it is read up to the last of them."""
     wanted, found = set(rows), dict[int, str]()
-    for row in _rows_at(source, Fields(text_field, id_field), wanted) if wanted else ():
+    for row in rows_at(source, Fields(text_field, id_field), wanted) if wanted else ():
         if isinstance(row, Row) and row.number in wanted:
             found[row.number] = row.text
             if len(found) == len(wanted):
@@ -114,7 +114,7 @@ def texts_at(source: str, rows: Collection[int], *, text_field: str = "text", id
     return found
 
 
-def _rows_at(source: str, fields: Fields, wanted: Collection[int]) -> Iterator[Row | Fault]:
+def rows_at(source: str, fields: Fields, wanted: Collection[int]) -> Iterator[Row | Fault]:
     """Yield rows of one source, the wanted among them; of JSON lines these alone, since parsing is most of the work."""
     if kind_of(source) != "jsonl":
         yield from source_rows(source, fields)

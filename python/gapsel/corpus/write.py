@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from gapsel.corpus import tables
 from gapsel.corpus.find import TABLES, kind_of, reading, sources
 from gapsel.corpus.lines import header_of, json_line, line_maker
-from gapsel.corpus.read import source_rows
+from gapsel.corpus.read import rows_at
 from gapsel.corpus.rows import Fields, Row, text_hash
 from gapsel.corpus.texts import fields_of
 from gapsel.errors import DataError
@@ -182,7 +182,7 @@ def _one_header(files: Sequence[str], kind: str) -> list[str] | None:
 def _picked_rows(source: str, chosen: Chosen, fields: Fields) -> Iterator[tuple[Row, int]]:
     """Yield (row, its place in ``chosen``), each checked against the text that was scored."""
     at = 0
-    for row in source_rows(source, fields):
+    for row in rows_at(source, fields, set(chosen.rows.tolist())):
         if not isinstance(row, Row) or row.number < chosen.rows[at]:
             continue
         _check(source, chosen, at, row.text if row.number == chosen.rows[at] else None)

@@ -42,13 +42,13 @@ class Problem:
 
     Of more than ``fit_rows`` rows the fit takes a part. ``eps`` and ``row_std`` are in mean costs. ``base`` are the
     rows of a base, ``avoided`` the examples to be avoided, whose own problem has ``avoided_eps``; ``tasks`` how many
-    the target has, ``balanced`` by what each closes, ``robust`` where examples may be ignored. ``arrays``: each row has
-    a weight, a capacity or a price of its own. ``stored``: the pool's vectors are in the run folder; ``lying`` rows of
-    the other sides are not. ``tokens`` are those of all sides together, 0 where there are vectors already,
-    ``loss_tokens`` those that a model says the losses of; ``brought`` the numbers of vectors that are converted into
-    the run folder; ``passes`` are more reads of all of the pool's documents, for fields. ``number_bytes`` is what a
-    number of the pool's vectors takes. The bytes of a row are means: in its own file, in the store's table, in the
-    table of scores.
+    the target has, ``balanced`` by what each closes, ``robust`` where examples may be ignored; ``capped``: there are
+    quotas. ``arrays``: each row has a weight, a capacity or a price of its own. ``stored``: the pool's vectors are in
+    the run folder; ``lying`` rows of the other sides are not. ``tokens`` are those of all sides together, 0 where there
+    are vectors already, ``loss_tokens`` those that a model says the losses of; ``brought`` the numbers of vectors that
+    are converted into the run folder; ``passes`` are more reads of all of the pool's documents, for fields;
+    ``few_rows`` is what a read for a few of them takes of one that parses all. ``number_bytes`` is what a number of the
+    pool's vectors takes. The bytes of a row are means: in its own file, in the store's table, in the table of scores.
     """
 
     n: int
@@ -65,6 +65,7 @@ class Problem:
     tasks: int = 1
     balanced: bool = False
     robust: bool = False
+    capped: bool = False
     arrays: bool = False
     texts: bool = True
     embeds: bool = True
@@ -77,6 +78,7 @@ class Problem:
     loss_flop: float = 0.0
     brought: float = 0.0
     passes: int = 0
+    few_rows: float = 1.0
     number_bytes: int = 2
     input_bytes: float = 0.0
     rejected: float = 0.0
@@ -170,8 +172,8 @@ def _bookkeeping(p: Problem) -> list[tuple[str, Kind, float]]:
     ]
     if p.texts:
         # Looked at, embedded, written back where chosen, and read for the examples of the report and its labels.
-        passes = {"read": 1, "embed": 1, "select": 1, "report": 2 + p.labels}
-        made += [(step, "parse", float(p.n) * times) for step, times in passes.items()]
+        passes = {"read": 1.0, "embed": 1.0, "select": p.few_rows, "report": 2 * p.few_rows + p.labels}
+        made += [(step, "parse", p.n * times) for step, times in passes.items()]
         made += [("fit", "parse", float(p.n) * p.passes), ("embed", "parse", float(p.base))]
         made += [("embed", "token", p.tokens), ("embed", "table", p.swept)]
     if p.loss_tokens:

@@ -146,11 +146,24 @@ def _solve(p: Problem) -> Iterator[Looks]:
         yield _whole_pool(p.n, levels) if from_pool else Looks("fit", p.n, rough_gram=1, exact=2)
         return
     yield _whole_pool(p.n, levels) if from_pool else Looks("fit", p.swept, rough=1)
-    leads = p.mass >= LISTS_LEAD
-    listed = _listed(p)
-    yield Looks("fit", min(listed, p.swept), rough_gram=11 if leads else 8)
+    yield from _boxed(p)
+
+
+# Looks at the list and at the pool, by whether lists lead, not Newton's steps, and whether there are quotas.
+_BOXED = {
+    (False, False): (Looks("fit", 0, rough_gram=8), Looks("fit", 0, exact=1, exact_gram=2)),
+    (True, False): (Looks("fit", 0, rough_gram=11), Looks("fit", 0, exact=3)),
+    (False, True): (Looks("fit", 0, rough=5, rough_gram=5, exact=4), Looks("fit", 0, exact=3, exact_gram=2)),
+    (True, True): (Looks("fit", 0, rough=9, rough_gram=9), Looks("fit", 0, exact=5)),
+}
+
+
+def _boxed(p: Problem) -> Iterator[Looks]:
+    """Yield the looks at a mass, at a list and then at all; under quotas each reads once more, for their prices."""
+    listed, (at_list, at_pool) = _listed(p), _BOXED[p.mass >= LISTS_LEAD, p.capped]
+    yield replace(at_list, rows=min(listed, p.swept))
     if listed < p.swept:
-        yield Looks("fit", p.swept, exact=3) if leads else Looks("fit", p.swept, exact_gram=2, exact=1)
+        yield replace(at_pool, rows=p.swept)
 
 
 def _whole_pool(n: int, levels: int) -> Looks:

@@ -10,7 +10,9 @@ import numpy as np
 from gapsel import backends
 from gapsel import memory as memory_rules
 from gapsel.config import POOL_WEIGHTS, parse_count, parse_size, rows_for
+from gapsel.corpus import kind_of
 from gapsel.cost import measure_scale
+from gapsel.embed import SCALED
 from gapsel.errors import DataError, MissingDependencyError, UsageError
 from gapsel.pipeline.inputs.labels import check_labels
 from gapsel.pipeline.inputs.losses import check_losses
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 _SWEEPS: tuple[Kind, ...] = ("exact", "rough", "gram")
 # The default encoder, where it is not at hand: dimensions, what it takes with torch.
 _D, _ENCODER_BYTES = 384, 450e6
+# What passing over a line of JSON takes of parsing it.
+_PASSED_OVER = 0.1
 # Rows of the sample that tables are written of, and targets that sweeps are measured with at most.
 _TABLE_ROWS, _TARGETS = 4096, 20_000
 
@@ -179,14 +183,15 @@ class _Planner:
             n=n, m=rows["target"], d=d, k=rows_for(s.k, n) if s.tokens is None else budgets.rows_of(s, pool),
             fit_rows=s.fit_rows, mass=s.mass, eps=eps, row_std=row_std, base=rows.get("base", 0),
             avoided=rows.get("avoid", 0), avoided_eps=avoided[0], tasks=len(s.paths_per_task) or 1,
-            balanced=bool(s.paths_per_task) and s.balance == "gap", robust=s.robust > 0, arrays=_has_arrays(s),
+            balanced=bool(s.paths_per_task) and s.balance == "gap", robust=s.robust > 0, capped=bool(s.at_most),
+            arrays=_has_arrays(s),
             texts=pool.texts is not None, embeds=pool.embeds, stored=_is_stored(pool),
             lying=sum(rows[side.name] for side in found[1:] if not _is_stored(side)), labels=s.label_field is not None,
             tokens=sum(side.tokens().value for side in found) + self._moments(pool), token_flop=flop,
             loss_tokens=0.0 if losses is None else losses.mean_tokens().value * n,
             loss_flop=0.0 if losses is None else losses.token_flop,
             brought=float(sum(side.vectors.n * d for side in found if side.vectors is not None and _is_stored(side))),
-            passes=_passes(s, pool),
+            passes=_passes(s, pool), few_rows=_few_rows(pool),
             number_bytes=self._number_bytes(pool), input_bytes=sum(map(_input_bytes, found)),
             rejected=0.0 if pool.texts is None else pool.texts.rejected,
             row_bytes=0.0 if pool.texts is None else pool.texts.row_bytes,
@@ -194,8 +199,8 @@ class _Planner:
         )  # fmt: skip
 
     def _moments(self, pool: Side) -> float:
-        """Return the tokens of the documents whose gradients are taken once more, for what they are scaled by."""
-        if self.settings.features != "gradient" or pool.encoding is None:
+        """Return the tokens of the documents that are encoded once more, for what their features are scaled by."""
+        if self.settings.features not in SCALED or pool.encoding is None:
             return 0.0
         return pool.encoding.mean_tokens().value * min(SAMPLED, pool.rows.value)
 
@@ -253,8 +258,14 @@ def _has_arrays(s: Settings) -> bool:
 def _passes(s: Settings, pool: Side) -> int:
     """Return how often more than else all documents of the pool are read, for fields of theirs or to be compared."""
     fields = [s.token_field, s.weight_field, *(one for one in s.at_most if not one.startswith(f"{FILE}="))]
-    moments = s.features == "gradient" and pool.embeds
+    moments = s.features in SCALED and pool.embeds
     return sum(one is not None for one in fields) + bool(s.held_out) + moments
+
+
+def _few_rows(pool: Side) -> float:
+    """Return what a read for a few documents takes of one that parses all: lines of JSON are passed over."""
+    sources = () if pool.texts is None else pool.texts.sources
+    return float(np.mean([_PASSED_OVER if kind_of(one) == "jsonl" else 1.0 for one in sources])) if sources else 1.0
 
 
 def _is_stored(side: Side) -> bool:

@@ -31,8 +31,6 @@ def _of_target(s: Settings) -> Iterator[str]:
 def _of_rules(s: Settings) -> Iterator[str]:
     if s.tokens is not None:
         yield "tokens: the documents that will be chosen may be longer or shorter than the mean, and so fewer or more"
-    if s.at_most and s.mass > 0:
-        yield "at_most: the fit is counted as without quotas, whose prices may take it more looks"
     compared = [name for name in ("held_out", "max_jaccard", "max_cosine") if getattr(s, name)]
     if compared:
         yield f"{', '.join(compared)}: the time to compare documents is not counted, but for reading them"
