@@ -242,5 +242,5 @@ def test_a_stream_that_cannot_begin_is_not_summed_up(capfd: pytest.CaptureFixtur
     gapsel.run("out", **GOOD)
     assert main(["score", "--model=out", "narrow.npy"]) == DATA
     said = capfd.readouterr()
-    assert said.err.startswith("gapsel: the vectors have 2 dimensions")
+    assert said.err.startswith("gapsel: narrow.npy: the vectors have 2 dimensions")
     assert not said.out
