@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from corridor import state
 from gapsel import baselines
 from gapsel.cli import main
 from gapsel.config import METHODS
@@ -122,3 +123,18 @@ def test_a_target_without_labels_has_nothing_curated(
     assert main(["run", *given, "-o", str(tmp_path / "run")]) == 0
     names = [one["name"] for one in compared(tmp_path, capsys)]
     assert names == [*(baselines.BY_KEY[key].name for key in METHODS if key != "curated"), "gapsel"]
+
+
+def test_the_run_goes_on_as_it_was_told_and_the_report_stays_as_compared(home: Path, tmp_path: Path) -> None:
+    given = [f"--{side}-vectors={home / side}.npy" for side in ("pool", "target")]
+    again = ["run", *given, "-k", "3", "-o", str(tmp_path / "run"), "--quiet"]
+    assert main(again) == 0
+    for methods in (["kde", "centroid"], ["kde"]):
+        assert main(["compare", "-o", str(tmp_path / "run"), "--quiet", "--methods", *methods]) == 0
+    before = state(tmp_path / "run")
+    for same in (again, [*again, "--methods=kde"]):
+        assert main(same) == 0
+        assert state(tmp_path / "run") == before
+    assert main([*again, "--methods=centroid"]) == 2, "nobody has asked for that"
+    assert main(["report", "-o", str(tmp_path / "run"), "--quiet", "--methods=random"]) == 0
+    assert main(again) == 2, "the report was changed knowingly"

@@ -44,9 +44,7 @@ def add(commands: Commands) -> None:
 def _compare(out: str, *, json: bool, quiet: bool, **given: Any) -> int:  # noqa: ANN401 - settings
     from gapsel import pipeline
 
-    with pipeline.reopen(Path(out), given, quiet=quiet) as run:
-        if "methods" not in given:
-            run.change(methods=pipeline.possible_methods(run.settings))
+    with pipeline.compare(Path(out), given, quiet=quiet) as run:
         summary = pipeline.summarize(run, pipeline.advance(run, "report"))
     found = summary["findings"]
     print(in_json({name: found[name] for name in _IN_JSON}) if json else _table(found))

@@ -12,7 +12,7 @@ work.py is what all of them share, the run at work; tasks.py a share of a step's
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +55,11 @@ __all__ = [
     "advance",
     "begin",
     "begin_or_reopen",
+    "compare",
     "do_task",
     "evaluate",
     "mix",
     "mix_run",
-    "possible_methods",
     "reopen",
     "run",
     "share",
@@ -166,6 +166,15 @@ def reopen(folder: Path, changes: dict[str, Any], *, quiet: bool) -> Iterator[Ru
         opened = RunFolder.open(folder)
         opened.settings = make_settings(changes, opened.settings)
         yield Run(opened, quiet)
+
+
+@contextmanager
+def compare(folder: Path, given: dict[str, Any], *, quiet: bool) -> Iterator[Run]:
+    """Open a run folder to show other methods in its report: all that can be had, unless ``given`` names them."""
+    with reopen(folder, {}, quiet=quiet) as run:
+        settings = make_settings(given, run.settings)
+        run.folder.compare(settings if "methods" in given else replace(settings, methods=possible_methods(settings)))
+        yield run
 
 
 @contextmanager

@@ -224,10 +224,6 @@ class Run:
         task = self.fitted_task
         return replace(task, rows=task.rows.under(caps_of(self.rules)))
 
-    def change(self, **settings: object) -> None:
-        """Change some settings of the run."""
-        self.folder.settings = replace(self.settings, **settings)  # type: ignore[arg-type]
-
     def writes(self, step: str) -> None:
         """Say in the record that a step is about to change its first file; see RunFolder.writes."""
         gone = self.folder.writes(step, self.signatures[step])

@@ -58,6 +58,8 @@ class RunFolder:
         if door == "embed":
             own = {name: getattr(settings, name) for name in (*settings.of(door), *WITHOUT_EFFECT)}
             settings = dataclasses.replace(there.settings, **own)
+        if settings.of("report") == there.told:
+            settings = dataclasses.replace(settings, **{name: getattr(there.settings, name) for name in there.told})
         differs = _difference(there.settings, settings, there.record["steps"])
         if differs:
             old, new = getattr(there.settings, differs), getattr(settings, differs)
@@ -76,7 +78,8 @@ class RunFolder:
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             settings = Settings.from_json(record["settings"])
-            sound = all(isinstance(facts, dict) for facts in (*record["steps"].values(), record.get("stamps", {})))
+            more = (record.get(name, {}) for name in ("stamps", "compared"))
+            sound = all(isinstance(facts, dict) for facts in (*record["steps"].values(), *more))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             msg = f"{file}: is no record of a run ({error}): repair it, or start in a new folder"
             raise DataError(msg) from error
@@ -84,6 +87,18 @@ class RunFolder:
             msg = f"{file}: is no record of a run (its steps are not objects): repair it, or start in a new folder"
             raise DataError(msg)
         return cls(path, settings, record)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the run was told of its report: as it is, or as it was before `gapsel compare` came beside it."""
+        compared, now = self.record.get("compared", {}), self.settings.of("report")
+        before: dict[str, Any] = compared.get("told", now) if compared.get("shown") == now else now
+        return before
+
+    def compare(self, settings: Settings) -> None:
+        """Take other settings of the report, which are no change to the run that takes up this folder again."""
+        told, self.settings = self.told, settings
+        self.record["compared"] = {"told": told, "shown": settings.of("report")}
 
     def check_inputs(self, inputs: dict[str, str]) -> None:
         """Raise DataError where the files that the run began with hold something else now."""
