@@ -333,20 +333,6 @@ def test_what_stops_a_run_is_one_line(
     assert err.count("\n") == 1
 
 
-def test_ctrl_c_stops_the_process_with_one_line() -> None:
-    # A shell that works in the background has its children ignore Ctrl-C.
-    stop = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    stop += "from gapsel.pipeline.steps import order; "
-    stop += "order.DOORS['score'] = lambda run: os.kill(os.getpid(), signal.SIGINT); "
-    done = subprocess.run(
-        [sys.executable, "-c", stop + SOURCE, *RUN], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 130, done.stderr
-    assert done.stderr.splitlines()[-1] == "gapsel: stopped; the same command goes on from here"
-    assert "Traceback" not in done.stderr
-    assert main([*RUN, "--quiet"]) == 0
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="a pipe that breaks is a matter of POSIX")
 def test_a_reader_that_leaves_is_no_error() -> None:
     main([*RUN, "--quiet"])

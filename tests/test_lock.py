@@ -12,7 +12,7 @@ import pytest
 
 from faults import GOOD, POOL, RESOURCE, TARGET, assert_says, command, finish_run, flags, snapshot
 from gapsel.errors import ResourceError, UsageError
-from gapsel.files import sweep_leftovers
+from gapsel.files import sweep_leftovers, whole
 from gapsel.pipeline.folder.lock import Lock
 
 HOLDER = """
@@ -126,6 +126,35 @@ def test_half_files_of_the_dead_are_swept_away_and_those_of_the_living_not() -> 
     sleeper.wait(60)
     sweep_leftovers(Path("out"))
     assert not living.exists()
+
+
+def test_two_that_write_one_file_do_not_meet_in_its_temporary_one() -> None:
+    """As two containers do, whose processes have one number."""
+    with whole("deep/out/run.json") as one:
+        one.write(b"one")
+        with whole("deep/out/run.json") as other:
+            other.write(b"the other")
+        assert Path("deep/out/run.json").read_bytes() == b"the other"
+    assert Path("deep/out/run.json").read_bytes() == b"one"
+    assert [file.name for file in Path("deep/out").iterdir()] == ["run.json"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells files by the numbers that Linux shows")
+def test_new_folders_last_as_their_files_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    sync = os.fsync
+
+    def note(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink())
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    with whole("deep/out/run.json"):
+        pass
+    here = Path.cwd()
+    assert synced[:2] == [here, here / "deep"]
+    assert synced[2].name.endswith(".tmp")
+    assert synced[3:] == [here / "deep/out"]
 
 
 def test_where_nothing_can_be_written_nothing_is_locked() -> None:

@@ -2,7 +2,8 @@
 
 What is written goes to a temporary name beside the final one, is flushed to the disk and then renamed. A reader, or
 the same command run again after a crash, meets the old file or the new one and never a half. The temporary name has
-the number of its process, so that what a dead one left behind can be told from what a living one is writing.
+the number of its process, so that what a dead one left behind can be told from what a living one is writing; and a
+random one, for processes of two containers that share a folder often have one number.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import errno
 import json
 import os
 import re
+import secrets
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -31,7 +33,7 @@ def whole(path: Path | str) -> Iterator[BinaryIO]:
     Missing folders are made. Raises ResourceError when the folder cannot be written or the disk is full.
     """
     final = Path(path)
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}.{os.getpid()}.tmp")
     stream = _create(temporary, final)
     try:
         with stream:
@@ -94,10 +96,18 @@ def write_json(path: Path | str, value: object) -> None:
 def _create(temporary: Path, final: Path) -> BinaryIO:
     """Open the temporary file for writing."""
     try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(temporary.parent)
         return temporary.open("wb")
     except OSError as error:
         raise not_writable(final, error) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, such that they last."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in reversed(missing):
+        _sync_folder(one.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@
 
     doors.py   the commands that advance a run folder    words.py   what they did, told to people
     flags.py   settings as flags                         mix.py, evaluate.py, plan.py, ...   one command each
+    stopping.py   Ctrl-C and SIGTERM
 
 A file of commands has ``add``, which adds them to the parser, each with the function that does it as its default "do".
 """
@@ -19,7 +20,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from gapsel import __version__
-from gapsel.cli import bench, compare, doctor, doors, evaluate, mix, plan
+from gapsel.cli import bench, compare, doctor, doors, evaluate, mix, plan, stopping
 from gapsel.cli.flags import Help
 from gapsel.errors import GapselError, ResourceError
 
@@ -34,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         given = _given(arguments)
         do = given.pop("do")
-        code = int(do(**given))
+        with stopping.stoppable():
+            code = int(do(**given))
         sys.stdout.flush()
     except GapselError as error:
         return _fail(str(error), error.exit_code)
@@ -47,8 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(f"{where}{error.strerror or error}: check the disk and its permissions", ResourceError.exit_code)
     except MemoryError:
         return _fail("there is not enough memory: give fewer documents, or a machine with more of it", 1)
-    except KeyboardInterrupt:
-        return _fail("stopped; the same command goes on from here", 130)
+    except KeyboardInterrupt as stopped:
+        return _fail(stopping.SAID, stopping.exit_code(stopped))
     return code
 
 

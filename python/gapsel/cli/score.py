@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from gapsel.cli.stopping import exit_code
 from gapsel.errors import GapselError, UsageError
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def _stream(*, model: str, json: bool, quiet: bool, **given: Any) -> int:  # noq
             stdin = cast("io.BufferedReader", sys.stdin.buffer)
             say = _say(quiet=quiet)
             stream.run(scorer, request, stdin, sys.stdout.buffer, summary=summary, say=say, advance=advance)
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stopped:
+        return exit_code(stopped)
     except GapselError:
         # Of what could not even begin there is nothing to sum up.
         quiet = quiet or not summary.scored

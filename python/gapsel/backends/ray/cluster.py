@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from typing import Any, Generic, TypeVar
 
 from gapsel.errors import MissingDependencyError, ResourceError
@@ -36,10 +38,14 @@ def join() -> None:
     address = os.environ.get("RAY_ADDRESS", "")
     _check_answers(address)
     alone: dict[str, Any] = {"include_dashboard": False} if address in _HERE else {}
+    ended_by = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address or "local", logging_level=logging.ERROR, log_to_driver=False, **alone)
     except (OSError, RuntimeError, ValueError) as error:
         raise _unreachable(address, str(error).strip().split("\n", 1)[0]) from error
+    if callable(ended_by) and threading.current_thread() is threading.main_thread():
+        # Ray puts a handler of its own in its place.
+        signal.signal(signal.SIGTERM, ended_by)
 
 
 def _check_answers(address: str) -> None:

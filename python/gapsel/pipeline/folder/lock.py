@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapsel.errors import ResourceError
-from gapsel.files import not_writable
+from gapsel.files import make_folder, not_writable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -76,7 +76,7 @@ class Lock:
     def _take(self) -> int:
         """Return the open file with the lock on it."""
         while True:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             try:
                 handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             except FileNotFoundError:

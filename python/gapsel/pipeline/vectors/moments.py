@@ -7,7 +7,7 @@ same time, the first one's stays, and both go on with that.
 from __future__ import annotations
 
 import os
-import socket
+import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ def moments_of(folder: Path, encoder: embed.Encoder, texts: Callable[[], list[st
     """Return the moments that the run folder has, or those of ``texts``, which it has then."""
     file = folder / embed.MOMENTS
     if not file.exists():
-        own = folder / f".{file.name}.{socket.gethostname()}.{os.getpid()}.tmp"
+        own = folder / f".{file.name}.{secrets.token_hex(4)}.{os.getpid()}.tmp"
         embed.sample_moments(encoder, texts()).save(own)
         try:
             with suppress(FileExistsError):
