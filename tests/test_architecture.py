@@ -47,21 +47,22 @@ NO_ONE = {"pickle", "cPickle", "dill", "joblib"}
 
 FLOOR = {
     *("_native", "calibration", "errors", "records", "findings", "config", "cost", "files", "memory", "progress"),
-    "remote",
+    *("remote", "wording"),
 }
 FRONT = {"__init__", "__main__", "api", "bench", "cli", "pipeline", "plan", "stream"}
 # What a room may import of gapsel, where that is an exact list.
 ONLY = {
     "errors": set[str](),
-    "records": {"errors"},
+    "records": {"errors", "wording"},
     "findings": set[str](),
     "calibration": {"errors"},
-    "config": {"config", "errors", "records", "remote"},
+    "config": {"config", "errors", "records", "remote", "wording"},
     "cost": {"errors", "records"},
     "files": {"errors"},
     "memory": {"errors"},
     "progress": {"errors"},
     "remote": {"errors"},
+    "wording": set[str](),
     "backends": {"_native", "backends", "cost", "errors", "records"},
 }
 # What a room may not import of gapsel, on top of the rules for all.

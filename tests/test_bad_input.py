@@ -127,7 +127,7 @@ CASES = [
         "vectors in a text file",
         {"pool_vectors": "good.jsonl"},
         DATA,
-        ("good.jsonl", "list of numbers", "--vector-field"),
+        ("good.jsonl", "list of numbers", "give a file with vectors"),
     ),
     Case("weights missing", {"pool_weights": "gone.npy"}, DATA, ("gone.npy", "weights", "give a .npy file")),
     Case("weights in an archive", {"pool_weights": "w.npz"}, DATA, ("w.npz", "cannot be read", "give a .npy file")),

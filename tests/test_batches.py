@@ -149,14 +149,14 @@ def test_what_cannot_be_read_is_said(fitted: Path, with_vectors: Path) -> None:
         (texts, pa.table({"text": [1, 2]}), "column 'text' is of type int64 and not a string"),
         (texts, {"text": ["x", 1]}, "column 'text' of a batch holds values that are not of one type"),
         (gapsel.BatchEmbedder(fitted / "out"), {"body": ["x"]}, "has no field 'text'"),
-        (vectors, {"x": ["king"]}, "its columns of lists of floats: none"),
+        (vectors, {"x": ["king"]}, "has no column of lists of floats"),
         (vectors, {"x": np.ones((2, 7))}, "the vectors have 7 dimensions, the model 6"),
-        (vectors, {"x": np.ones((2, 6)), "y": np.ones((2, 6))}, "lists of floats: x, y: name one"),
+        (vectors, {"x": np.ones((2, 6)), "y": np.ones((2, 6))}, "lists of floats: name one, x, y"),
     ]
     for callable_, batch, says in refused:
         with pytest.raises(gapsel.DataError, match=says):
             callable_(batch)
-    with pytest.raises(gapsel.DataError, match="501 of the first 1001 rows cannot be used"):
+    with pytest.raises(gapsel.DataError, match="501 of the first 1,001 rows cannot be used"):
         texts({"text": ["king"] * 500 + [""] * 600})
     with pytest.raises(gapsel.UsageError, match="a batch is of type list: give a pyarrow Table"):
         texts(["king"])

@@ -147,7 +147,7 @@ def test_each_door_does_its_step_and_says_so(capsys: pytest.CaptureFixture[str])
     assert f"{N} documents of the pool and {M} of the target have vectors of {D} dimensions" in said["embed"]
     assert "marginal error" in said["fit"]
     assert "out/model.safetensors" in said["fit"]
-    assert f"{N} documents have scores, in out/scores" in said["score"]
+    assert f"{N} scores, in out/scores" in said["score"]
     assert "Chose 10 documents, at mass 0.5." in said["select"]
     assert re.search(
         r"target: \d\.\d+ \.\. \d\.\d+ before the choice, \d\.\d+ \.\. \d\.\d+ of the mixture", said["select"]

@@ -94,7 +94,7 @@ def test_exactly_half_bad_goes_on(tmp_path: Path) -> None:
 
 def test_mostly_bad_corpus_stops_after_a_thousand_rows(tmp_path: Path) -> None:
     path = write(tmp_path / "pool.jsonl", GOOD + b"\n" + b"{\n" * 5000)
-    with pytest.raises(DataError, match="999 of the first 1000 rows"):
+    with pytest.raises(DataError, match="999 of the first 1,000 rows"):
         read_all([path])
 
 

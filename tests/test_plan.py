@@ -309,7 +309,7 @@ def test_without_an_encoder_embedding_is_not_known(monkeypatch: pytest.MonkeyPat
         (["--within", "soon"], "give a time like 90s"),
         (["--nodes", "2"], "say how many each of them has"),
         (["--gpus=-1"], "give 0 GPUs or more"),
-        (["-k", "5000"], "choose at most 2000"),
+        (["-k", "5000"], "choose at most 2,000"),
         (["--tokens", "1M"], "name the field of the documents (--pool)"),
         (["--at-most", "domain=20%"], "go by files (file=20%)"),
         (["--loss-weights", "gpt2"], "the pool has no texts"),

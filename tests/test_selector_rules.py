@@ -77,7 +77,7 @@ def test_copies_and_chance() -> None:
     [
         ({}, {"tokens": "1K"}, UsageError, "a budget of tokens takes both"),
         ({"tokens": TOKENS}, {}, UsageError, "a budget of tokens takes both"),
-        ({"tokens": TOKENS[:5]}, {"tokens": "1K"}, DataError, "give one whole number for each of the 500 rows"),
+        ({"tokens": TOKENS[:5]}, {"tokens": "1K"}, DataError, "give one whole number for each row, 500"),
         ({"barred": TOKENS}, {}, DataError, "barred are int64 .* give one true or false for each"),
         ({"barred": np.ones(N, bool)}, {}, UsageError, "of 500 documents 0 may be chosen"),
         ({}, {"at_most": "group=40%"}, UsageError, "at_most is for 'group': give the value of each row"),

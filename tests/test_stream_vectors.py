@@ -119,11 +119,10 @@ def test_bad_vectors_in_a_stream_of_lines_are_set_aside_by_line(with_vectors: Pa
 
 def test_the_field_of_vectors_in_lines_is_found_or_named(with_vectors: Path, score: Score) -> None:
     two = as_jsonl([{"a": [1.0] * 6, "b": [2.0] * 6}])
-    there = "its fields with lists of numbers"
     for rows, flags, words in (
-        (two, [], f"line 1: has not one field with a list of numbers; {there}: a, b: name one"),
-        (as_jsonl(POOL[:2]), [], f"line 1: has not one field with a list of numbers; {there}: none: name one"),
-        (two, ["--vector-field=c"], f"line 1: has not such a field 'c'; {there}: a, b"),
+        (two, [], "line 1: has several fields with lists of numbers: name one, a, b"),
+        (as_jsonl(POOL[:2]), [], "line 1: has no field with a list of numbers: give a file with vectors"),
+        (two, ["--vector-field=c"], "line 1: 'c' is no field with a list of numbers: name one that is, a, b"),
     ):
         code, _, err = score(rows, "--model", str(with_vectors / "out"), *flags)
         assert code == 3
@@ -202,7 +201,7 @@ def test_batches_of_vectors_from_python(with_vectors: Path) -> None:
     batch = pa.RecordBatch.from_pydict({"a": list(pool[:5]), "b": list(pool[5:10])})
     (found,) = loaded.score_batches([batch], vector_field="b")
     assert found.column("gapsel_score").to_pylist() == loaded.score(pool[5:10]).tolist()
-    with pytest.raises(gapsel.DataError, match="lists of floats: a, b: name one"):
+    with pytest.raises(gapsel.DataError, match="lists of floats: name one, a, b"):
         list(loaded.score_batches([batch]))
     with pytest.raises(gapsel.UsageError, match="ready-made vectors"):
         loaded.score_texts(["king"])

@@ -74,7 +74,10 @@ def test_tasks_and_the_command_that_puts_them_together(
     out = home / "shared"
     for index in (2, 0):
         assert embed(home, out, "--task-index", str(index), "--task-count", "3") == 0
-    assert "Task 0 of 3: its 2 of 5 parts are there; missing are those with the numbers 1, 4" in capsys.readouterr().out
+    assert (
+        "Task 0 of 3: its share, 2 of 5 parts, is there; missing are those with the numbers 1, 4"
+        in capsys.readouterr().out
+    )
     assert embed(home, out, "--task-index", "1", "--task-count", "3") == 0
     assert "and so are all others. `gapsel embed -o" in capsys.readouterr().out
     before = {path: path.stat().st_ino for path in sorted((out / "vectors" / "pool.parts").glob("*/00000.npy"))}

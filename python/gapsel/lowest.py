@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.errors import DataError, UsageError
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,7 +38,7 @@ def lowest(read: Callable[[], Iterable[NDArray[np.float32]]], k: int) -> tuple[N
         counts += np.bincount(keys >> _HALF, minlength=_BINS)
     n = int(counts.sum())
     if not 1 <= k <= n:
-        msg = f"k is {k}, and the pool has {n} documents: choose from 1 to {n}"
+        msg = f"k is {k}, and the pool has {counted(n, 'document')}: choose from 1 to {n:,}"
         raise UsageError(msg)
     last_bin = int(np.searchsorted(np.cumsum(counts), k))
     kept, start = _Kept(k), 0

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
+from gapsel.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -225,7 +227,7 @@ class Evidence:
     def __repr__(self) -> str:
         """Say how it ended, and how long the trace is."""
         error = f"marginal_error={self.marginal_error:.2g}, tolerance={self.tolerance:g}"
-        read = f"full_sweeps={self.full_sweeps}, rows={self.rows}, trace of {len(self.trace)} sweeps"
+        read = f"full_sweeps={self.full_sweeps}, rows={self.rows}, trace of {counted(len(self.trace), 'sweep')}"
         return f"Evidence(converged={self.converged}, {error}, {read})"
 
 

@@ -25,6 +25,7 @@ from gapsel.errors import UsageError
 from gapsel.findings import Certificate
 from gapsel.potentials import Dual, Rows, ascend, gather, promised_rise, shortlist_sizes, solve
 from gapsel.records import Box, Query, best_of
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,7 @@ def select(
     """Choose the k lowest f (n,), and score them by the ``mean`` of f. Raises UsageError where k is not from 1 to n."""
     n = rows.pool_rows
     if not 1 <= k <= n:
-        msg = f"k is {k}, and the pool has {n} documents: choose from 1 to {n}"
+        msg = f"k is {k}, and the pool has {counted(n, 'document')}: choose from 1 to {n:,}"
         raise UsageError(msg)
     return scored(backend.topk(f[:n], k), f, rows, potentials, backend, mean=mean)
 

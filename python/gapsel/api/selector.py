@@ -24,6 +24,7 @@ from gapsel.pipeline.steps.masses import MASSES
 from gapsel.pipeline.work import MODEL, task_of
 from gapsel.potentials import Start, facing, mass_path
 from gapsel.rules import Budget, ByVectors, Rules
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     import os
@@ -66,8 +67,8 @@ class Selector:
             state = "not fitted"
         else:
             m, d = self._model.potentials.target.y.shape
-            pool = f"{self._n():,} rows and " if self._pool else ""
-            state = f"fitted on {pool}{m:,} examples of {d} dimensions"
+            pool = f"{counted(self._n(), 'row')} and " if self._pool else ""
+            state = f"fitted on {pool}{counted(m, 'example')} of {counted(d, 'dimension')}"
         return f"<Selector({self.settings.changed}), {state}>"
 
     def fit(

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.errors import DataError, UsageError
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,7 +56,8 @@ class Dsir:
             raise UsageError(msg)
         weights = log_weights(*problem.texts)
         if len(weights) != problem.n:
-            msg = f"DSIR: the pool has {len(weights)} texts and {problem.n} vectors: give one vector for each text"
+            texts, vectors = counted(len(weights), "text"), counted(problem.n, "vector")
+            msg = f"DSIR: the pool has {texts} and {vectors}: give one vector for each text"
             raise DataError(msg)
         noisy = weights + np.random.default_rng(problem.seed).gumbel(size=problem.n)
         order = np.argsort(-noisy, kind="stable")

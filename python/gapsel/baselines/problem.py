@@ -9,6 +9,7 @@ import numpy as np
 
 from gapsel.errors import DataError, UsageError
 from gapsel.rules import Budget, Rules, Walk
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -54,7 +55,7 @@ class Problem:
                 msg = f"shard {at} has shape {shard.shape}: give (rows, {d}), as the target has {d} dimensions"
                 raise DataError(msg)
         if not 1 <= self.k <= self.n:
-            msg = f"k is {self.k}: the pool has {self.n} rows, so give a number from 1 to {self.n}"
+            msg = f"k is {self.k}: the pool has {counted(self.n, 'row')}, so give a number from 1 to {self.n:,}"
             raise UsageError(msg)
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gapsel.cli.flags import Help, add_settings, add_telling
 from gapsel.cli.targets import before, interval
 from gapsel.cli.words import in_json
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from gapsel.cli.flags import Commands
@@ -56,11 +57,11 @@ def _table(found: dict[str, Any]) -> str:
         f"  {'':24}{'mixture':>16}{'alone':>16}{'overlap':>9}{'coverage':>10}{'precision':>11}{'tokens':>13}{'time':>9}"
     )
     lines = [f"{_how_many(found)}, at mass {found['mass']:g}; OT distance to the target", "", head]
-    lines.append(f"  {before(found):24}{interval(found['pool_distance']):>16}")
+    lines.append(f"  {before(found):24} {interval(found['pool_distance']):>15}")
     lines += [_row(one) for one in found["methods"]]
     for at, task in enumerate(found["tasks"]):
         lines += ["", f"  Of the task {task['name']} alone"]
-        lines.append(f"  {before(found):24}{interval(task['pool_distance']):>16}")
+        lines.append(f"  {before(found):24} {interval(task['pool_distance']):>15}")
         lines += [_of_task(one["name"], one["tasks"][at]) for one in found["methods"]]
     if any(one["mix"] for one in found["methods"]):
         lines += ["", "  Where the chosen come from:", *(_mix(one) for one in found["methods"])]
@@ -70,7 +71,7 @@ def _table(found: dict[str, Any]) -> str:
 def _how_many(found: dict[str, Any]) -> str:
     counts = [one["documents"] for one in found["methods"]]
     if len(set(counts)) == 1:
-        return f"{counts[0]:,} documents each"
+        return f"{counted(counts[0], 'document')} each"
     return f"{min(counts):,} to {max(counts):,} documents, under the same rules"
 
 
@@ -78,14 +79,14 @@ def _row(one: dict[str, Any]) -> str:
     precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
     tokens = "" if one["tokens"] is None else f"{one['tokens']:,}"
     return (
-        f"  {one['name']:24}{interval(one['mixture']):>16}{interval(one['alone']):>16}{one['overlap']:>9.0%}"
+        f"  {one['name']:24} {interval(one['mixture']):>15} {interval(one['alone']):>15}{one['overlap']:>9.0%}"
         f"{one['coverage']:>10.0%}{precision:>11}{tokens:>13}{one['seconds']:>7.1f} s"
     )
 
 
 def _of_task(name: str, one: dict[str, Any]) -> str:
     precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
-    distances = f"{interval(one['mixture']):>16}{interval(one['alone']):>16}"
+    distances = f" {interval(one['mixture']):>15} {interval(one['alone']):>15}"
     return f"  {name:24}{distances}{'':9}{one['coverage']:>10.0%}{precision:>11}".rstrip()
 
 

@@ -15,6 +15,7 @@ from gapsel.cli.flags import BEGIN, Help, add_settings, add_telling
 from gapsel.cli.words import in_json, in_words, task_in_words
 from gapsel.config import Settings
 from gapsel.errors import DataError, NotConvergedError, UsageError
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,8 +162,8 @@ def _check_converged(summary: dict[str, Any]) -> None:
         raise NotConvergedError(msg)
     if fit and not fit["converged"]:
         msg = (
-            f"not converged: the marginal error is {fit['marginal_error']:.1e} after {fit['full_sweeps']} sweeps of "
-            f"the pool, {fit['tolerance']:.0e} was asked for. All files are written; a larger --eps or --max-sweeps "
-            "helps"
+            f"not converged: the marginal error is {fit['marginal_error']:.1e} after "
+            f"{counted(fit['full_sweeps'], 'sweep')} of the pool, {fit['tolerance']:.0e} was asked for. All files are "
+            "written; a larger --eps or --max-sweeps helps"
         )
         raise NotConvergedError(msg)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapsel.cli.flags import Help, add_settings, add_telling
 from gapsel.cli.words import in_json
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from gapsel.cli.flags import Commands
@@ -48,12 +49,12 @@ def _evaluate(out: str, *, json: bool, quiet: bool, **given: Any) -> int:  # noq
 
 def _table(found: dict[str, Any]) -> str:
     held, lm, recipe = found["held_out"], found["lm"], found["recipe"]
-    what = f"{recipe['warm_tokens']:,} tokens of warm-up, then {recipe['tune_tokens']:,} of fine-tuning"
+    what = f"{counted(recipe['warm_tokens'], 'token')} of warm-up, then {recipe['tune_tokens']:,} of fine-tuning"
     unit = f"nats per token ({held['tokens'] / held['bytes']:.3f} tokens per byte)"
     lines = [
-        f"{found['k']:,} documents each, {len(found['seeds'])} seeds; {what}",
+        f"{counted(found['k'], 'document')} each, {counted(len(found['seeds']), 'seed')}; {what}",
         f"{lm['model']}: {lm['parameters']:,} parameters, {lm['loss']:.3f} before any of it",
-        f"Loss of {held['documents']:,} held-out texts in {unit}, with 95 % intervals",
+        f"Loss of {counted(held['documents'], 'held-out text')} in {unit}, with 95 % intervals",
         "",
         f"  {'':24}{'precision':>10}{'after warm-up':>18}{'after fine-tuning':>20}{'rank':>6}   against random",
     ]

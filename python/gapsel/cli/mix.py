@@ -10,6 +10,7 @@ from gapsel.cli.flags import Help, add_settings, add_telling
 from gapsel.cli.targets import interval
 from gapsel.cli.words import in_json
 from gapsel.errors import NotConvergedError
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from gapsel.cli.flags import Commands
@@ -79,7 +80,7 @@ def _table(found: dict[str, Any], out: str) -> str:
     for name, what in (("even", "every domain alike"), ("mixture", "these weights")):
         lines.append(f"  {'':36}{interval(found[name])}  {what}")
     if found["k"]:
-        lines.append(f"  {'':36}{interval(found['chosen'])}  the {found['k']:,} chosen documents")
+        lines.append(f"  {'':36}{interval(found['chosen'])}  the {counted(found['k'], 'chosen document')}")
     percent = max(0.1, -(-10 * found["certificate"]["percent"] // 1) / 10)
     lines += [*_tasks(found), *_ignored(found)]
     lines += ["", f"  certificate: no other weights can beat these by more than {percent:g} % of what is attainable"]

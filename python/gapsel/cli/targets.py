@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gapsel.wording import are, counted
+
 # The width of the names of tasks, and how many ids of ignored examples are named.
 _NAME, _SHOWN = 25, 10
 
@@ -33,8 +35,8 @@ def of_fit(fit: dict[str, Any]) -> str:
 
 
 def interval(bounds: dict[str, float]) -> str:
-    """Return two bounds as people read them."""
-    return f"{bounds['lower']:.3f} .. {bounds['upper']:.3f}"
+    """Return two bounds as people read them; 0 has no sign."""
+    return " .. ".join(f"{round(bounds[end], 3) + 0.0:.3f}" for end in ("lower", "upper"))
 
 
 def _tasks(found: dict[str, Any]) -> list[str]:
@@ -51,7 +53,7 @@ def _tasks(found: dict[str, Any]) -> list[str]:
 def _task(task: dict[str, Any], one: dict[str, Any]) -> str:
     precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
     closed = "" if task["closed"] is None else f"{task['closed']:.0%}"
-    distances = "".join(f"{interval(d):>18}" for d in (task["pool_distance"], one["mixture"], one["alone"]))
+    distances = "".join(f" {interval(d):>17}" for d in (task["pool_distance"], one["mixture"], one["alone"]))
     return (
         f"  {_short(task['name'], task['examples']):26}{task['weight']:>8.1%}{distances}"
         f"{one['coverage']:>10.0%}{precision:>11}{closed:>8}"
@@ -71,10 +73,8 @@ def _ignored(examples: list[dict[str, Any]], m: int) -> list[str]:
         return []
     ids = ", ".join(str(one["id"]) for one in examples[:_SHOWN])
     more = f" and {len(examples) - _SHOWN:,} more, in findings.json" if len(examples) > _SHOWN else ""
-    return [
-        "",
-        f"  {len(examples):,} of {m:,} examples are ignored, since nothing in the pool serves them: {ids}{more}",
-    ]
+    some = f"{len(examples):,} of {counted(m, 'example')} {are(len(examples))} ignored"
+    return ["", f"  {some}, since nothing in the pool serves {'it' if len(examples) == 1 else 'them'}: {ids}{more}"]
 
 
 def _weights(found: dict[str, Any] | None) -> str:
@@ -84,10 +84,10 @@ def _weights(found: dict[str, Any] | None) -> str:
     weights = ", ".join(f"{name} {weight:.1%}" for name, weight in zip(found["names"], found["weights"], strict=True))
     if found.get("level", True):
         return f"; weights of the tasks: {weights}"
-    return f"; weights of the tasks, whose shares are NOT LEVEL after {found['rounds']} rounds: {weights}"
+    return f"; weights of the tasks, whose shares are NOT LEVEL after {counted(found['rounds'], 'round')}: {weights}"
 
 
 def _of_ignored(fit: dict[str, Any]) -> str:
     """Say how many examples a fit ignores."""
     count = len(fit.get("ignored", {}).get("rows", ()))
-    return f"; {count:,} examples are ignored" if count else ""
+    return f"; {counted(count, 'example')} {are(count)} ignored" if count else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 from gapsel.cli import rules
 from gapsel.cli.targets import away_from, before, interval, of_fit, of_target
+from gapsel.wording import counted
 
 # How many missing parts are named.
 _SHOWN = 10
@@ -29,13 +30,13 @@ def in_words(door: str, summary: dict[str, Any]) -> str:
         fit = steps["fit"]
         return (
             f"marginal error {fit['marginal_error']:.1e} in {_sweeps(fit, fit['rows'], fit['pool_rows'])} at eps "
-            f"{fit['eps']:.4g}; a document sees about {fit['perplexity']:.0f} targets{of_fit(fit)}. "
+            f"{fit['eps']:.4g}; a document sees about {counted(round(fit['perplexity']), 'target')}{of_fit(fit)}. "
             f"{folder}/model.safetensors"
         )
     if door == "score":
-        return f"{steps['score']['rows']:,} documents have scores, in {folder}/scores"
+        return f"{counted(steps['score']['rows'], 'score')}, in {folder}/scores"
     chosen = steps["select"]
-    words = f"Chose {chosen['k']:,} documents, at mass {chosen['mass']:g}."
+    words = f"Chose {counted(chosen['k'], 'document')}, at mass {chosen['mass']:g}."
     certainty = _certainty(chosen["certificate"], chosen["mass"])
     moved = filter(None, (_moved(chosen), away_from(chosen["avoided"])))
     return "\n".join([words, *moved, certainty, *_rules(steps), *_studies(summary), *_files(folder, steps)])
@@ -46,17 +47,19 @@ def _embedded(done: dict[str, Any], folder: str) -> str:
     named = {"pool": "the pool", "target": "the target", "base": "the base", "avoid": "what is to be avoided"}
     there = [(done[side], of) for side, of in named.items() if side in done]
     (first, of_pool), *more, (last, of_last) = there
-    documents = f"{first['rows']:,} documents of {of_pool}" + "".join(f", {one['rows']:,} of {of}" for one, of in more)
+    documents = f"{counted(first['rows'], 'document')} of {of_pool}"
+    documents += "".join(f", {one['rows']:,} of {of}" for one, of in more)
     return (
-        f"{documents} and {last['rows']:,} of {of_last} have vectors of {first['d']} dimensions; "
-        f"{sum(one['rejected'] for one, _ in there):,} rows were set aside. They lie in {folder}/vectors"
+        f"{documents} and {last['rows']:,} of {of_last} have vectors of {counted(first['d'], 'dimension')}; "
+        f"{counted(sum(one['rejected'] for one, _ in there), 'row')} set aside. They lie in {folder}/vectors"
     )
 
 
 def task_in_words(facts: dict[str, Any]) -> str:
     """Say what one task of several did, for people."""
     missing, door, folder = facts["missing_parts"], facts["door"], facts["folder"]
-    there = f"Task {facts['task']} of {facts['tasks']}: its {facts['own_parts']} of {facts['parts']} parts are there"
+    share = f"{facts['own_parts']} of {counted(facts['parts'], 'part')}"
+    there = f"Task {facts['task']} of {facts['tasks']}: its share, {share}, is there"
     if not missing:
         return f"{there}, and so are all others. `gapsel {door} -o {folder}` puts them together"
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
@@ -64,16 +67,16 @@ def task_in_words(facts: dict[str, Any]) -> str:
 
 
 def _answer(found: dict[str, Any], rules_did: list[str]) -> list[str]:
-    chose = f"Chose {found['k']:,} of {found['n']:,} documents for {found['m']:,} examples of the task"
+    chose = f"Chose {found['k']:,} of {counted(found['n'], 'document')}"
     lines = [
-        f"{chose}, at mass {found['mass']:g}.",
+        f"{chose} for {counted(found['m'], 'example')} of the task, at mass {found['mass']:g}.",
         "",
         f"  {'OT distance to the target':26}{'mixture':>18}{'alone':>18}{'precision':>12}{'overlap':>10}",
-        f"  {before(found):26}{interval(found['pool_distance']):>18}",
+        f"  {before(found):26} {interval(found['pool_distance']):>17}",
     ]
     for one in found["methods"]:
         precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
-        distances = f"{interval(one['mixture']):>18}{interval(one['alone']):>18}"
+        distances = f" {interval(one['mixture']):>17} {interval(one['alone']):>17}"
         lines.append(f"  {one['name']:26}{distances}{precision:>12}{one['overlap']:>10.0%}")
     lines += [*of_target(found), "", "  " + _certainty(found["certificate"], found["mass"]), *rules_did]
     state = "converged" if found["converged"] else "NOT CONVERGED"
@@ -81,18 +84,20 @@ def _answer(found: dict[str, Any], rules_did: list[str]) -> list[str]:
         f"  {state}: marginal error {found['marginal_error']:.1e} in {_sweeps(found, found['fitted_rows'], found['n'])}"
     )
     if found["rejected_rows"]:
-        lines.append(f"  {found['rejected_rows']:,} rows could not be used: see rejected*.jsonl")
+        lines.append(f"  {counted(found['rejected_rows'], 'row')} could not be used: see rejected*.jsonl")
     for title, key in (("Some of the chosen:", "chosen"), ("Barely not chosen:", "barely_rejected")):
-        lines += ["", title, *(_line(example) for example in found[key][:5])]
+        if found[key]:
+            lines += ["", title, *(_line(example) for example in found[key][:5])]
     return lines
 
 
 def _sweeps(solved: dict[str, Any], rows: int, n: int) -> str:
     """Say how often what was read, and what it costs where that was a part."""
+    swept = counted(solved["full_sweeps"], "sweep")
     if rows >= n:
-        return f"{solved['full_sweeps']} sweeps of the pool"
+        return f"{swept} of the pool"
     return (
-        f"{solved['full_sweeps']} sweeps of {rows:,} random documents of {n:,}, which puts the marginals of all off "
+        f"{swept} of {counted(rows, 'random document')} of {n:,}, which puts the marginals of all off "
         f"by about {solved['sampling_error']:.1e}"
     )
 
@@ -129,12 +134,12 @@ def _path(found: dict[str, Any]) -> list[str]:
     lines = [
         "",
         f"  {'mass':6}{'mixture':>18}{'alone':>18}{'coverage':>10}{'precision':>11}{'of this choice':>16}",
-        f"  {'pool':6}{interval(found['pool_distance']):>18}",
+        f"  {'pool':6} {interval(found['pool_distance']):>17}",
     ]
     for one in found["path"]:
         precision = "" if one["precision"] is None else f"{one['precision']:.1%}"
         lines.append(
-            f"  {one['mass']:<6g}{interval(one['mixture']):>18}{interval(one['alone']):>18}{one['coverage']:>10.0%}"
+            f"  {one['mass']:<6g} {interval(one['mixture']):>17} {interval(one['alone']):>17}{one['coverage']:>10.0%}"
             f"{precision:>11}{one['overlap']:>16.0%}"
         )
     return lines

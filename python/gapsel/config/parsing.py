@@ -6,6 +6,7 @@ import re
 
 from gapsel.config.allowed import check
 from gapsel.errors import UsageError
+from gapsel.wording import counted
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 _THOUSANDS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
@@ -56,6 +57,6 @@ def rows_for(k: str, n: int) -> int:
     number, percent = parse_k(k)
     rows = max(1, round(n * number / 100)) if percent else int(number)
     if rows > n:
-        msg = f"k is {k}, and the pool has {n} documents: choose at most {n}"
+        msg = f"k is {k}, and the pool has {counted(n, 'document')}: choose at most {n:,}"
         raise UsageError(msg)
     return rows

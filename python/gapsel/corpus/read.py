@@ -20,6 +20,7 @@ from gapsel.corpus.rejects import Rejects
 from gapsel.corpus.rows import Fault, Fields, Row, missing_field, txt_rows
 from gapsel.corpus.tables import table_rows
 from gapsel.errors import DataError, UsageError
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     import io
@@ -198,7 +199,7 @@ def judge(rejects: Rejects) -> None:
     other = "Repair the files, or name the field that is meant (text_field, --text-field; vector_field, --vector-field)"
     remedy = next((words for start, words in _REMEDY.items() if reason.startswith(start)), other)
     msg = (
-        f"{rejects.count} of the first {rejects.seen} rows cannot be used; the most frequent reason is: {reason} "
-        f"({times} rows), for example {file} line {line}: {value!r}. {remedy}"
+        f"{rejects.count:,} of the first {counted(rejects.seen, 'row')} cannot be used; the most frequent reason is: "
+        f"{reason} ({counted(times, 'row')}), for example {file} line {line}: {value!r}. {remedy}"
     )
     raise DataError(msg)

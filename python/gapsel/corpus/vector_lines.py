@@ -40,8 +40,11 @@ def meant(where: str, names: Sequence[str], wanted: str | None, what: tuple[str,
     if wanted in names or (wanted is None and len(names) == 1):
         return wanted or names[0]
     one, several = what
-    lacks = f"one {one}" if wanted is None else f"such a {one.partition(' ')[0]} {wanted!r}"
-    msg = f"{where}: has not {lacks}; its {several}: {', '.join(names) or 'none'}: name one (column, --vector-field)"
+    if not names:
+        msg = f"{where}: has no {one}: give a file with vectors"
+        raise DataError(msg)
+    lacks = f"has several {several}: name one" if wanted is None else f"{wanted!r} is no {one}: name one that is"
+    msg = f"{where}: {lacks}, {', '.join(names)} (column, --vector-field)"
     raise DataError(msg)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.errors import DataError
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,7 +53,8 @@ def _one_round(documents: Documents, separator: int, context: int, rng: np.rando
     count = (len(tokens) - 1) // context
     if count == 0:
         msg = (
-            f"{len(documents)} documents hold {len(tokens)} tokens, and one context is {context}: give more text, or "
+            f"there are {counted(len(tokens), 'token')} in {counted(len(documents), 'document')}, and one context is "
+            f"{context}: give more text, or "
             "a smaller --context"
         )
         raise DataError(msg)

@@ -19,6 +19,7 @@ from gapsel.corpus.find import CODECS
 from gapsel.corpus.rows import Fields
 from gapsel.errors import DataError
 from gapsel.plan import pieces
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +135,8 @@ def _sample(files: Sequence[tuple[str, int]], found: list[Found], rows: Estimate
     seen, total = len(good) + len(bad), sum(size for _, size in files)
     if not good:
         first = f"; the first: {bad[0][1]}: {bad[0][0].reason}" if bad else ""
-        msg = f"{files[0][0]}: no usable document among the {seen} rows looked at{first}: check the path and the field"
+        looked = f"{counted(seen, 'row')} looked at{first}"
+        msg = f"{files[0][0]}: no usable document among {looked}: check the path and the field"
         raise DataError(msg)
     return Sample(
         files=len(files),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gapsel.plan.cost import STEPS, work
 from gapsel.plan.looks import full_looks
 from gapsel.report.numbers import duration, share, size
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from gapsel.plan.records import Plan, Side
@@ -74,7 +75,7 @@ def _size(plan: Plan) -> str:
     """Say how much is chosen: documents, or tokens and about how many documents that is."""
     if plan.budget is None:
         return f"k {plan.problem.k:,}"
-    return f"{plan.budget:,} tokens, about {plan.problem.k:,} documents of the mean length"
+    return f"{plan.budget:,} tokens, about {counted(plan.problem.k, 'document')} of the mean length"
 
 
 def _side(side: Side) -> list[str]:
@@ -85,7 +86,7 @@ def _side(side: Side) -> list[str]:
     t = side.texts
     if t is None:
         return [*lines, f"{'':8}ready-made vectors"]
-    lines.append(f"{'':8}{size(t.bytes)} in {t.files:,} file{'s' if t.files > 1 else ''}; {t.seen:,} rows looked at")
+    lines.append(f"{'':8}{size(t.bytes)} in {counted(t.files, 'file')}; {counted(t.seen, 'row')} looked at")
     if t.bad:
         lines.append(f"{'':8}{share(t.bad_share)} of the rows cannot be used:")
         lines += [f"{'':10}{share(one.share)}  {one.reason}, for example in {one.file}: {one.value!r}" for one in t.bad]
@@ -142,8 +143,8 @@ def _notes(plan: Plan) -> list[str]:
     for side in plan.sides:
         if side.texts is not None and side.texts.beginnings:
             notes.append(
-                f"{side.name}: of {side.texts.beginnings:,} files only the beginning could be looked at; the rest is "
-                "taken to be like it"
+                f"{side.name}: of {counted(side.texts.beginnings, 'file')} only the beginning could be looked at; "
+                "the rest is taken to be like it"
             )
         if side.vectors is not None and side.vectors.stored:
             notes.append(f"{side.name}: the vectors do not lie ready, and are brought into the run folder first")

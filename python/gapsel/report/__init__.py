@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from gapsel.files import whole
 from gapsel.report import charts, intervals, numbers, standing, verdicts
 from gapsel.report.sections import mixtures, rules, tasks, trials
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ __all__ = ["render", "write"]
 
 _FILTERS = (
     *(numbers.integer, numbers.number, numbers.error, numbers.setting, numbers.share, numbers.duration, numbers.size),
-    *(numbers.plural, numbers.names, numbers.basename, numbers.excerpt),
+    *(counted, numbers.names, numbers.basename, numbers.excerpt),
     *(mixtures.slope, trials.mean_loss, trials.difference),
 )
 

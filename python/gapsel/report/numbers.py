@@ -39,11 +39,6 @@ def compact(value: float) -> str:
     return f"{value:g}"
 
 
-def plural(count: int, noun: str, many: str | None = None) -> str:
-    """Return "1 document" or "2,000 documents"; ``many`` is the plural of a noun that takes more than an s."""
-    return f"{integer(count)} {noun if count == 1 else many or noun + 's'}"
-
-
 def number(value: float | None, digits: int = 3) -> str:
     """Return a measured number with so many significant digits, as a power of ten where it is tiny or huge."""
     if value is None or not math.isfinite(value):

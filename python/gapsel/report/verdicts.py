@@ -23,10 +23,10 @@ from gapsel.report.numbers import (
     known,
     names,
     number,
-    plural,
     setting,
     share,
 )
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from gapsel.findings import Composition, ErrorBars, Findings, Interval, MethodResult
@@ -160,13 +160,13 @@ def is_certified(findings: Findings) -> bool:
 
 
 def _what(findings: Findings) -> Line:
-    target = f"{names([excerpt(basename(path), 80) for path in findings.target])} ({plural(findings.m, 'example')})"
+    target = f"{names([excerpt(basename(path), 80) for path in findings.target])} ({counted(findings.m, 'example')})"
     if findings.k >= findings.n:
-        return Line(integer(findings.k), f"All {plural(findings.n, 'document')} were chosen for the target {target}.")
+        return Line(integer(findings.k), f"All {counted(findings.n, 'document')} were chosen for the target {target}.")
     verb = "was" if findings.k == 1 else "were"
     return Line(
         integer(findings.k),
-        f"of {plural(findings.n, 'document')} {verb} chosen for the target {target}.",
+        f"of {counted(findings.n, 'document')} {verb} chosen for the target {target}.",
     )
 
 
@@ -242,7 +242,7 @@ def _part(findings: Findings) -> str:
     """Say that the solver has read a part of the pool, and what that costs."""
     if findings.fitted_rows >= findings.n:
         return ""
-    rows, off = plural(findings.fitted_rows, "random document"), error(findings.sampling_error)
+    rows, off = counted(findings.fitted_rows, "random document"), error(findings.sampling_error)
     return f" It read {rows} of the pool, for which the whole pool's marginals are off by about {off}."
 
 
@@ -263,7 +263,7 @@ def _reservation(findings: Findings) -> str:
 
 def _not_converged(findings: Findings) -> str:
     return (
-        f"The marginal error is {error(findings.marginal_error)} after {plural(findings.full_sweeps, 'full sweep')}, "
+        f"The marginal error is {error(findings.marginal_error)} after {counted(findings.full_sweeps, 'full sweep')}, "
         f"the tolerance {setting(findings.tolerance)}. Take scores and selection as provisional: "
         "allow more sweeps, or take a larger eps."
     )

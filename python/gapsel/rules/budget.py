@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.errors import UsageError
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,13 +89,14 @@ class Budget:
     def _too_little(self, there: int) -> str:
         if self.sizes is None:
             return (
-                f"k is {self.amount:,}, and of {self.n:,} documents {there:,} may be chosen: choose fewer, or exclude "
-                "less"
+                f"k is {self.amount:,}, and of {counted(self.n, 'document')} {there:,} may be chosen: choose fewer, "
+                "or exclude less"
             )
         least = int(self.sizes[self.sizes > 0].min(initial=np.iinfo(np.int32).max))
         if least > self.amount:
             return (
-                f"the budget is {self.amount:,} tokens, and the shortest document has {least:,}: allow more (--tokens)"
+                f"the budget is {counted(self.amount, 'token')}, and the shortest document has {least:,}: allow more "
+                "(--tokens)"
             )
         return (
             f"the budget is {self.amount:,} tokens, and the documents that may be chosen have {there:,}, those of more "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.errors import UsageError
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,11 +51,11 @@ def check_met(budget: Budget, quotas: Sequence[Quota]) -> None:
         units = np.bincount(quota.codes, weights=budget.allowed())
         reach = int(np.minimum(units, most).sum())
         if reach < budget.amount:
-            what = "documents" if budget.sizes is None else "tokens"
+            what = "document" if budget.sizes is None else "token"
             groups = int(np.count_nonzero(units))
             msg = (
-                f"at_most {quota.field}={100 * quota.share:g}% cannot be met: the pool has {groups:,} "
-                f"{'group' if groups == 1 else 'groups'} of {quota.field!r}, each may be at most {most:,} {what}, and "
+                f"at_most {quota.field}={100 * quota.share:g}% cannot be met: the pool has {counted(groups, 'group')} "
+                f"of {quota.field!r}, each may be at most {counted(most, what)}, and "
                 f"that is {reach:,} of the {budget.amount:,} asked for: allow a larger share, or choose fewer"
             )
             raise UsageError(msg)

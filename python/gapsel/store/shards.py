@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from gapsel.errors import DataError
 from gapsel.files import write_json
 from gapsel.store.provenance import SCHEMA, TableFile
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -137,7 +138,7 @@ class Store:
         starts = self.starts
         outside = np.flatnonzero((rows < 0) | (rows >= starts[-1]))
         if len(outside):
-            msg = f"row {rows[outside[0]]} is out of range: the store has {starts[-1]} rows"
+            msg = f"row {rows[outside[0]]} is out of range: the store has {counted(int(starts[-1]), 'row')}"
             raise DataError(msg)
         order = np.argsort(rows, kind="stable")
         bounds = np.searchsorted(rows[order], starts)

@@ -18,6 +18,7 @@ from gapsel.store.given import READY, Block, block_rows, check_form, empty, mapp
 from gapsel.store.heads import look
 from gapsel.store.provenance import Numbered, Provenance
 from gapsel.store.shards import Store
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     import os
@@ -156,7 +157,7 @@ def _with_ids(provenance: list[Numbered], ids: Sequence[str] | None) -> tuple[Pr
         return tuple(provenance)
     rows = sum(one.rows for one in provenance)
     if len(ids) != rows:
-        msg = f"{len(ids)} ids for {rows} vectors: give one for each row"
+        msg = f"{counted(len(ids), 'id')} for {counted(rows, 'vector')}: give one for each row"
         raise DataError(msg)
     given = pa.array(ids, pa.string())
     return tuple(replace(one, given=given.slice(one.first, one.rows)) for one in provenance)

@@ -12,6 +12,7 @@ from gapsel.calibration import CONFIDENCE, Threshold
 from gapsel.errors import UsageError
 from gapsel.stream.inputs import Inputs, Reading
 from gapsel.stream.outputs import output
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     import io
@@ -55,7 +56,7 @@ class Summary:
     def in_words(self, rejected: Path | None) -> list[str]:
         """Say it, for people."""
         share = f", kept {self.kept:,} ({self.kept / self.scored:.3%})" if self.scored != self.kept else ""
-        lines = [f"scored {self.scored:,} documents{share}; set aside {self.rejects.count:,}"]
+        lines = [f"scored {counted(self.scored, 'document')}{share}; set aside {self.rejects.count:,}"]
         if self.rejects.count and rejected is not None:
             return [*lines, f"  see {rejected}"]
         for reason, times in self.rejects.by_reason.most_common():

@@ -10,6 +10,7 @@ from gapsel import store
 from gapsel.errors import DataError
 from gapsel.pipeline.inputs.targets import Tasks
 from gapsel.pipeline.inputs.weights import check_weights
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,7 +64,7 @@ def _of_rows(values: ArrayLike, n: int, name: str, kinds: str) -> NDArray[Any]:
     array = array_of(values, name)
     if array.shape != (n,) or array.dtype.kind not in kinds:
         what = {"iu": "whole number", "b": "true or false"}.get(kinds, "number or text")
-        msg = f"{name} are {array.dtype} of shape {array.shape}: give one {what} for each of the {n} rows"
+        msg = f"{name} are {array.dtype} of shape {array.shape}: give one {what} for each row, {n:,}"
         raise DataError(msg)
     return array
 
@@ -77,7 +78,7 @@ def tasks_of(labels: ArrayLike | None, b: NDArray[np.float64]) -> Tasks:
     """Return the tasks of examples with weights b (m,); one without labels."""
     array = np.zeros(len(b), np.int64) if labels is None else array_of(labels, "tasks")
     if array.shape != b.shape or array.dtype.kind not in "iuUSb":
-        msg = f"tasks are {array.dtype} of shape {array.shape}: give {len(b)} labels, whole numbers or texts"
+        msg = f"tasks are {array.dtype} of shape {array.shape}: give {counted(len(b), 'label')}, whole numbers or texts"
         raise DataError(msg)
     tasks = Tasks.by_label(array)
     tasks.check(b)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapsel.errors import DataError
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +34,7 @@ def read_weights(path: str | None, count: int, side: str) -> NDArray[np.float64]
         with Path(path).open("rb") as stream:
             weights = np.lib.format.read_array(stream, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        msg = f"{path}: the {side}'s weights cannot be read ({error}): give a .npy file of {count} numbers"
+        msg = f"{path}: the {side}'s weights cannot be read ({error}): give a .npy file of {counted(count, 'number')}"
         raise DataError(msg) from error
     return check_weights(weights, count, f"{path}: the {side}'s weights")
 
@@ -44,7 +45,7 @@ def check_weights(weights: NDArray[Any], count: int, name: str) -> NDArray[np.fl
     Raises DataError for another shape, negative or non-finite weights, and a sum that is 0 or not finite.
     """
     if weights.shape != (count,) or weights.dtype.kind not in "fiu":
-        msg = f"{name} are {weights.dtype} of shape {weights.shape}: give {count} numbers"
+        msg = f"{name} are {weights.dtype} of shape {weights.shape}: give {counted(count, 'number')}"
         raise DataError(msg)
     weights = weights.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(weights) | (weights < 0))

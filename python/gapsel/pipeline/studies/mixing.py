@@ -37,6 +37,7 @@ from gapsel.potentials import gather
 from gapsel.progress import track
 from gapsel.records import Box, Cost, Query
 from gapsel.selection import Selection
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,7 +174,7 @@ def named_domains(labels: ArrayLike, n: int) -> Named:
         msg = f"domains: cannot be read as labels ({error}): give one text or number for each row of the pool"
         raise DataError(msg) from error
     if len(found) != n:
-        msg = f"domains: {len(found):,} labels for {n:,} rows of the pool: give one for each"
+        msg = f"domains: {counted(len(found), 'label')} for {counted(n, 'row')} of the pool: give one for each"
         raise DataError(msg)
     names = [str(name) for name in found.dictionary.to_pylist()]
     codes = found.indices.fill_null(len(names)).to_numpy(zero_copy_only=False).astype(np.int32)

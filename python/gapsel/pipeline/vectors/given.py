@@ -15,6 +15,7 @@ import numpy as np
 from gapsel import memory, remote, store
 from gapsel.errors import DataError
 from gapsel.pipeline.vectors.ahead import ahead
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -128,7 +129,9 @@ def _blocks(files: Sequence[store.Given], first: int) -> Iterator[tuple[str, int
             yield one.source, at, block.vectors, list(map(str, numbers)) if block.ids is None else block.ids.to_pylist()
             at += len(block.vectors)
         if at < one.rows:
-            msg = f"{one.source}: ends after {at} of {one.rows} rows: the file is cut short, write it again"
+            msg = (
+                f"{one.source}: ends after {at:,} of {counted(one.rows, 'row')}: the file is cut short, write it again"
+            )
             raise DataError(msg)
         start += one.rows
 

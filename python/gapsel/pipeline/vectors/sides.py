@@ -21,6 +21,7 @@ from gapsel.pipeline.vectors.given import look as look_at_heads
 from gapsel.pipeline.vectors.making import Maker
 from gapsel.pipeline.vectors.moments import moments_of, sample
 from gapsel.progress import track
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -195,8 +196,8 @@ def look_at(settings: Settings, name: str) -> Side:
     rows = sources.total()
     if given and vectors != rows:
         msg = (
-            f"{name}: {rows} usable documents and {vectors} vectors do not lie row for row beside each other: give "
-            f"one vector for each document{_with_the_rejected(rejects)}"
+            f"{name}: {counted(rows, 'usable document')} and {counted(vectors, 'vector')} do not lie row for row "
+            f"beside each other: give one vector for each document{_with_the_rejected(rejects)}"
         )
         raise DataError(msg)
     return Side(name, rows, given[0].d if given else 0, rejects, given, sources)

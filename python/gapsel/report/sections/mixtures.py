@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from gapsel.findings import DomainShare
 from gapsel.report.axes import Axis, Tick, round_top
 from gapsel.report.intervals import IntervalRow, IntervalsChart, interval_places
-from gapsel.report.numbers import MINUS, NARROW, at_most, excerpt, integer, known, number, plural, share
+from gapsel.report.numbers import MINUS, NARROW, at_most, excerpt, integer, known, number, share
 from gapsel.report.verdicts import change, measured
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from gapsel.findings import Mixture
@@ -83,7 +84,7 @@ def _moved(found: Mixture) -> str | None:
         return None
     up = max(shares, key=lambda one: one.weight - one.natural)
     idle = sum(one.weight == 0 for one in shares)
-    out = f"; {plural(idle, 'domain')} of {integer(len(shares))} should take no part" if idle else ""
+    out = f"; {counted(idle, 'domain')} of {integer(len(shares))} should take no part" if idle else ""
     if up.weight <= up.natural:
         return f"Every domain keeps the share that it has{out}."
     return f"{excerpt(up.domain, _NAME)} grows most, from {share(up.natural)} of the pool to {share(up.weight)}{out}."
@@ -106,7 +107,7 @@ def _tasks(found: Mixture) -> str | None:
         + ("" if one.closed is None else f" and closes {share(one.closed)} of what it could")
         for one in first
     ]
-    rest = f"; and {plural(more, 'more task')}" if more > 0 else ""
+    rest = f"; and {counted(more, 'more task')}" if more > 0 else ""
     uneven = " No weights were found at which all close as much." if found.level is False else ""
     return f"Of the tasks, {'; '.join(said)}{rest}.{uneven}"
 
@@ -114,7 +115,7 @@ def _tasks(found: Mixture) -> str | None:
 def _ignored(found: Mixture) -> str | None:
     if not found.ignored:
         return None
-    return f"{plural(len(found.ignored), 'example')} far from every domain got no weight; mixture.json names them."
+    return f"{counted(len(found.ignored), 'example')} far from every domain got no weight; mixture.json names them."
 
 
 def _note(found: Mixture) -> str | None:
@@ -131,7 +132,7 @@ def _note(found: Mixture) -> str | None:
 
 def _not_converged(found: Mixture) -> str:
     return (
-        f"The search for the weights stopped after {plural(found.full_sweeps, 'full sweep')} before the certificate "
+        f"The search for the weights stopped after {counted(found.full_sweeps, 'full sweep')} before the certificate "
         "was small. Take them as provisional: allow more sweeps, or take a larger eps."
     )
 
@@ -175,7 +176,7 @@ def slope(value: float) -> str:
 def _intervals(found: Mixture) -> IntervalsChart:
     named = [("pool as it is", found.natural), ("every domain alike", found.even), ("these weights", found.mixture)]
     if found.chosen is not None and found.k is not None:
-        named.append((f"{plural(found.k, 'chosen document')}", found.chosen))
+        named.append((f"{counted(found.k, 'chosen document')}", found.chosen))
     across = Axis(0.0, round_top(max((d.upper for _, d in named if measured(d)), default=0.0)), 0.0, 100.0)
     rows = [
         IntervalRow(

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gapsel.report.axes import Axis, Tick, round_top
-from gapsel.report.numbers import basename, excerpt, integer, known, names, number, plural, setting, share
+from gapsel.report.numbers import basename, excerpt, integer, known, names, number, setting, share
+from gapsel.wording import are, counted
 
 if TYPE_CHECKING:
     from gapsel.findings import Excluded, Findings, HeldOut, QuotaDid, RulesDid, TokensUsed
@@ -66,7 +67,7 @@ def section(findings: Findings) -> RulesSection | None:
         return None
     quotas = tuple(map(_chart, did.at_most))
     budget = did.tokens.budget if did.tokens else findings.k
-    unit = plural(budget, "token" if did.tokens else "document")
+    unit = counted(budget, "token" if did.tokens else "document")
     return RulesSection(_verdict(findings), _listed(findings), quotas, unit, did.temperature is not None)
 
 
@@ -87,14 +88,14 @@ def _left_out(did: RulesDid) -> str:
     if not found:
         return ""
     more = ", one that several bar counted by each" if len(found) > 1 else ""
-    return f"Lists bar {plural(sum(found), 'document')} of the pool{more}."
+    return f"Lists bar {counted(sum(found), 'document')} of the pool{more}."
 
 
 def _passed(count: int) -> str:
     if not count:
         return ""
     were = "was" if count == 1 else "were"
-    return f"{plural(count, 'document')} with a better score than the last chosen {were} passed over."
+    return f"{counted(count, 'document')} with a better score than the last chosen {were} passed over."
 
 
 def _listed(findings: Findings) -> tuple[Rule, ...]:
@@ -104,9 +105,9 @@ def _listed(findings: Findings) -> tuple[Rule, ...]:
     found += [Rule("excluded", _excluded(one)) for one in did.exclude]
     found += [Rule("held out", _held_out(one)) for one in did.held_out]
     if did.copies:
-        found.append(Rule("near copies", f"{plural(did.copies.documents, 'document')} passed over for a better one."))
+        found.append(Rule("near copies", f"{counted(did.copies.documents, 'document')} passed over for a better one."))
     if did.threshold:
-        within = f"{plural(did.threshold.documents, 'document')} that might be chosen"
+        within = f"{counted(did.threshold.documents, 'document')} that might be chosen"
         found.append(
             Rule(
                 "threshold",
@@ -124,9 +125,9 @@ def _tokens(one: TokensUsed) -> str:
     part = share(one.used / one.budget) if one.budget else share(None)
     said = [f"{integer(one.used)} used of {integer(one.budget)}, {part}."]
     if one.too_large:
-        said.append(f"{plural(one.too_large, 'better document')} passed over, larger than what was left.")
+        said.append(f"{counted(one.too_large, 'better document')} passed over, larger than what was left.")
     if one.without:
-        said.append(f"{plural(one.without, 'document')} without a number of tokens could not be chosen.")
+        said.append(f"{counted(one.without, 'document')} without a number of tokens could not be chosen.")
     if one.cut:
         said.append(
             f"{integer(one.cut)} of the chosen may be longer: their encoder counts up to {integer(one.max_tokens)}."
@@ -135,19 +136,15 @@ def _tokens(one: TokensUsed) -> str:
 
 
 def _excluded(one: Excluded) -> str:
-    there = f"{integer(one.matched)} of its {plural(one.entries, 'entry', 'entries')} {_are(one.matched)} in the pool"
-    return f"{_file(one.file)}: {there}, {plural(one.documents, 'document')} left out."
+    there = f"{integer(one.matched)} of its {counted(one.entries, 'entry', 'entries')} {are(one.matched)} in the pool"
+    return f"{_file(one.file)}: {there}, {counted(one.documents, 'document')} left out."
 
 
 def _held_out(one: HeldOut) -> str:
     return (
-        f"{_file(one.file)}: {plural(one.documents, 'document')} left out that "
+        f"{_file(one.file)}: {counted(one.documents, 'document')} left out that "
         f"{'shares' if one.documents == 1 else 'share'} 13 words in a row with one of its {integer(one.held_out)}."
     )
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
 
 
 def _file(path: str) -> str:
@@ -188,6 +185,6 @@ def _said(quota: QuotaDid) -> str:
     shown = names([excerpt(name, _NAME) for name in quota.names])
     more = "" if quota.full <= len(quota.names) else f" and {integer(quota.full - len(quota.names))} more"
     which = f"{integer(quota.full)} of {integer(quota.groups)} ({shown}{more})"
-    none = f" {plural(quota.without, 'document')} of the pool without one count as one." if quota.without else ""
-    over = f"{plural(quota.passed_over, 'better document')} {'was' if quota.passed_over == 1 else 'were'} passed over"
-    return f"{which} {_are(quota.full)} full, and {over} for that.{none}"
+    none = f" {counted(quota.without, 'document')} of the pool without one count as one." if quota.without else ""
+    over = f"{counted(quota.passed_over, 'better document')} {'was' if quota.passed_over == 1 else 'were'} passed over"
+    return f"{which} {are(quota.full)} full, and {over} for that.{none}"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from gapsel.findings import own_name
 from gapsel.report.axes import Axis, Tick, round_top
-from gapsel.report.numbers import MINUS, excerpt, integer, known, names, number, plural
+from gapsel.report.numbers import MINUS, excerpt, integer, known, names, number
 from gapsel.report.verdicts import Line
+from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,10 +87,10 @@ def _about(found: Evaluation) -> str:
     """Say what was trained, on what, and by what it is judged."""
     recipe, held = found.recipe, found.held_out
     return (
-        f"The judge is a language model of {plural(found.lm.parameters, 'parameter')}: {excerpt(found.lm.model)}. It "
-        f"was trained on {plural(recipe.warm_tokens, 'token')} of each choice, then fine-tuned on "
-        f"{plural(recipe.tune_tokens, 'token')} of the target, {_times(len(found.seeds))}; what counts is its loss on "
-        f"{plural(held.documents, 'held-out text')}, {_loss(found.lm.loss)} nats per token before any of it."
+        f"The judge is a language model of {counted(found.lm.parameters, 'parameter')}: {excerpt(found.lm.model)}. It "
+        f"was trained on {counted(recipe.warm_tokens, 'token')} of each choice, then fine-tuned on "
+        f"{counted(recipe.tune_tokens, 'token')} of the target, {_times(len(found.seeds))}; what counts is its loss on "
+        f"{counted(held.documents, 'held-out text')}, {_loss(found.lm.loss)} nats per token before any of it."
     )
 
 
@@ -155,7 +156,7 @@ def _figures(one: LossMean, seeds: int) -> str:
     said = f"its loss is {_loss(abs(one.mean))} {way}"
     if not (known(one.lower) and known(one.upper)):
         return f"{said}, of one seed, which tells no interval"
-    return f"{said} (95 % interval {_signed(one.lower)} to {_signed(one.upper)}, {plural(seeds, 'seed')})"
+    return f"{said} (95 % interval {_signed(one.lower)} to {_signed(one.upper)}, {counted(seeds, 'seed')})"
 
 
 def _seen(found: Evaluation) -> str | None:
@@ -164,7 +165,7 @@ def _seen(found: Evaluation) -> str | None:
     if not (found.held_out.in_target or chosen):
         return None
     return (
-        f"The judge is partial: of the {plural(found.held_out.documents, 'held-out text')}, "
+        f"The judge is partial: of the {counted(found.held_out.documents, 'held-out text')}, "
         f"{integer(found.held_out.in_target)} are in the target too, and up to {integer(chosen)} were in a selection."
     )
 
