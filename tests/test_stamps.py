@@ -16,6 +16,7 @@ from gapsel.errors import DataError
 from gapsel.pipeline import work
 from gapsel.pipeline.folder import stamps
 from gapsel.pipeline.steps import order as steps
+from gapsel.pipeline.vectors import fingerprints
 from gapsel.pipeline.vectors import sides as vectors
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return outer
 
-    monkeypatch.setattr(steps, "input_fingerprints", noting("inputs", vectors.input_fingerprints))
+    monkeypatch.setattr(steps, "input_fingerprints", noting("inputs", fingerprints.input_fingerprints))
     monkeypatch.setattr(work, "open_side", noting("vectors", vectors.open_side))
     return found
 

@@ -15,10 +15,10 @@ in silence. ``write_selected`` writes the chosen rows back in the user's own for
 
 from __future__ import annotations
 
-from gapsel.corpus.find import fingerprint, fingerprint_files, kind_of, open_stream, reading, sources
+from gapsel.corpus.find import contents, fingerprint, fingerprint_files, kind_of, open_stream, reading, sources
 from gapsel.corpus.labels import MissingLabelError, labels
 from gapsel.corpus.passing import SCORE, Lines, Part, Table, file_parts, jsonl_parts, table_parts, with_column
-from gapsel.corpus.read import Batch, judge, judge_early, read, texts_at
+from gapsel.corpus.read import Batch, judge, judge_early, read, source_rows, texts_at
 from gapsel.corpus.rejects import Rejects
 from gapsel.corpus.rows import Fields, missing_field, text_hash
 from gapsel.corpus.tables import check_text, whole_rows
@@ -38,6 +38,7 @@ __all__ = [
     "VectorLines",
     "by_source",
     "check_text",
+    "contents",
     "file_parts",
     "fingerprint",
     "fingerprint_files",
@@ -50,6 +51,7 @@ __all__ = [
     "open_stream",
     "read",
     "reading",
+    "source_rows",
     "sources",
     "table_parts",
     "text_hash",

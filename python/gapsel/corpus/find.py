@@ -23,7 +23,7 @@ from gapsel.errors import DataError
 from gapsel.files import check_complete, is_loop, shown_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 Kind = Literal["jsonl", "json", "csv", "tsv", "txt", "parquet", "arrow"]
 KINDS: dict[str, Kind] = {
@@ -70,27 +70,38 @@ def kind_of(path: str | Path) -> Kind | None:
 
 
 def fingerprint(paths: Sequence[str | os.PathLike[str]]) -> str:
-    """Return a hash (32 hex digits) of the names, sizes and contents of the inputs.
+    """Return a hash (32 hex digits) of the names and contents of the inputs, as fingerprint_files does.
 
-    Names are relative to the folder that the files share, so that a copy elsewhere has the same fingerprint. Of a URL
-    it takes what the store says of the file (etag, size, time of change), where it says enough.
     Raises DataError as `sources` does, and for a file that cannot be read.
     """
-    return fingerprint_files(sources(paths))
+    return fingerprint_files(contents(sources(paths)))
 
 
-def fingerprint_files(files: Sequence[str]) -> str:
-    """Return the fingerprint of these very files."""
+def fingerprint_files(found: Mapping[str, str]) -> str:
+    """Return a hash (32 hex digits) of the names and `contents` of files.
+
+    Names are relative to the folder that the files share, so that a copy elsewhere has the same fingerprint.
+    """
+    here = {file: Path(os.path.abspath(file)) for file in found if not remote.is_url(file)}  # noqa: PTH100 - resolve() would follow links
+    root = os.path.commonpath([file.parent for file in here.values()]) if here else ""
+    named = [[here[file].relative_to(root).as_posix() if file in here else file, found[file]] for file in found]
+    return hashlib.blake2b(json.dumps(named).encode(), digest_size=16).hexdigest()
+
+
+def contents(files: Iterable[str]) -> dict[str, str]:
+    """Return a hash (32 hex digits) of the contents of each file.
+
+    Of a URL it is one of what the store says of the file (etag, size, time of change), where that says enough.
+    Raises DataError for a file that cannot be read.
+    """
+    return {file: remote.tag(file) if remote.is_url(file) else _content(file) for file in files}
+
+
+def _content(file: str) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for url in filter(remote.is_url, files):
-        digest.update(json.dumps([url, remote.tag(url)]).encode())
-    here = [Path(os.path.abspath(file)) for file in files if not remote.is_url(file)]  # noqa: PTH100 - resolve() would follow links
-    root = os.path.commonpath([file.parent for file in here]) if here else ""
-    for file in here:
-        with reading(str(file)):
-            digest.update(json.dumps([file.relative_to(root).as_posix(), file.stat().st_size]).encode())
-            for chunk in _chunks(file):
-                digest.update(chunk)
+    with reading(file):
+        for chunk in _chunks(Path(file)):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -20,7 +20,8 @@ from gapsel.pipeline.steps.page import renew_page
 from gapsel.pipeline.steps.report import report_step
 from gapsel.pipeline.steps.score import score_step
 from gapsel.pipeline.steps.select import select_step
-from gapsel.pipeline.vectors.sides import check_inputs, input_files, input_fingerprints
+from gapsel.pipeline.vectors.fingerprints import input_files, input_fingerprints
+from gapsel.pipeline.vectors.sides import check_inputs
 from gapsel.pipeline.work import ANY_K
 
 if TYPE_CHECKING:

@@ -104,27 +104,6 @@ def _holds(path: str, folder: Path, find: Callable[[Sequence[str]], list[str]]) 
     return has_magic(path) and any(Path(file).is_relative_to(where) for file in find([path]))
 
 
-def input_files(settings: Settings) -> list[str]:
-    """Return the files of all inputs."""
-    found = []
-    for side in sides(settings):
-        texts, vectors = getattr(settings, side), getattr(settings, f"{side}_vectors")
-        found += [*(corpus.sources(texts) if texts else ()), *store.files(vectors)]
-    return found
-
-
-def input_fingerprints(settings: Settings) -> dict[str, str]:
-    """Return a hash of the contents of each side's input files."""
-    found = {}
-    for side in sides(settings):
-        texts, vectors = getattr(settings, side), getattr(settings, f"{side}_vectors")
-        if texts:
-            found[side] = corpus.fingerprint(texts)
-        if vectors:
-            found[f"{side}_vectors"] = corpus.fingerprint_files(store.files(vectors))
-    return found
-
-
 def open_side(settings: Settings, folder: Path, side: str, *, check: bool = True) -> Store:
     """Open the vectors of one side: the store in the run folder, or the ready-made files; ``check`` reads all."""
     if uses_store(settings, side):
@@ -294,7 +273,7 @@ def _bring(settings: Settings, folder: Path, side: Side, advance: Callable[[int]
     paths = getattr(settings, f"{side.name}_vectors")
     fingerprint = {
         "embedder": {"vectors": "ready-made"},
-        "input": corpus.fingerprint_files(store.files(paths)),
+        "input": corpus.fingerprint_files(corpus.contents(store.files(paths))),
         "paths": list(paths),
     }
     where = folder / "vectors" / side.name
