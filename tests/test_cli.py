@@ -219,9 +219,9 @@ def test_embed_finds_a_run_done_whatever_its_later_settings(capsys: pytest.Captu
     code, _, err = command(capsys, "embed", *RUN[1:3], "-o", "out")
     assert (code, err) == (0, "embed: done before\n")
     assert Path("out/run.json").read_bytes() == before
-    code, _, err = command(capsys, "embed", *RUN[1:3], "--max-tokens=64", "-o", "out")
+    code, _, err = command(capsys, "embed", *RUN[1:3], "--text-field=body", "-o", "out")
     assert code == 2
-    assert "max_tokens 256 where this one has 64" in err
+    assert "text_field 'text' where this one has 'body'" in err
 
 
 @pytest.mark.parametrize("door", ["run", *STEPS])

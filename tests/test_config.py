@@ -17,6 +17,7 @@ from gapsel.cli import build_parser
 from gapsel.cli.flags import HEADINGS
 from gapsel.config import STEPS, Settings, parse_k, parse_size, rows_for
 from gapsel.errors import UsageError
+from gapsel.pipeline.steps.order import signatures
 from gapsel.records import COST_KINDS, CostKind
 
 FIELDS = dataclasses.fields(Settings)
@@ -317,3 +318,29 @@ def test_a_flag_gives_the_setting_its_type(name: str) -> None:
     parsed = build_parser().parse_args([door_of(name), "-o", "out", *given])
     settings = Settings.from_json({name: getattr(parsed, name)})
     assert getattr(settings, name) == (0.5 if good is None else good)
+
+
+# ---- which settings count
+
+
+@pytest.mark.parametrize(
+    ("changed", "beside"),
+    [
+        ({"avoid_strength": 2.0}, {"avoid_vectors": ("a.npy",)}),
+        ({"balance": "tasks"}, {"target": ("a", "b"), "paths_per_task": (1, 1)}),
+        ({"token_field": "n"}, {"tokens": "50M"}),
+        ({"vector_field": "v"}, {"pool_vectors": ("a.jsonl",)}),
+        ({"gradient_dims": 8}, {"features": "gradient", "pool": ("a",)}),
+        ({"pooling": "cls"}, {"pool": ("a",)}),
+        ({"max_tokens": 64}, {"loss_weights": "gpt2"}),
+        ({"model": "other"}, {"pool": ("a",), "target": ("b",), "target_vectors": ("b.npy",)}),
+    ],
+)
+def test_a_setting_counts_beside_the_one_that_it_belongs_to_and_nowhere_else(
+    changed: dict[str, Any], beside: dict[str, Any]
+) -> None:
+    """Where it does not, no step is done anew for it, and a run is taken up again with another value."""
+    for more, counts in (({}, False), (beside, True)):
+        one, other = Settings(**more), Settings(**more, **changed)
+        assert (one.of("embed", *STEPS) != other.of("embed", *STEPS)) == counts
+        assert (signatures(one, {})["report"] != signatures(other, {})["report"]) == counts

@@ -11,8 +11,8 @@ from gapsel.config.allowed import check
 from gapsel.remote import is_url
 
 # Settings by the form of their values.
-_SIDES = ("pool", "target", "base", "avoid")
-PATHS = (*_SIDES, *(f"{side}_vectors" for side in _SIDES), "exclude", "held_out", "test")
+SIDES = ("pool", "target", "base", "avoid")
+PATHS = (*SIDES, *(f"{side}_vectors" for side in SIDES), "exclude", "held_out", "test")
 WEIGHTS = ("pool_weights", "target_weights", "base_weights")
 MODELS = ("model", "loss_weights", "lm")
 _LISTS = (*PATHS, "methods", "at_most")

@@ -21,6 +21,7 @@ from gapsel.config.allowed import (
 )
 from gapsel.config.checks import check_settings
 from gapsel.config.doors import ALL, EMBED, EVALUATE, FIT, METHODS, SELECT, SOLVE, STEPS, STUDIES, WITHOUT_EFFECT
+from gapsel.config.effect import in_effect
 from gapsel.config.loose import MODELS, PATHS, WEIGHTS, absolute, grouped, loose
 from gapsel.errors import UsageError
 from gapsel.records import CostKind  # noqa: TC001 - get_type_hints reads it
@@ -345,8 +346,7 @@ class Settings:
         return dataclasses.replace(self, **changed)
 
     def of(self, *doors: str) -> dict[str, Any]:
-        """Return the settings that one of the doors takes, but for those that cannot change a result."""
-        values = self.to_json()
+        """Return what one of the doors takes, see in_effect, but for those settings that cannot change a result."""
+        values = in_effect(self)
         wanted = [field.name for field in dataclasses.fields(self) if set(doors) & set(field.metadata["doors"])]
-        values["backend"] = "cpu" if self.backend == "ray" else self.backend  # The same bits.
         return {name: values[name] for name in wanted if name not in WITHOUT_EFFECT}

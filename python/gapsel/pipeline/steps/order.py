@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from gapsel.config import BUDGET, RULES, STEPS, STUDIES, Settings
+from gapsel.config import BUDGET, RULES, STEPS, STUDIES, Settings, in_effect
 from gapsel.errors import DataError
 from gapsel.pipeline.folder import journal
 from gapsel.pipeline.folder.run_folder import sign
@@ -41,10 +41,10 @@ DOORS = {
 def signatures(settings: Settings, inputs: dict[str, str]) -> dict[str, str]:
     """Return the signature of every step under these settings and inputs, and that of fits which differ in k alone."""
     embed = sign(settings.of("embed"), inputs)
-    fitting, asked = settings.of("fit"), settings.to_json()
+    fitting, asked = settings.of("fit"), in_effect(settings)
     # At mass 0 a fit knows nothing of what is to be chosen, unless the target is weighed by it.
     knows = settings.mass > 0 or settings.weighs
-    bars = [settings.tokens is None, settings.token_field, settings.at_most, lists_hash(settings)]
+    bars = [settings.tokens is None, asked["token_field"], settings.at_most, lists_hash(settings)]
     own = [{name: value for name, value in fitting.items() if name not in BUDGET}, bars if knows else None]
     weights = [content_hash(getattr(settings, f"{side}_weights")) for side in ("pool", "target", "base")]
     any_k = sign(embed, own, weights)
