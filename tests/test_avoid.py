@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import gapsel
+from clouds import D, K, M, N, cloud, in_files, write
 from gapsel import DataError, Selector, UsageError, model, pipeline
 from gapsel.backends.cpu import CpuBackend
 from gapsel.cost import measure_scale
@@ -28,15 +29,7 @@ if TYPE_CHECKING:
 
     Vectors = NDArray[np.float32]
 
-N, M, D, K = 900, 30, 6, 60
 CPU = CpuBackend(1)
-
-
-def cloud(rows: int, seed: int, kinds: tuple[int, ...] = (0, 1, 2)) -> Vectors:
-    """Vectors around some of the axes."""
-    rng = np.random.default_rng(seed)
-    centres = 3 * np.eye(D)[list(kinds)]
-    return np.asarray(centres[rng.integers(len(kinds), size=rows)] + rng.standard_normal((rows, D)), np.float32)
 
 
 # The target has two kinds, and one of them is what is not wanted.
@@ -193,15 +186,9 @@ def test_a_part_of_the_pool_prices_all_of_it(mass: float) -> None:
 # Files
 
 
-def write(path: Path, x: Vectors) -> Path:
-    np.save(path, x)
-    return path
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Any]:
-    given = {"pool": POOL, "target": TARGET, "avoid": AVOID}
-    return {f"{name}_vectors": str(write(tmp_path / f"{name}.npy", x)) for name, x in given.items()}
+    return in_files(tmp_path, pool=POOL, target=TARGET, avoid=AVOID)
 
 
 @pytest.mark.parametrize("mass", [0.0, 0.5])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import gapsel
+from clouds import D, K, M, N, cloud, in_files, write
 from gapsel import DataError, Selector, UsageError, model, pipeline
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import ReferenceBackend
@@ -24,15 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-N, M, D, K = 900, 30, 6, 60
 CPU = CpuBackend(1)
-
-
-def cloud(rows: int, seed: int, kinds: tuple[int, ...] = (0, 1, 2)) -> NDArray[np.float32]:
-    """Vectors around some of the axes."""
-    rng = np.random.default_rng(seed)
-    centres = 3 * np.eye(D)[list(kinds)]
-    return (centres[rng.integers(len(kinds), size=rows)] + rng.standard_normal((rows, D))).astype(np.float32)
 
 
 POOL, TARGET = cloud(N, 1), cloud(M, 2, (0, 1))
@@ -160,15 +153,9 @@ def test_certificate_distances_and_studies_beside_a_base() -> None:
 # Files
 
 
-def write(path: Path, x: NDArray[np.float32]) -> Path:
-    np.save(path, x)
-    return path
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Any]:
-    given = {"pool": POOL, "target": TARGET, "base": BASE}
-    return {f"{name}_vectors": str(write(tmp_path / f"{name}.npy", x)) for name, x in given.items()}
+    return in_files(tmp_path, pool=POOL, target=TARGET, base=BASE)
 
 
 @pytest.mark.parametrize("mass", [0.0, 0.5])

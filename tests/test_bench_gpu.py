@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench_scripts import BENCHES, imported
 from cuda_emulator import compiler
 from emulated_gpu import emulated_backend
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from pathlib import Path
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(compiler() is None and not os.environ.get("CI"), reason="there is no g++")
-BENCHES = Path(__file__).parent.parent / "benches"
 SIZES = (1500, 12, 6)
 
 
@@ -41,16 +39,6 @@ def bench(benches: dict[str, Any]) -> Any:  # noqa: ANN401
 @pytest.fixture(scope="module")
 def parts(benches: dict[str, Any]) -> Any:  # noqa: ANN401
     return benches["gpu_parts"]
-
-
-def imported(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, BENCHES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 # The parts

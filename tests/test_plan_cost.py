@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from bench_scripts import imported
 from gapsel import pipeline
 from gapsel.backends.cpu import CpuBackend
 from gapsel.cost import measure_scale
@@ -21,24 +19,13 @@ from gapsel.plan.looks import Looks, full_looks, gram_rows, looks
 from gapsel.records import Cost, Target
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from pathlib import Path
 
     from gapsel.config import Settings
 
-BENCHES = Path(__file__).parent.parent / "benches"
 PROBLEM = Problem(n=1_000_000, m=1000, d=384, k=10_000, fit_rows=10**8, texts=False, embeds=False, stored=False)
 RATES = dict.fromkeys(KINDS, 1e9)
 FACTOR = 1.5
-
-
-def imported(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, BENCHES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 # ---- by hand

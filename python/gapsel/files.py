@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all.
+"""Files that appear whole or not at all, and what is said where one cannot be read.
 
 What is written goes to a temporary name beside the final one, is flushed to the disk and then renamed. A reader, or
 the same command run again after a crash, meets the old file or the new one and never a half. The temporary name has
@@ -49,6 +49,30 @@ def whole(path: Path | str) -> Iterator[BinaryIO]:
         raise ResourceError(msg) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading(source: str, errors: tuple[type[Exception], ...], otherwise: str) -> Iterator[None]:
+    """Turn what goes wrong while a file is read into a DataError that names it and what to do.
+
+    Beside what the system reports these are ``errors``; ``otherwise`` ends the message where the system has no name
+    for it.
+    """
+    caught: tuple[type[Exception], ...] = (OSError, *errors)
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        msg = f"{source}: there is no such file: check the path"
+        raise DataError(msg) from error
+    except PermissionError as error:
+        msg = f"{source}: permission to read it is denied: change its mode (chmod +r) or owner"
+        raise DataError(msg) from error
+    except caught as error:
+        said = str(error).strip().split("\n", 1)[0]
+        msg = f"{source}: cannot be read ({said}): {otherwise}"
+        raise DataError(msg) from error
 
 
 def not_writable(path: Path, error: OSError) -> ResourceError:

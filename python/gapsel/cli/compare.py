@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapsel.cli.flags import Help, add_settings, add_telling
+from gapsel.cli.flags import add_study
 from gapsel.cli.targets import before, interval
 from gapsel.cli.words import in_json
 from gapsel.wording import counted
@@ -28,18 +28,8 @@ _IN_JSON = ("base", "k", "mass", "pool_distance", "tasks", "methods")
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "compare",
-        help=_ABOUT,
-        description=_MORE.format(about=_ABOUT),
-        allow_abbrev=False,
-        formatter_class=Help,
-        usage="gapsel compare -o FOLDER [flags]",
-    )
+    command = add_study(commands, "compare", _ABOUT, _MORE.format(about=_ABOUT), door="report")
     command.set_defaults(do=_compare)
-    command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the run folder")
-    add_telling(command)
-    add_settings(command, "report")
 
 
 def _compare(out: str, *, json: bool, quiet: bool, **given: Any) -> int:  # noqa: ANN401 - settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gapsel.cli.flags import Help, add_settings, add_telling
+from gapsel.cli.flags import add_study
 from gapsel.cli.words import in_json
 from gapsel.wording import counted
 
@@ -24,19 +24,9 @@ trained again.
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    about = f"{_ABOUT[0].upper()}{_ABOUT[1:]}"
-    command = commands.add_parser(
-        "evaluate",
-        help=_ABOUT,
-        description=_MORE.format(about=about),
-        allow_abbrev=False,
-        formatter_class=Help,
-        usage="gapsel evaluate -o FOLDER [flags]",
-    )
+    description = _MORE.format(about=f"{_ABOUT[0].upper()}{_ABOUT[1:]}")
+    command = add_study(commands, "evaluate", _ABOUT, description, door="evaluate")
     command.set_defaults(do=_evaluate)
-    command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the run folder")
-    add_telling(command)
-    add_settings(command, "evaluate")
 
 
 def _evaluate(out: str, *, json: bool, quiet: bool, **given: Any) -> int:  # noqa: ANN401 - settings

@@ -38,6 +38,22 @@ class Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=32)
 
 
+def add_study(commands: Commands, name: str, about: str, description: str, door: str) -> argparse.ArgumentParser:
+    """Add a command that stands beside the steps of a run, with its folder and the settings that ``door`` takes."""
+    command = commands.add_parser(
+        name,
+        help=about,
+        description=description,
+        allow_abbrev=False,
+        formatter_class=Help,
+        usage=f"gapsel {name} -o FOLDER [flags]",
+    )
+    command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the run folder")
+    add_telling(command)
+    add_settings(command, door)
+    return command
+
+
 def add_telling(command: argparse.ArgumentParser) -> None:
     """Add the flags that say how results and progress are told."""
     command.add_argument("--json", action="store_true", help="print the results as JSON")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapsel.cli.doors import quiet_stdout, read_config
-from gapsel.cli.flags import Help, add_settings, add_telling
+from gapsel.cli.flags import add_study
 from gapsel.cli.targets import interval
 from gapsel.cli.words import in_json
 from gapsel.errors import NotConvergedError
@@ -31,21 +31,11 @@ _WIDEST = 32
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "mix",
-        help=_ABOUT,
-        description=_MORE.format(about=_ABOUT),
-        allow_abbrev=False,
-        formatter_class=Help,
-        usage="gapsel mix -o FOLDER [flags]",
-    )
+    command = add_study(commands, "mix", _ABOUT, _MORE.format(about=_ABOUT), door="mix")
     command.set_defaults(do=_mix)
-    command.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the run folder")
     command.add_argument(
         "--config", metavar="FILE", help="take the settings from a run.json, or a JSON file of settings"
     )
-    add_telling(command)
-    add_settings(command, "mix")
 
 
 def _mix(out: str, *, json: bool, quiet: bool, config: str | None, **given: Any) -> int:  # noqa: ANN401 - settings

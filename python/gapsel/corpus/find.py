@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import pyarrow as pa
 
-from gapsel import remote
+from gapsel import files, remote
 from gapsel.errors import DataError
 from gapsel.files import check_complete, is_loop, shown_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 Kind = Literal["jsonl", "json", "csv", "tsv", "txt", "parquet", "arrow"]
 KINDS: dict[str, Kind] = {
@@ -105,20 +106,9 @@ def _content(file: str) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def reading(source: str) -> Iterator[None]:
+def reading(source: str) -> AbstractContextManager[None]:
     """Turn what goes wrong while a file is read into a DataError that names it and what to do."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        msg = f"{source}: there is no such file: check the path"
-        raise DataError(msg) from error
-    except PermissionError as error:
-        msg = f"{source}: permission to read it is denied: change its mode (chmod +r) or owner"
-        raise DataError(msg) from error
-    except (OSError, pa.ArrowException) as error:
-        msg = f"{source}: cannot be read ({_one_line(error)}): the file is damaged or cut short, fetch it again"
-        raise DataError(msg) from error
+    return files.reading(source, (pa.ArrowException,), "the file is damaged or cut short, fetch it again")
 
 
 @contextmanager
@@ -259,7 +249,3 @@ def _chunks(file: Path) -> Iterator[bytes]:
     with file.open("rb") as stream:
         while chunk := stream.read(CHUNK):
             yield chunk
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

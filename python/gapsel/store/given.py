@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gapsel import remote
+from gapsel import files, remote
 from gapsel.corpus.vector_lines import meant
 from gapsel.errors import DataError
 from gapsel.store.columns import ids_in, vectors_in
@@ -23,6 +23,7 @@ from gapsel.store.columns import ids_in, vectors_in
 if TYPE_CHECKING:
     import io
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -72,23 +73,10 @@ class Given(Protocol):
         ...
 
 
-@contextmanager
-def reading(source: str) -> Iterator[None]:
+def reading(source: str) -> AbstractContextManager[None]:
     """Turn what goes wrong while a file is read into a DataError that names it and what to do."""
-    try:
-        yield
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        msg = f"{source}: there is no such file: check the path"
-        raise DataError(msg) from error
-    except PermissionError as error:
-        msg = f"{source}: permission to read it is denied: change its mode (chmod +r) or owner"
-        raise DataError(msg) from error
-    except (OSError, EOFError, ValueError, pa.ArrowException) as error:
-        said = str(error).strip().split("\n", 1)[0]
-        msg = f"{source}: cannot be read ({said}): the file is damaged, cut short or not numeric; write it again"
-        raise DataError(msg) from error
+    otherwise = "the file is damaged, cut short or not numeric; write it again"
+    return files.reading(source, (EOFError, ValueError, pa.ArrowException), otherwise)
 
 
 def mapped(source: str) -> NDArray[np.floating]:
