@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapsel.errors import UsageError
 from gapsel.pipeline.folder import parts
+from gapsel.pipeline.inputs.unchanged import unchanged
 from gapsel.pipeline.steps.order import checked_inputs, signatures
 from gapsel.pipeline.steps.score import write_parts
 from gapsel.pipeline.vectors.sides import at_work, load_encoder, look_at, maker
@@ -55,7 +56,8 @@ def do_task(run: Run, door: str, task: Task) -> dict[str, Any]:
 
 def _score(run: Run, task: Task) -> tuple[int, list[int]]:
     todo = [part for part in run.parts[task.index :: task.count] if parts.finished(run.path, part) is None]
-    with track("score", sum(map(len, todo)), enabled=not run.quiet) as advance:
+    shown = track("score", sum(map(len, todo)), enabled=not run.quiet)
+    with unchanged(run, lambda: parts.discard(run.path, todo)), shown as advance:
         for part, _ in write_parts(run, todo):
             advance(len(part))
     return len(run.parts), [part.at for part in run.parts if parts.finished(run.path, part) is None]
@@ -69,6 +71,7 @@ def _embed(run: Run, task: Task) -> tuple[int, list[int]]:
     embedder = at_work(run.settings, run.path, [side], load_encoder(run.settings, [side]))
     made = maker(run.settings, run.path, side, embedder)
     todo = made.missing(made.shards[task.index :: task.count])
-    with track("embed pool", made.rows_of(todo), "documents", enabled=not run.quiet) as advance:
+    shown = track("embed pool", made.rows_of(todo), "documents", enabled=not run.quiet)
+    with unchanged(run, lambda: made.discard_parts(todo)), shown as advance:
         made.write_parts(todo, advance)
     return len(made.shards), made.missing(made.shards)

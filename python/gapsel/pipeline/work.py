@@ -44,13 +44,15 @@ MADE_WEIGHTS = "made_weights"
 class Run:
     """One run at work: its folder, its settings, and what its steps share.
 
-    ``by_stamps`` says that files may be taken for what they were, see stamps.py.
+    ``by_stamps`` says that files may be taken for what they were, and ``inputs_state`` how they were when this command
+    began to read them, see stamps.py.
     """
 
     folder: RunFolder
     quiet: bool = False
     signatures: dict[str, str] = field(default_factory=dict)
     by_stamps: bool = False
+    inputs_state: str | None = None
     _made_weights: str | None = None
 
     @property

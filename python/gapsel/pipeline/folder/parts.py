@@ -91,6 +91,12 @@ def discard_others(folder: Path, parts: Sequence[Part]) -> None:
             file.unlink()
 
 
+def discard(folder: Path, parts: Iterable[Part]) -> None:
+    """Delete the files of these parts."""
+    for part in parts:
+        (folder / part.file).unlink(missing_ok=True)
+
+
 def potentials(folder: Path, parts: Sequence[Part]) -> Iterator[NDArray[np.float32]]:
     """Yield f of all rows, in batches (r,). Raises DataError for a part that is damaged or not the one it should be."""
     return _column(folder, parts, "potential")

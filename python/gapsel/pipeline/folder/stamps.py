@@ -23,7 +23,20 @@ SETTLED = 2.0
 
 def stamp(files: Iterable[str | Path]) -> str | None:
     """Return what stands for the state of some files; None where nothing can: URLs, what is missing or just changed."""
-    latest, found = 0, []
+    found = _found(files)
+    if found is None or any(max(times) > time.time_ns() - int(SETTLED * 1e9) for *_, times in found):
+        return None
+    return sign(found)
+
+
+def state(files: Iterable[str | Path]) -> str | None:
+    """Return what stands for files that were changed just now, too; for who compares within one command."""
+    found = _found(files)
+    return None if found is None else sign(found)
+
+
+def _found(files: Iterable[str | Path]) -> list[tuple[str, int, int, int, tuple[int, int]]] | None:
+    found = []
     for file in map(str, files):
         if remote.is_url(file):
             return None
@@ -31,6 +44,6 @@ def stamp(files: Iterable[str | Path]) -> str | None:
             there = Path(file).stat()
         except OSError:
             return None
-        latest = max(latest, there.st_mtime_ns, there.st_ctime_ns)
-        found.append([file, there.st_size, there.st_dev, there.st_ino, there.st_mtime_ns, there.st_ctime_ns])
-    return sign(found) if latest < time.time_ns() - int(SETTLED * 1e9) else None
+        times = there.st_mtime_ns, there.st_ctime_ns
+        found.append((file, there.st_size, there.st_dev, there.st_ino, times))
+    return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gapsel.config import BUDGET, RULES, STEPS, STUDIES, Settings, in_effect
 from gapsel.errors import DataError
-from gapsel.pipeline.folder import journal
+from gapsel.pipeline.folder import journal, parts
 from gapsel.pipeline.folder.run_folder import sign
-from gapsel.pipeline.folder.stamps import stamp
+from gapsel.pipeline.folder.stamps import stamp, state
 from gapsel.pipeline.inputs.barred import lists_hash
+from gapsel.pipeline.inputs.unchanged import unchanged
 from gapsel.pipeline.inputs.weights import content_hash
 from gapsel.pipeline.steps.embed import embed_step
 from gapsel.pipeline.steps.errorbars import error_bars_step
@@ -21,7 +24,7 @@ from gapsel.pipeline.steps.report import report_step
 from gapsel.pipeline.steps.score import score_step
 from gapsel.pipeline.steps.select import select_step
 from gapsel.pipeline.vectors.fingerprints import input_files, input_fingerprints
-from gapsel.pipeline.vectors.sides import check_inputs
+from gapsel.pipeline.vectors.sides import check_inputs, sides
 from gapsel.pipeline.work import ANY_K
 
 if TYPE_CHECKING:
@@ -70,7 +73,8 @@ def advance_to(run: Run, last: str) -> None:
             continue
         run.say(f"{name} ...")
         began = time.perf_counter()
-        facts = DOORS[name](run)
+        with unchanged(run, partial(_let_go, run, name)):
+            facts = DOORS[name](run)
         run.folder.finish(name, signature[name], time.perf_counter() - began, facts)
         journal.clear(run.path)
     if last == STEPS[-1]:
@@ -79,11 +83,22 @@ def advance_to(run: Run, last: str) -> None:
     journal.clear(run.path)
 
 
+def _let_go(run: Run, step: str) -> None:
+    """Delete what a step wrote in parts, but for shards of texts, which know the hashes of these."""
+    if step == "embed":
+        for side in sides(run.settings):
+            if getattr(run.settings, f"{side}_vectors"):
+                shutil.rmtree(run.path / "vectors" / side, ignore_errors=True)
+    if step == "score":
+        parts.discard(run.path, run.parts)
+
+
 def checked_inputs(run: Run) -> dict[str, str]:
     """Return the inputs' fingerprints; refuse what is missing or no longer what the run began with."""
     check_inputs(run.settings, run.path)
     try:
-        now = stamp(input_files(run.settings))
+        files = input_files(run.settings)
+        run.inputs_state, now = state(files), stamp(files)
         run.by_stamps = _may_go_by_stamps(run, now)
         inputs = run.folder.record["inputs"] if run.by_stamps else input_fingerprints(run.settings)
     except DataError as error:

@@ -14,7 +14,7 @@ from gapsel import corpus, store
 from gapsel.pipeline.vectors.encoding import Piece
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from gapsel.embed import Encoded
@@ -82,6 +82,11 @@ class Maker:
                 _append(writers[shard], piece, encoded, self._span(shard))
                 if self._span(shard).stop <= piece.stop:
                     writers.pop(shard).finish()
+
+    def discard_parts(self, shards: Iterable[int]) -> None:
+        """Delete the parts of some shards."""
+        for shard in shards:
+            shutil.rmtree(self._part(shard), ignore_errors=True)
 
     def _has_part(self, shard: int) -> bool:
         return self._writer(self._part(shard)).finished_rows == len(self._span(shard))
