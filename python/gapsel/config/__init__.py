@@ -10,7 +10,7 @@ loose.py      values as people write them
 
 from gapsel.config.doors import BUDGET, METHODS, POOL_WEIGHTS, RULES, STEPS, STUDIES, WITHOUT_EFFECT
 from gapsel.config.effect import in_effect
-from gapsel.config.loose import grouped
+from gapsel.config.loose import SIDES, grouped
 from gapsel.config.parsing import parse_count, parse_k, parse_masses, parse_quota, parse_size, rows_for
 from gapsel.config.settings import Settings
 
@@ -19,6 +19,7 @@ __all__ = [
     "METHODS",
     "POOL_WEIGHTS",
     "RULES",
+    "SIDES",
     "STEPS",
     "STUDIES",
     "WITHOUT_EFFECT",

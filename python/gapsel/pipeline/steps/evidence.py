@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gapsel import __version__, corpus
 from gapsel.calibration import scores
+from gapsel.config import SIDES
 from gapsel.findings import Composition, Example, Findings, Histogram, Ignored, RulesDid, Share, Step, made_of
 from gapsel.pipeline.folder.run_folder import peak_memory
 from gapsel.pipeline.inputs.labels import Labels, read_labels
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from gapsel.pipeline.steps.select import Made
     from gapsel.pipeline.work import Run
+    from gapsel.records import Potentials
     from gapsel.store import Store
 
 _EXAMPLES = 8
@@ -37,35 +39,15 @@ _TEXT = 600
 def gather_findings(run: Run, made: Made) -> Findings:
     """Measure every way of choosing k rows alike, and collect what the report shows."""
     check_compared(run.settings)
-    p, record = run.model.potentials, run.folder.record
     labels = {side: read_labels(run, side) for side in ("pool", "target")}
     stick, chosen = Yardstick(run, made, labels), made.selection
     values = scores(run.f_of_rows, run.rows.a, run.model.calibration.mean)[: run.pool.n]
-    embedder = run.model.embedder
-    steps = record["steps"]
+    steps = run.folder.record["steps"]
     return Findings(
         version=__version__,
-        pool=tuple(map(_shown, run.settings.pool or run.settings.pool_vectors)),
-        target=tuple(map(_shown, run.settings.target or run.settings.target_vectors)),
-        base=tuple(map(_shown, run.settings.base or run.settings.base_vectors)),
-        avoid=tuple(map(_shown, run.settings.avoid or run.settings.avoid_vectors)),
-        embedder=str(embedder.get("model", "ready-made vectors")),
-        n=run.pool.n,
-        m=run.target_store.n,
+        **_inputs(run),
+        **_solution(run.model.potentials),
         k=len(chosen.rows),
-        rejected_rows=sum(steps["embed"][side]["rejected"] for side in sides(run.settings)),
-        mass=p.mass,
-        cost=p.cost.kind + (" on unit vectors" if p.cost.normalize else ""),
-        eps=p.eps,
-        eps_of_row_std=p.eps / p.scale.row_std if p.scale.row_std else float("inf"),
-        eps_of_mean=p.eps / p.scale.mean if p.scale.mean else float("inf"),
-        perplexity=p.evidence.perplexity,
-        converged=p.evidence.converged,
-        marginal_error=p.evidence.marginal_error,
-        tolerance=p.evidence.tolerance,
-        full_sweeps=p.evidence.full_sweeps,
-        fitted_rows=p.evidence.rows,
-        sampling_error=p.evidence.sampling_error,
         pool_distance=stick.of_pool,
         avoided=made.avoided,
         tasks=stick.tasks(),
@@ -80,10 +62,42 @@ def gather_findings(run: Run, made: Made) -> Findings:
         compositions=_compositions(run, chosen.rows, labels),
         chosen=_examples(run, chosen, labels["pool"], _spread(len(chosen.rows))),
         barely_rejected=_barely_rejected(run, chosen.rows, values, labels["pool"]),
-        steps=tuple(Step(s.name, s.rows, s.eps, s.mass, s.marginal_error, s.seconds) for s in p.evidence.trace),
         seconds={name: steps[name]["seconds"] for name in ("embed", "fit", "score", "select")},
         peak_memory_bytes=peak_memory(),
     )
+
+
+def _inputs(run: Run) -> dict[str, Any]:
+    """Return the findings on what went in: the files of each side, how many rows they have, and who embedded them."""
+    settings, embedded = run.settings, run.folder.facts("embed")
+    paths = {side: getattr(settings, side) or getattr(settings, f"{side}_vectors") for side in SIDES}
+    return {
+        **{side: tuple(map(_shown, of_side)) for side, of_side in paths.items()},
+        "embedder": str(run.model.embedder.get("model", "ready-made vectors")),
+        "n": run.pool.n,
+        "m": run.target_store.n,
+        "rejected_rows": sum(embedded[side]["rejected"] for side in sides(settings)),
+    }
+
+
+def _solution(p: Potentials) -> dict[str, Any]:
+    """Return the findings on the problem that was solved, and on how the solver ended."""
+    evidence, scale = p.evidence, p.scale
+    return {
+        "mass": p.mass,
+        "cost": p.cost.kind + (" on unit vectors" if p.cost.normalize else ""),
+        "eps": p.eps,
+        "eps_of_row_std": p.eps / scale.row_std if scale.row_std else float("inf"),
+        "eps_of_mean": p.eps / scale.mean if scale.mean else float("inf"),
+        "perplexity": evidence.perplexity,
+        "converged": evidence.converged,
+        "marginal_error": evidence.marginal_error,
+        "tolerance": evidence.tolerance,
+        "full_sweeps": evidence.full_sweeps,
+        "fitted_rows": evidence.rows,
+        "sampling_error": evidence.sampling_error,
+        "steps": tuple(Step(s.name, s.rows, s.eps, s.mass, s.marginal_error, s.seconds) for s in evidence.trace),
+    }
 
 
 def _histogram(values: NDArray[np.float64], chosen: NDArray[np.int64]) -> Histogram:
