@@ -5,10 +5,17 @@ from __future__ import annotations
 import numbers
 import os
 import typing
-from typing import Any
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
 
 from gapsel.config.allowed import check
+from gapsel.errors import UsageError
 from gapsel.remote import is_url
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gapsel.config.settings import Settings
 
 # Settings by the form of their values.
 SIDES = ("pool", "target", "base", "avoid")
@@ -38,6 +45,24 @@ def grouped(values: dict[str, Any]) -> dict[str, Any]:
         check(alike, "target_vectors", values.get("target_vectors"), "as many tasks as target has")
         found["paths_per_task"] = counts[0] if len(counts[0]) > 1 else ()
     return found
+
+
+def readable(values: object, names: Sequence[str]) -> dict[str, Any]:
+    """Return loose values of settings, by their names, in the settings' own types where it is plain what is meant.
+
+    Raises UsageError for what has no names, and for a name that is none of ``names``.
+    """
+    if not isinstance(values, dict):
+        msg = f"the settings are {values!r}: give names with values, {{...}} in JSON"
+        raise UsageError(msg)
+    values = grouped(values)
+    unknown = next((str(name) for name in values if name not in names), None)
+    if unknown is not None:
+        near = get_close_matches(unknown, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(names)}"
+        msg = f"{unknown!r} is no setting of this version: {hint}"
+        raise UsageError(msg)
+    return {name: loose(name, value) for name, value in values.items()}
 
 
 def loose(name: str, value: Any) -> Any:  # noqa: ANN401 - a setting as people write it
@@ -73,6 +98,17 @@ def plain(value: Any, kind: Any) -> Any:  # noqa: ANN401 - any type of setting
     if int in wanted and isinstance(value, numbers.Integral):
         return int(value)
     return float(value) if float in wanted and isinstance(value, numbers.Real) else value
+
+
+def absolute_paths(settings: Settings) -> dict[str, Any]:
+    """Return the settings that are paths, from the root of the file system, by their names."""
+    changed: dict[str, Any] = {name: tuple(map(absolute, getattr(settings, name))) for name in PATHS}
+    changed |= {name: path and absolute(path) for name in WEIGHTS if (path := getattr(settings, name)) is not None}
+    for name in MODELS:
+        path = getattr(settings, name)
+        if path not in {None, "default"} and os.path.isdir(path):  # noqa: PTH112 - as below
+            changed[name] = absolute(path)
+    return changed
 
 
 def absolute(path: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,7 +20,7 @@ from gapsel.config.allowed import (
 from gapsel.config.checks import check_settings
 from gapsel.config.doors import ALL, EMBED, EVALUATE, FIT, METHODS, SELECT, SOLVE, STEPS, STUDIES, WITHOUT_EFFECT
 from gapsel.config.effect import in_effect
-from gapsel.config.loose import MODELS, PATHS, WEIGHTS, absolute, grouped, loose
+from gapsel.config.loose import absolute_paths, readable
 from gapsel.errors import UsageError
 from gapsel.records import CostKind  # noqa: TC001 - get_type_hints reads it
 
@@ -317,33 +315,17 @@ class Settings:
 
         A wrong value and a name that is no setting are refused, with ``where`` (a file) named.
         """
-        place = f"{where}: " if where else ""
-        if not isinstance(values, dict):
-            msg = f"{place}the settings are {values!r}: give names with values, {{...}} in JSON"
-            raise UsageError(msg)
-        values = grouped(values)
-        names = [field.name for field in dataclasses.fields(cls)]
-        unknown = next((str(name) for name in values if name not in names), None)
-        if unknown is not None:
-            near = difflib.get_close_matches(unknown, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(names)}"
-            msg = f"{place}{unknown!r} is no setting of this version: {hint}"
-            raise UsageError(msg)
         try:
-            return cls(**{name: loose(name, value) for name, value in values.items()})
+            return cls(**readable(values, [field.name for field in dataclasses.fields(cls)]))
         except UsageError as error:
-            msg = f"{place}{error}"
+            if not where:
+                raise
+            msg = f"{where}: {error}"
             raise UsageError(msg) from error
 
     def absolute(self) -> Settings:
         """Return the settings with absolute paths, so that a run can be taken up from any folder."""
-        changed: dict[str, Any] = {name: tuple(map(absolute, getattr(self, name))) for name in PATHS}
-        changed |= {name: path and absolute(path) for name in WEIGHTS if (path := getattr(self, name)) is not None}
-        for name in MODELS:
-            path = getattr(self, name)
-            if path not in {None, "default"} and os.path.isdir(path):  # noqa: PTH112 - as in loose.py
-                changed[name] = absolute(path)
-        return dataclasses.replace(self, **changed)
+        return dataclasses.replace(self, **absolute_paths(self))
 
     def of(self, *doors: str) -> dict[str, Any]:
         """Return what one of the doors takes, see in_effect, but for those settings that cannot change a result."""
