@@ -221,10 +221,10 @@ def test_permissions_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 # ---- configurations
 
 CONFIGS = [
-    ("nowhere.json", DATA, ("nowhere.json", "No such file", "name a run.json")),
-    ("no.json", DATA, ("no.json", "cannot be read as a configuration", "name a run.json")),
+    ("nowhere.json", DATA, ("nowhere.json", "there is no such file", "check the path")),
+    ("no.json", DATA, ("no.json", "cannot be read (", "name a run.json")),
     (".", DATA, ("Is a directory", "name a run.json")),
-    ("pool.npy", DATA, ("pool.npy", "cannot be read as a configuration", "name a run.json")),
+    ("pool.npy", DATA, ("pool.npy", "cannot be read (", "name a run.json")),
     ("list.json", USAGE, ("list.json", "[1, 2]", "give names with values")),
     ("unknown.json", USAGE, ("unknown.json", "'tolerence'", "did you mean 'tolerance'")),
     ("typed.json", USAGE, ("typed.json", "mass is 'half'", "give a number")),

@@ -213,6 +213,15 @@ def test_another_k_at_a_mass_goes_on_from_the_fit_that_is_there(
     assert started[2:] == [None, None, None]
 
 
+def test_a_gpu_that_cannot_be_had_is_said_before_the_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    code, _, err = command(capsys, *RUN, "--backend=gpu", "--quiet")
+    assert (code, "pip install 'gapsel[gpu]'" in err) == (2, True)
+    assert not Path("out/run.json").exists()
+
+
 def test_embed_finds_a_run_done_whatever_its_later_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*RUN, "--quiet"]) == 0
     before = Path("out/run.json").read_bytes()

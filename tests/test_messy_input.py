@@ -226,7 +226,14 @@ def test_a_rule_can_be_taken_back(capsys: pytest.CaptureFixture[str]) -> None:
     assert_says(said, ("reset is 'pool'", "`gapsel select`", "max_cosine"))
 
 
-@pytest.mark.parametrize(("flag", "words"), [("--pol=x", ("--pol=x", "did you mean --pool?")), ("--zzz", ("--zzz",))])
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--pol=x", ("--pol=x", "did you mean --pool?")),
+        ("--clusters=3", ("--clusters=3 (--clusters goes with gapsel mix)",)),
+        ("--zzz", ("--zzz",)),
+    ],
+)
 def test_an_unknown_flag_is_told_by_its_command(
     flag: str, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,13 +58,21 @@ def _given(arguments: list[str] | None) -> dict[str, Any]:
     """Return what is given, by name. Ends the program, as argparse does, where something is unknown."""
     found, unknown = build_parser().parse_known_args(arguments)
     given = vars(found)
-    command = given.pop("known")[given.pop("command")]
+    known, name = given.pop("known"), given.pop("command")
     if unknown:
-        flags = set(re.findall(r"--[a-z-]+", command.format_help()))
-        near = get_close_matches(unknown[0].partition("=")[0], flags, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        hint = _hint(unknown[0].partition("=")[0], name, known)
+        known[name].error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     return given
+
+
+def _hint(flag: str, name: str, known: dict[str, argparse.ArgumentParser]) -> str:
+    """Say which commands take a flag that is none of this one's, or which flag may be meant."""
+    flags = {command: set(re.findall(r"--[a-z-]+", parser.format_help())) for command, parser in known.items()}
+    takers = [command for command, own in flags.items() if flag in own]
+    if takers:
+        return f" ({flag} goes with gapsel {', '.join(takers)})"
+    near = get_close_matches(flag, flags[name], n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _fail(message: str, code: int) -> int:

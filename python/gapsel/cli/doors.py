@@ -14,7 +14,8 @@ from gapsel.cli import score
 from gapsel.cli.flags import BEGIN, Help, add_settings, add_telling
 from gapsel.cli.words import in_json, in_words, task_in_words
 from gapsel.config import Settings
-from gapsel.errors import DataError, NotConvergedError, UsageError
+from gapsel.errors import NotConvergedError, UsageError
+from gapsel.files import reading
 from gapsel.wording import counted
 
 if TYPE_CHECKING:
@@ -142,11 +143,8 @@ def _defaults(names: Sequence[str], door: str) -> dict[str, Any]:
 
 def read_config(path: Path) -> Settings:
     """Return the settings in a file. Raises DataError where there are none."""
-    try:
+    with reading(str(path), (ValueError,), "name a run.json, or a JSON file of settings"):
         record = loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        msg = f"{path}: cannot be read as a configuration ({error}): name a run.json, or a JSON file of settings"
-        raise DataError(msg) from error
     within = isinstance(record, dict) and "settings" in record
     return Settings.from_json(record["settings"] if within else record, str(path))
 

@@ -38,6 +38,9 @@ def embed_step(run: Run) -> dict[str, Any]:
     for one in base:
         read_weights(run.settings.base_weights, one.rows, "base")
     check_compared(run.settings)
+    if run.settings.backend == "gpu":
+        # A device that is asked for and cannot be had is said before documents are embedded for it.
+        _ = run.backend
     encoder = load_encoder(run.settings, found)
     for one in (pool, *more):
         check_d(one.name, one.d, target.d)
