@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapsel.config import Settings
 from gapsel.plan import machines
-from gapsel.plan.cost import KINDS, STEPS, Machine, Problem, disk, memory, network_bytes, seconds
+from gapsel.plan.cost import KINDS, STEPS, Machine, Problem, disk, memory, network_bytes, row_bytes, seconds
 from gapsel.report.axes import Axis
 from gapsel.report.numbers import number, size
 
@@ -160,7 +160,9 @@ def predictions(found: dict[str, Any]) -> str:
 
 def sizes(found: dict[str, Any]) -> str:
     """Return what a run of n documents reads, writes, holds and sends."""
-    rows = [["n", "input", "vectors", "run folder", "memory of one machine", "a look: bytes sent to 8 machines"]]
+    rows = [
+        ["n", "input", "vectors", "run folder", "memory of one machine", "a look: merged of 8 machines", "f of all"]
+    ]
     for n in ROWS:
         p = of_texts(n, found)
         cells = [
@@ -169,6 +171,7 @@ def sizes(found: dict[str, Any]) -> str:
             disk(p).total,
             memory(p, 1e9).total,
             network_bytes(n, p.m, 8, gram=True),
+            row_bytes(p, "fit"),
         ]
         rows.append([power(n), *(size(round(value)) for value in cells)])
     return markdown(rows)

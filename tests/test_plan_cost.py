@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from bench_scripts import imported
-from gapsel import pipeline
+from gapsel import distance, pipeline
 from gapsel.backends.cpu import CpuBackend
 from gapsel.cost import measure_scale
+from gapsel.pipeline.steps import order
 from gapsel.plan import machines
-from gapsel.plan.cost import KINDS, STEPS, Machine, Problem, disk, memory, network_bytes, seconds, spans, work
+from gapsel.plan.cost import (
+    KINDS,
+    STEPS,
+    Machine,
+    Problem,
+    disk,
+    memory,
+    network_bytes,
+    row_bytes,
+    seconds,
+    spans,
+    work,
+)
 from gapsel.plan.looks import Looks, full_looks, gram_rows, looks
-from gapsel.records import Cost, Target
+from gapsel.records import Cost, Query, Sweep, Target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from gapsel.config import Settings
 
@@ -93,7 +110,7 @@ def test_what_crosses_the_network() -> None:
     assert network_bytes(10**8, 1000, 4, gram=True) == 8 * (2 * 4 * 1000 + 64 * (1000 + 1000**2 + 1000))
     alone, joined = (Machine(name="x", rates=RATES, network=rate) for rate in (0.0, 1e9))
     more = seconds(PROBLEM, joined)["score"] - seconds(PROBLEM, alone)["score"]
-    assert more == pytest.approx(2 * (2 + spans(10**6, gram=False)) * 8 * 1000 / 1e9)
+    assert more == pytest.approx(2 * ((2 + spans(10**6, gram=False)) * 8 * 1000 + 4 * 10**6) / 1e9)
 
 
 @pytest.mark.parametrize("gram", [False, True])
@@ -171,6 +188,32 @@ def assert_counts(folder: Path, settings: Settings, n: int, m: int, **more: Any)
         done = counts[step].flop(m, 96)
         real, model = sum(done.values()), sum(said[step][kind] for kind in ("exact", "rough", "gram"))
         assert_close(step, model, real, 2 * n * m * (96 + 32))
+
+
+def test_a_row_crosses_the_network_as_in_a_real_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One output of four bytes in each look at the whole pool, and a box of two numbers a row in the certificate's."""
+    n, step, looked = 12_000, [""], set()
+    sweep = CpuBackend.sweep
+
+    def note(self: CpuBackend, shards: Sequence[NDArray[Any]], query: Query) -> Sweep:
+        if sum(map(len, shards)) == n:
+            ends = [end for end in (query.box.lo, query.box.hi) if isinstance(end, np.ndarray)]
+            back, sent = sum(out.nbytes for out in query.outputs.values()), sum(end.nbytes for end in ends)
+            looked.add((step[0], back + sent))
+        return sweep(self, shards, query)
+
+    def enter(name: str, door: Callable[[Any], dict[str, Any]], run: object) -> dict[str, Any]:
+        step[0] = name
+        return door(run)
+
+    # Distances of a large pool are those of a part of it.
+    monkeypatch.setattr(distance, "ENOUGH", 4000)
+    monkeypatch.setattr(CpuBackend, "sweep", note)
+    for name, door in order.DOORS.items():
+        monkeypatch.setitem(order.DOORS, name, partial(enter, name, door))
+    pipeline.run(tmp_path / "out", **drawn(tmp_path, pool=n, target=100), k=120, tolerance=0.05)
+    problem = replace(PROBLEM, n=n)
+    assert looked == {(name, row_bytes(problem, name)) for name in ("fit", "score", "select", "report")}
 
 
 @pytest.mark.parametrize("mass", [0.0, 0.5, 1.0])

@@ -5,7 +5,8 @@
     one look at s rows        2 s m (d + e) FLOP, and with a Gram m^2 for each row it keeps
     one Newton step           2/3 m^3 FLOP, on one host
     embedding                 tokens, each the encoder's FLOP
-    state between machines    16 m bytes to each worker; back, for each span of rows, 8 m, with a Gram 8 m^2 more
+    between machines          16 m bytes to each worker; back, for each span of rows, 8 m, with a Gram 8 m^2 more, and
+                              for each row of the pool 4
 
 `work` is free of machines: amounts of each kind, step by step. A `Machine` has a rate for each kind.
 """
@@ -32,6 +33,8 @@ ON_DEVICES: frozenset[Kind] = frozenset({"exact", "rough", "gram", "token", "los
 ON_ALL_CORES: frozenset[Kind] = ON_DEVICES | {"solve", "turns"}
 STEPS = ("read", "embed", "fit", "score", "select", "report")
 _FLOAT64, _COVERED = 8, 256
+# Bytes of a row: of an output of a look, and of both ends of a box of its own.
+_OUTPUT, _BOX = 4, 16
 # Spans of a look, without a Gram and with one: so many at most, of so many rows at least.
 _SPANS, _GRAM_SPANS = (256, 4096), (64, 16384)
 
@@ -221,9 +224,17 @@ def spans(n: int, *, gram: bool) -> int:
 
 
 def network_bytes(n: int, m: int, workers: int, *, gram: bool) -> float:
-    """Return what crosses the network for one look at n rows: g and b to each worker, q of each span, maybe a Gram."""
+    """Return what a look at n rows is merged of: g and b to each worker, q of each span back, maybe a Gram."""
     back = spans(n, gram=gram) * (m + (float(m) ** 2 + m if gram else 0.0))
     return _FLOAT64 * (2.0 * workers * m + back)
+
+
+def row_bytes(p: Problem, step: str) -> float:
+    """Return what crosses the network for the rows of a look at the whole pool.
+
+    That is an f, a distance or the nearest target of each back, and to the workers, for the certificate, its box.
+    """
+    return float(p.n) * (_OUTPUT + (_BOX if step == "select" else 0))
 
 
 def network_seconds(p: Problem, machine: Machine) -> dict[str, float]:
@@ -231,10 +242,11 @@ def network_seconds(p: Problem, machine: Machine) -> dict[str, float]:
     if not machine.network:
         return {}
     found = dict.fromkeys(STEPS, 0.0)
+    plain, gram = (network_bytes(p.n, p.m, machine.nodes, gram=gram) for gram in (False, True))
     for one in looks(p):
         if one.rows >= p.n:
-            plain, gram = (network_bytes(p.n, p.m, machine.nodes, gram=gram) for gram in (False, True))
-            found[one.step] += (plain * (one.count - one.grams) + gram * one.grams) / machine.network
+            merged = plain * (one.count - one.grams) + gram * one.grams
+            found[one.step] += (merged + row_bytes(p, one.step) * one.count) / machine.network
     return found
 
 
