@@ -161,7 +161,7 @@ def predictions(found: dict[str, Any]) -> str:
 def sizes(found: dict[str, Any]) -> str:
     """Return what a run of n documents reads, writes, holds and sends."""
     rows = [
-        ["n", "input", "vectors", "run folder", "memory of one machine", "a look: merged of 8 machines", "f of all"]
+        ["n", "input", "vectors", "run folder", "memory of the run", "a look: merged of 8 machines", "f of all"]
     ]
     for n in ROWS:
         p = of_texts(n, found)
