@@ -160,9 +160,7 @@ def predictions(found: dict[str, Any]) -> str:
 
 def sizes(found: dict[str, Any]) -> str:
     """Return what a run of n documents reads, writes, holds and sends."""
-    rows = [
-        ["n", "input", "vectors", "run folder", "memory of the run", "a look: merged of 8 machines", "f of all"]
-    ]
+    rows = [["n", "input", "vectors", "run folder", "memory of the run", "a look: merged of 8 machines", "f of all"]]
     for n in ROWS:
         p = of_texts(n, found)
         cells = [
