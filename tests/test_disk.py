@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import json
 import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from faults import DATA, POOL, RESOURCE, TARGET, assert_says, command, snapshot
 from gapsel.cli import main
 from gapsel.pipeline.folder import journal, parts
 from gapsel.pipeline.vectors import sides as vectors
+from streams import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,6 +108,32 @@ def test_a_disk_that_cannot_be_written(disk: Callable[..., None], capsys: pytest
     disk(1 << 22)
     assert main([*RUN, "disk/out"]) == 0
     assert results("disk/out") == expected
+
+
+FULL = Path("/dev/full")
+needs_a_full_device = pytest.mark.skipif(not FULL.exists(), reason="needs a device that is always full")
+
+
+@needs_a_full_device
+@pytest.mark.parametrize("form", ["jsonl", "arrow"])
+def test_a_stream_that_cannot_be_sent(with_vectors: Path, form: str) -> None:
+    command = [*SOURCE, "score", "--model", str(with_vectors / "out"), "--quiet", f"--format={form}", "pool.npy"]
+    np.save("pool.npy", np.ones((100, 6), np.float32))
+    with FULL.open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == RESOURCE, done.stderr
+    assert_says(done.stderr, ("standard output: cannot be written (No space left on device)", "free some space"))
+    assert done.stderr.count("\n") == 1
+
+
+@needs_a_full_device
+def test_rows_that_cannot_be_noted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where temporary files go there is no room, while there is some at the run folder."""
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda **_: FULL.open("r+b", buffering=0))
+    code, said = command([*RUN, "out"], capsys)
+    assert code == RESOURCE
+    assert_says(said, (tempfile.gettempdir(), "cannot be noted there (No space left on device)", "TMPDIR"))
+    assert not Path("out").exists()
 
 
 def _flip(file: Path) -> None:

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from gapsel.errors import ResourceError
 from gapsel.files import whole
 
 if TYPE_CHECKING:
@@ -64,7 +65,17 @@ class Rejects:
         self.by_reason[reason] += 1
         self.example.setdefault(reason, rejected)
         if self._listed:
-            self._spool.write(json.dumps(rejected._asdict(), ensure_ascii=False).encode() + b"\n")
+            self._note(json.dumps(rejected._asdict(), ensure_ascii=False).encode() + b"\n")
+
+    def _note(self, line: bytes) -> None:
+        try:
+            self._spool.write(line)
+        except OSError as error:
+            msg = (
+                f"{tempfile.gettempdir()}: the rows that cannot be used cannot be noted there ({error.strerror}): free "
+                "some space, or name another folder in TMPDIR"
+            )
+            raise ResourceError(msg) from error
 
     def finish(self, path: Path | str) -> Path:
         """Write the rows set aside so far, one JSON object a line, whole or not at all; an empty file if none was."""

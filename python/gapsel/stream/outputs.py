@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import pyarrow as pa
 
 from gapsel import corpus
-from gapsel.errors import DataError
+from gapsel.errors import DataError, ResourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -31,6 +34,21 @@ class Output(Protocol):
 def output(form: Form, stream: BinaryIO) -> Output:
     """Return the output of this form."""
     return ArrowOutput(stream) if form == "arrow" else JsonOutput(stream)
+
+
+@contextmanager
+def sending() -> Iterator[None]:
+    """Raise ResourceError for a stream that cannot be written; a reader that has left is its own to tell."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        msg = (
+            f"standard output: cannot be written ({error.strerror or error}): free some space where it goes, and score "
+            "again what has not passed"
+        )
+        raise ResourceError(msg) from error
 
 
 class JsonOutput:

@@ -11,7 +11,7 @@ from gapsel import corpus
 from gapsel.calibration import CONFIDENCE, Threshold
 from gapsel.errors import UsageError
 from gapsel.stream.inputs import Inputs, Reading
-from gapsel.stream.outputs import output
+from gapsel.stream.outputs import output, sending
 from gapsel.wording import counted
 
 if TYPE_CHECKING:
@@ -84,11 +84,13 @@ def run(
     for part in Inputs(request.reading, scorer, summary.rejects).parts(request.inputs, stdin):
         scores = scorer.part(part)
         at = np.flatnonzero(scores <= limit)
-        sent.write(part, at, scores)
+        with sending():
+            sent.write(part, at, scores)
         summary.scored += len(scores)
         summary.kept += len(at)
         advance(len(scores))
-    sent.close()
+    with sending():
+        sent.close()
 
 
 def _limit(scorer: Scorer, request: Request, say: Callable[[str], None]) -> float:
