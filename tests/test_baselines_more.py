@@ -154,7 +154,7 @@ def test_dsir_wants_texts_one_for_each_vector() -> None:
     lacking = Problem(
         [np.ones((3, 2), np.float32)], target_of(np.ones((1, 2))), Cost(), 1, texts=(lambda: ["a"], lambda: ["a"])
     )
-    with pytest.raises(DataError, match="1 texts and 3 vectors"):
+    with pytest.raises(DataError, match="1 text and 3 vectors"):
         Dsir().choose(lacking, CPU)
 
 

@@ -136,7 +136,7 @@ def _sample(files: Sequence[tuple[str, int]], found: list[Found], rows: Estimate
     if not good:
         first = f"; the first: {bad[0][1]}: {bad[0][0].reason}" if bad else ""
         looked = f"{counted(seen, 'row')} looked at{first}"
-        msg = f"{files[0][0]}: no usable document among {looked}: check the path and the field"
+        msg = f"{files[0][0]}: no usable document among the {looked}: check the path and the field"
         raise DataError(msg)
     return Sample(
         files=len(files),
