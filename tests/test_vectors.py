@@ -12,6 +12,7 @@ import pytest
 
 from gapsel import store
 from gapsel.errors import DataError, ResourceError
+from gapsel.pipeline.vectors.sides import shard_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +23,18 @@ FULL = Path("/dev/full")
 
 def vectors(n: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal((n, D)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("rows", "of_a_shard"), [(1, 8192), (10**7, 8192), (10**8, 24_576), (10**10, 65_536)])
+def test_shards_of_texts_are_small_as_long_as_they_are_not_too_many(rows: int, of_a_shard: int) -> None:
+    assert shard_rows(rows) == of_a_shard
+
+
+def test_the_list_of_shards_takes_less_writing_than_the_vectors() -> None:
+    """It is written anew with each shard, some 200 bytes for each that is there."""
+    for rows in 10 ** np.arange(4, 10):
+        shards = -(-int(rows) // shard_rows(int(rows)))
+        assert 200 * shards**2 / 2 < 0.05 * rows * 2 * 384
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

@@ -14,13 +14,19 @@ from gapsel.wording import counted
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_CHUNK = 1 << 20
+
 
 def content_hash(path: str | None) -> str | None:
     """Return a hash of a file of weights: the same name with other numbers is another fit."""
     if path is None:
         return None
+    digest = hashlib.blake2b(digest_size=16)
     try:
-        return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+        with Path(path).open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
     except OSError as error:
         msg = f"{path}: the weights cannot be read ({error.strerror}): give a .npy file of numbers"
         raise DataError(msg) from error

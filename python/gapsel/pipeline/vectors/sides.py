@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from gapsel.pipeline.vectors.encoding import Embedder
     from gapsel.store import Store
 
-# Small shards: an interrupted run loses at most one.
+# Small shards: an interrupted run loses at most one. But the store's list of them is written anew with each, so that a
+# pool of more than so many gets larger ones, up to so many times.
 _SHARD_ROWS = 8192
+_MANY, _TIMES = 4096, 8
 _BATCH_ROWS = 2048
 
 
@@ -239,8 +241,13 @@ def _maker(settings: Settings, name: str, folder: Path, rows: int, embedder: Emb
         about={"input": corpus.fingerprint(paths), "paths": list(paths)},
         embedder=embedder,
         folder=folder,
-        shard_rows=_SHARD_ROWS,
+        shard_rows=shard_rows(rows),
     )
+
+
+def shard_rows(rows: int) -> int:
+    """Return how many documents a shard has, of so many in all."""
+    return _SHARD_ROWS * min(max(1, -(-rows // (_SHARD_ROWS * _MANY))), _TIMES)
 
 
 def write_side(
