@@ -58,6 +58,8 @@ PLACES = {
     "bring": (given, "check_block", RUN, []),
     "fit": (order, "fit", RUN, ["embed"]),
     "score": (score, "write_part", RUN, ["embed", "fit"]),
+    "select": (order, "select", RUN, ["embed", "fit", "score"]),
+    "report": (order, "report", RUN, ["embed", "fit", "score", "select"]),
     "a task's score": (score, "write_part", TASK, ["embed", "fit"]),
 }
 
@@ -83,6 +85,8 @@ def test_what_is_of_two_pools_is_let_go(
     assert code == DATA
     assert_says(said, ("pool_vectors", "the files have changed since the run", "put them back"))
     assert list(json.loads(Path("out/run.json").read_text())["steps"]) == done
+    told = {"model.safetensors": "fit", "selection.json": "select", "selected.jsonl": "select", "report.html": "report"}
+    assert {file for file in told if Path("out", file).exists()} == {file for file in told if told[file] in done}
     np.save("pool.npy", pool)
     assert main([*RUN, "out"]) == 0
     assert results("out") == results("whole")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gapsel.config import BUDGET, RULES, STEPS, STUDIES, Settings, in_effect
 from gapsel.errors import DataError
 from gapsel.pipeline.folder import journal, parts
+from gapsel.pipeline.folder.results import discard_after
 from gapsel.pipeline.folder.run_folder import sign
 from gapsel.pipeline.folder.stamps import stamp, state
 from gapsel.pipeline.inputs.barred import lists_hash
@@ -25,7 +26,7 @@ from gapsel.pipeline.steps.score import score_step
 from gapsel.pipeline.steps.select import select_step
 from gapsel.pipeline.vectors.fingerprints import input_files, input_fingerprints
 from gapsel.pipeline.vectors.sides import check_inputs, sides
-from gapsel.pipeline.work import ANY_K
+from gapsel.pipeline.work import ANY_K, MODEL
 
 if TYPE_CHECKING:
     from gapsel.pipeline.work import Run
@@ -84,13 +85,17 @@ def advance_to(run: Run, last: str) -> None:
 
 
 def _let_go(run: Run, step: str) -> None:
-    """Delete what a step wrote in parts, but for shards of texts, which know the hashes of these."""
+    """Delete what a step wrote, but for shards of texts, which know the hashes of these."""
     if step == "embed":
         for side in sides(run.settings):
             if getattr(run.settings, f"{side}_vectors"):
                 shutil.rmtree(run.path / "vectors" / side, ignore_errors=True)
-    if step == "score":
+    elif step == "fit":
+        (run.path / MODEL).unlink(missing_ok=True)
+    elif step == "score":
         parts.discard(run.path, run.parts)
+    else:
+        discard_after("fit" if step == "select" else "select", run.path)
 
 
 def checked_inputs(run: Run) -> dict[str, str]:
