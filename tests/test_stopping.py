@@ -42,7 +42,7 @@ IN_ONE_LONG_CALL = """
     threading.Timer(0.3, os.kill, (os.getpid(), signal.{name})).start()
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 """
-SIGNALS = [("SIGINT", 130), ("SIGTERM", 143)]
+STOPS = [(WHILE_IT_WRITES, "SIGINT", 130), (WHILE_IT_WRITES, "SIGTERM", 143), (IN_ONE_LONG_CALL, "SIGTERM", 143)]
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +52,7 @@ def _inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save("target.npy", TARGET)
 
 
-@pytest.mark.parametrize("at", [WHILE_IT_WRITES, IN_ONE_LONG_CALL], ids=["writing", "in one call"])
-@pytest.mark.parametrize(("name", "code"), SIGNALS)
+@pytest.mark.parametrize(("at", "name", "code"), STOPS, ids=["Ctrl-C", "SIGTERM", "in one call"])
 def test_a_run_that_is_stopped_says_so_and_goes_on(at: str, name: str, code: int) -> None:
     script = PRELUDE % at.format(name=name)
     done = subprocess.run([sys.executable, "-c", script, *RUN], capture_output=True, text=True, timeout=60, check=False)
