@@ -1,17 +1,17 @@
-//! One block of rows, from vectors to everything it yields.
+//! One block of rows, from exponentials to everything it yields: f_i, the row mass r_i, a part of q and of the Gram.
 //!
-//! The block's dot products with all of y go into a strip (rows, m) that stays in the second-level cache; there they
-//! become logits, exponentials, f_i, the row mass r_i and a part of q. Never are there n x m numbers.
+//! The exponentials, which `source` brings, lie in a strip (rows, m) that stays in the second-level cache.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::aligned::Aligned;
 use crate::error::Error;
+use crate::frame::Frame;
 use crate::gram::PackedPlan;
-use crate::kernel::{DEPTH, Kernel, PackedRow, STRIDE};
-use crate::problem::{Problem, Wanted};
-use crate::sizes::{block_rows, stride};
-use crate::target::Target;
+use crate::kept::row_codes;
+use crate::problem::Wanted;
+use crate::sizes::stride;
+use crate::source::Source;
 use crate::thinning::stands_for;
 
 /// What one block of rows yields. Rows are counted from the first that is read; sums over columns are times n.
@@ -62,10 +62,8 @@ impl Part {
 }
 
 /// One thread's buffers.
-struct Workspace {
-    scratch: Vec<f32>,
-    packed: Vec<PackedRow>,
-    squared: Vec<f32>,
+struct Workspace<Space> {
+    source: Space,
     strip: Aligned,
     mass: Vec<f32>,
     gram_weight: Vec<f32>,
@@ -73,57 +71,47 @@ struct Workspace {
 }
 
 /// Everything that blocks share.
-pub struct Work<'a> {
-    problem: &'a Problem<'a>,
-    target: &'a Target,
-    kernel: &'a dyn Kernel,
-    outer: &'a dyn Kernel,
-    /// Rows of a block.
-    pub block_rows: usize,
+pub struct Work<'a, S: Source> {
+    source: &'a S,
+    frame: &'a Frame<'a>,
     ld: usize,
     gram: bool,
     nearest: bool,
-    idle: Mutex<Vec<Workspace>>,
+    idle: Mutex<Vec<Workspace<S::Space>>>,
 }
 
-impl<'a> Work<'a> {
-    /// Blocks of this problem, by a kernel for the vectors and one for the Gram.
-    pub fn new(
-        problem: &'a Problem<'a>,
-        target: &'a Target,
-        (kernel, outer): (&'a dyn Kernel, &'a dyn Kernel),
-        wanted: &Wanted,
-    ) -> Self {
+impl<'a, S: Source> Work<'a, S> {
+    /// Blocks of these rows.
+    pub fn new(source: &'a S, frame: &'a Frame<'a>, wanted: &Wanted) -> Self {
         Self {
-            problem,
-            target,
-            kernel,
-            outer,
-            block_rows: block_rows(target.keep.len(), kernel),
-            ld: stride(target.width),
+            source,
+            frame,
+            ld: stride(frame.width),
             gram: wanted.gram,
             nearest: wanted.nearest.is_some(),
             idle: Mutex::new(Vec::new()),
         }
     }
 
-    /// Sweep a block of rows.
+    /// Sweep a block of rows, and keep their plan in `codes`, unless that is empty.
     ///
     /// # Errors
     /// If a row cannot be used.
-    pub fn run(&self, block: usize, part: &mut Part) -> Result<(), Error> {
+    pub fn run(&self, block: usize, part: &mut Part, codes: &mut [u8]) -> Result<(), Error> {
         let idle = self
             .idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
         let mut space = idle.unwrap_or_else(|| self.workspace());
-        part.first_row = block * self.block_rows;
-        let rows = self.block_rows.min(self.problem.pool.n - part.first_row);
-        let result = self.pack(part.first_row, rows, &mut space);
+        part.first_row = block * self.frame.block_rows;
+        let rows = self.frame.block_rows.min(self.frame.rows - part.first_row);
+        let Workspace { source, strip, .. } = &mut space;
+        let strip = (strip.as_mut(), self.ld);
+        let result = self.source.read(part.first_row, rows, source, strip);
         if result.is_ok() {
-            self.multiply(rows, &mut space);
-            self.finish(rows, &mut space, part);
+            self.see(rows, &mut space, part, codes);
+            self.add_up(&space, part);
         }
         self.idle
             .lock()
@@ -132,115 +120,80 @@ impl<'a> Work<'a> {
         result
     }
 
-    fn workspace(&self) -> Workspace {
+    fn workspace(&self) -> Workspace<S::Space> {
         Workspace {
-            scratch: vec![0.0; self.problem.pool.d],
-            packed: vec![[0.0; STRIDE]; self.target.depth_blocks() * self.block_rows],
-            squared: Vec::new(),
-            strip: Aligned::zeros(self.block_rows * self.ld),
+            source: self.source.space(),
+            strip: Aligned::zeros(self.frame.block_rows * self.ld),
             mass: Vec::new(),
             gram_weight: Vec::new(),
             gram_surplus: Vec::new(),
         }
     }
 
-    /// Prepare the block's rows and lay them out by blocks of words.
-    fn pack(&self, first_row: usize, rows: usize, space: &mut Workspace) -> Result<(), Error> {
+    /// Row by row: exponentials, minima, masses.
+    fn see(&self, rows: usize, space: &mut Workspace<S::Space>, part: &mut Part, codes: &mut [u8]) {
         let Workspace {
-            scratch,
-            packed,
-            squared,
-            ..
-        } = space;
-        squared.clear();
-        let place = self.problem.place.first;
-        let depth = DEPTH * self.kernel.words().numbers();
-        self.problem
-            .pool
-            .for_each_row(first_row..first_row + rows, scratch, |r, x| {
-                let row = place + first_row + r;
-                let norm = self.target.preparation.apply(x, "pool", row)?;
-                self.target.check_range(norm, row)?;
-                squared.push(norm);
-                for (index, x) in x.chunks(depth).enumerate() {
-                    self.kernel
-                        .pack(x, &mut packed[index * self.block_rows + r]);
-                }
-                Ok(())
-            })
-    }
-
-    /// Fill the strip with dot products. Rows beyond the last fill up a tile; what they hold is never read.
-    fn multiply(&self, rows: usize, space: &mut Workspace) {
-        let rows = rows.next_multiple_of(self.kernel.tile().0);
-        for (index, packed) in space.packed.chunks_exact(self.block_rows).enumerate() {
-            for (column, y) in self.target.panels(index) {
-                let strip = &mut space.strip.as_mut()[column..];
-                self.kernel
-                    .product(&packed[..rows], y, strip, self.ld, index > 0);
-            }
-        }
-    }
-
-    /// From dot products to everything the block yields.
-    fn finish(&self, rows: usize, space: &mut Workspace, part: &mut Part) {
-        let Workspace {
-            squared,
+            source,
             strip,
             mass,
             gram_weight,
             gram_surplus,
-            ..
         } = space;
-        let (place, columns) = (self.problem.place, self.target.keep.len());
-        let n = place.n as f64;
+        let Frame {
+            place,
+            keep,
+            eps,
+            d,
+            ..
+        } = *self.frame;
+        let (n, mut codes) = (place.n as f64, codes.chunks_mut(row_codes(keep.len())));
         (part.value, part.hard_value, part.entropy) = (0.0, 0.0, 0.0);
         for list in [&mut part.f, &mut part.hard, mass, gram_weight, gram_surplus] {
             list.clear();
         }
         part.nearest.clear();
-        for (r, z) in strip.as_mut().chunks_mut(self.ld).take(rows).enumerate() {
-            let z = &mut z[..self.target.width];
-            let peak = self
-                .kernel
-                .logits(z, &self.target.columns, squared[r], self.nearest);
-            let (sum, moment) = self.kernel.exponentials(z, peak.soft);
-            let (f, h) = self.target.minima(squared[r], peak.soft, peak.hard, sum);
+        for (r, e) in strip.as_mut().chunks_mut(self.ld).take(rows).enumerate() {
+            let seen = self.source.exponentials(part.first_row, r, source, e);
+            if let Some(codes) = codes.next() {
+                self.frame.kernel.keep(e, codes);
+            }
             let row = self
-                .problem
+                .frame
                 .rule
-                .apply(part.first_row + r, f, h, self.problem.eps);
-            part.f.push(f as f32);
-            part.hard.push(h as f32);
-            part.nearest.push(self.target.keep[peak.nearest] as i32);
+                .apply(part.first_row + r, seen.f, seen.hard, eps);
+            part.f.push(seen.f as f32);
+            part.hard.push(seen.hard as f32);
+            if self.nearest {
+                part.nearest.push(keep[seen.nearest] as i32);
+            }
             part.value += row.phi;
             part.hard_value += row.hard;
-            // -sum_j p_j log p_j with log2 p_j = (z_j - top) - log2 sum
-            let bits = f64::from(sum).log2() - f64::from(moment) / f64::from(sum);
-            part.entropy += row.r * bits * std::f64::consts::LN_2;
+            part.entropy += row.r * seen.bits * std::f64::consts::LN_2;
             // Times n, so that masses of 1/n sit in the middle of float32's range.
-            mass.push((row.r * n / f64::from(sum)) as f32);
+            let sum = f64::from(seen.sum);
+            mass.push((row.r * n / sum) as f32);
             let number = place.first + part.first_row + r;
-            let stands_for = stands_for(number, row.r, columns, place.n, self.problem.pool.d);
-            gram_weight.push((row.w * stands_for * n / f64::from(sum).powi(2)) as f32);
-            gram_surplus.push(((row.r - row.w) * stands_for * n / f64::from(sum)) as f32);
+            let stands_for = stands_for(number, row.r, keep.len(), place.n, d);
+            gram_weight.push((row.w * stands_for * n / sum.powi(2)) as f32);
+            gram_surplus.push(((row.r - row.w) * stands_for * n / sum) as f32);
         }
-        part.q.clear();
-        part.q.resize(self.target.width, 0.0);
-        self.kernel
-            .add_rows(&mut part.q, strip.as_ref(), self.ld, mass);
+    }
+
+    /// The sums over the block's rows, of exponentials times masses.
+    fn add_up(&self, space: &Workspace<S::Space>, part: &mut Part) {
+        let (strip, width) = (space.strip.as_ref(), self.frame.width);
+        let mut sums = vec![(&mut part.q, &space.mass)];
         if self.gram {
-            part.surplus.clear();
-            part.surplus.resize(self.target.width, 0.0);
-            self.kernel
-                .add_rows(&mut part.surplus, strip.as_ref(), self.ld, gram_surplus);
-            part.plan.pack(
-                strip.as_ref(),
-                self.ld,
-                self.target.width,
-                gram_weight,
-                self.outer,
-            );
+            sums.push((&mut part.surplus, &space.gram_surplus));
+        }
+        for (sum, weights) in sums {
+            sum.clear();
+            sum.resize(width, 0.0);
+            self.frame.kernel.add_rows(sum, strip, self.ld, weights);
+        }
+        if self.gram {
+            part.plan
+                .pack(strip, self.ld, width, &space.gram_weight, self.frame.outer);
         }
     }
 }

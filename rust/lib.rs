@@ -5,13 +5,16 @@
 //! temperature of the row rule; p (n, m) the plan's rows, which sum to 1; q (m,) the column marginal.
 //!
 //! The way through the files: a `problem` is read from a `pool`, whose rows come one by one, and a `target`, which packs
-//! y; `sweep` has each `block` of rows go through the `kernel`, as `sizes` cuts them; `rule` gives rows their masses,
-//! `totals` adds up what blocks yield, `gram`, for which `thinning` picks rows, and `topk` gather what else was asked for.
+//! y. `sweep` goes through it block by block, as `sizes` cuts it and `frame` tells all: a `source` of exponentials,
+//! `vectors` that go through the `kernel` or a `kept` plan, fills each `block`; `rule` gives rows their masses, `totals`
+//! adds up what blocks yield, `gram`, for which `thinning` picks rows, and `topk` gather what else was asked for.
 
 pub mod aligned;
 pub mod block;
 pub mod error;
+pub mod frame;
 pub mod gram;
+pub mod kept;
 pub mod kernel;
 pub mod pool;
 pub mod problem;
@@ -19,9 +22,11 @@ pub mod problem;
 mod py;
 pub mod rule;
 pub mod sizes;
+pub mod source;
 pub mod sweep;
 pub mod target;
 pub mod thinning;
 pub mod threads;
 pub mod topk;
 pub mod totals;
+pub mod vectors;

@@ -1,6 +1,7 @@
 //! What a sweep reads, and what is wanted of it.
 
 use crate::error::Error;
+use crate::kept::KeptView;
 use crate::pool::Pool;
 use crate::rule::Rule;
 use crate::target::{Cost, TargetView};
@@ -20,6 +21,21 @@ pub struct Problem<'a> {
     pub cost: Cost,
     /// Which rows these are.
     pub place: Place,
+}
+
+/// What a look at a kept plan reads.
+#[derive(Debug)]
+pub struct KeptProblem<'a> {
+    /// The plan of the whole pool.
+    pub kept: KeptView<'a>,
+    /// Weights of the target (m,).
+    pub b: &'a [f64],
+    /// The potentials that it is looked at (m,).
+    pub g: &'a [f64],
+    /// What mass rows carry.
+    pub rule: Rule<'a>,
+    /// Entropic regularisation, that at which it was kept.
+    pub eps: f64,
 }
 
 /// What part of a pool is read: its first row there, and the rows of the whole.
@@ -46,40 +62,8 @@ pub struct Wanted<'a> {
     pub hard: Option<&'a mut [f32]>,
     /// Columns of the hard minima.
     pub nearest: Option<&'a mut [i32]>,
-}
-
-impl Problem<'_> {
-    /// Refuse what does not fit, but for the target and the place.
-    pub(crate) fn check(&self, wanted: &Wanted) -> Result<(), Error> {
-        let n = self.pool.n;
-        if !(self.eps > 0.0 && self.eps.is_finite()) {
-            return Err(Error::Positive {
-                name: "eps",
-                value: self.eps,
-            });
-        }
-        if wanted.k > self.place.n {
-            return Err(Error::TooMany {
-                k: wanted.k,
-                n: self.place.n,
-            });
-        }
-        let outputs = [
-            ("f", wanted.f.as_ref().map(|out| out.len())),
-            ("hard", wanted.hard.as_ref().map(|out| out.len())),
-            ("nearest", wanted.nearest.as_ref().map(|out| out.len())),
-        ];
-        for (name, found) in outputs {
-            if let Some(found) = found.filter(|&found| found != n) {
-                return Err(Error::Length {
-                    name,
-                    found,
-                    expected: n,
-                });
-            }
-        }
-        self.rule.check(n, self.place.first)
-    }
+    /// The plan in eight bits (n, [`crate::kept::row_codes`]).
+    pub plan: Option<&'a mut [u8]>,
 }
 
 impl Place {

@@ -1,18 +1,20 @@
 //! The only file that names Python: borrow the arrays, release the lock, call, wrap.
 
 use half::{bf16, f16};
+use numpy::ndarray::{Dimension, Ix1, Ix2};
 use numpy::{
-    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
-    PyReadwriteArray1,
+    IntoPyArray, PyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
+    PyReadwriteArray,
 };
 use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
 use crate::error::Error;
+use crate::kept::KeptView;
 use crate::kernel;
 use crate::pool::{Pool, Shard, Values};
-use crate::problem::{Place, Problem, Wanted};
+use crate::problem::{KeptProblem, Place, Problem, Wanted};
 use crate::rule::{PerRow, Rule};
 use crate::sweep::Sweep;
 use crate::target::{Cost, TargetView};
@@ -141,14 +143,14 @@ fn contiguous(name: &str) -> PyErr {
     )
 }
 
-type Output<'py, T> = Option<PyReadwriteArray1<'py, T>>;
+type Output<'py, T, D = Ix1> = Option<PyReadwriteArray<'py, T, D>>;
 
 /// Borrow an output for writing.
-fn output<'py, T: numpy::Element>(
+fn output<'py, T: numpy::Element, D: Dimension>(
     name: &str,
-    array: Option<&Bound<'py, PyArray1<T>>>,
-) -> PyResult<Output<'py, T>> {
-    let borrow = |array: &Bound<'py, PyArray1<T>>| {
+    array: Option<&Bound<'py, PyArray<T, D>>>,
+) -> PyResult<Output<'py, T, D>> {
+    let borrow = |array: &Bound<'py, PyArray<T, D>>| {
         array.try_readwrite().map_err(|error| {
             raise(
                 "UsageError",
@@ -160,9 +162,9 @@ fn output<'py, T: numpy::Element>(
 }
 
 /// The numbers of an output.
-fn numbers<'a, T: numpy::Element>(
+fn numbers<'a, T: numpy::Element, D: Dimension>(
     name: &str,
-    array: &'a mut Output<'_, T>,
+    array: &'a mut Output<'_, T, D>,
 ) -> PyResult<Option<&'a mut [T]>> {
     array
         .as_mut()
@@ -195,6 +197,7 @@ struct Query<'py> {
     f: Option<Bound<'py, PyArray1<f32>>>,
     hard: Option<Bound<'py, PyArray1<f32>>>,
     nearest: Option<Bound<'py, PyArray1<i32>>>,
+    plan: Option<Bound<'py, PyArray2<u8>>>,
 }
 
 #[derive(FromPyObject)]
@@ -215,6 +218,14 @@ struct QueryBox<'py> {
 struct QueryCost {
     kind: String,
     normalize: bool,
+}
+
+/// `gapsel.records.KeptPlan`.
+#[derive(FromPyObject)]
+struct KeptPlan<'py> {
+    plan: PyReadonlyArray2<'py, u8>,
+    f: PyReadonlyArray1<'py, f32>,
+    g: PyReadonlyArray1<'py, f64>,
 }
 
 #[pyfunction]
@@ -242,7 +253,7 @@ fn sweep<'py>(
         .collect::<PyResult<Vec<_>>>()?;
     let QueryTarget { y, b } = &query.target;
     let (m, d) = (y.shape()[0], y.shape()[1]);
-    let [lo, hi, price] = query.rule.rows()?;
+    let rows = query.rule.rows()?;
     let pool = Pool::new(views, d)?;
     let problem = Problem {
         place: Place {
@@ -256,35 +267,81 @@ fn sweep<'py>(
             g: query.g.as_slice().map_err(|_| contiguous("g"))?,
             d,
         },
-        rule: Rule {
-            lo: lo.view("lo")?,
-            hi: hi.view("hi")?,
-            price: price.view("price")?,
-            eta: query.rule.eta,
-        },
+        rule: query.rule.view(&rows)?,
         eps: query.eps,
         cost: Cost {
             kind: query.cost.kind.parse()?,
             normalize: query.cost.normalize,
         },
     };
-    let (mut f, mut hard, mut nearest) = (
-        output("f", query.f.as_ref())?,
-        output("hard", query.hard.as_ref())?,
-        output("nearest", query.nearest.as_ref())?,
-    );
-    let mut wanted = Wanted {
-        gram: query.gram,
-        k: query.k,
-        rough: query.rough,
-        f: numbers("f", &mut f)?,
-        hard: numbers("hard", &mut hard)?,
-        nearest: numbers("nearest", &mut nearest)?,
-    };
-    let swept = py.detach(|| {
-        threads::with_threads(threads, || crate::sweep::sweep(&problem, &mut wanted, isa))
-    })??;
+    let mut outputs = Outputs::new(&query)?;
+    let wanted = outputs.wanted(&query)?;
+    let work = || crate::sweep::sweep(&problem, wanted, isa);
+    let swept = py.detach(|| threads::with_threads(threads, work))??;
     wrapped(py, swept, m, query.k > 0)
+}
+
+#[pyfunction]
+#[pyo3(signature = (kept, query, *, threads = 0, isa = None))]
+#[allow(clippy::needless_pass_by_value)]
+fn sweep_kept<'py>(
+    py: Python<'py>,
+    kept: KeptPlan<'py>,
+    query: Query<'py>,
+    threads: usize,
+    isa: Option<&str>,
+) -> PyResult<Swept<'py>> {
+    let isa = kernel::choose(isa)?;
+    let rows = query.rule.rows()?;
+    let problem = KeptProblem {
+        kept: KeptView {
+            codes: kept.plan.as_slice().map_err(|_| contiguous("plan"))?,
+            f: kept.f.as_slice().map_err(|_| contiguous("kept f"))?,
+            g: kept.g.as_slice().map_err(|_| contiguous("kept g"))?,
+        },
+        b: query.target.b.as_slice().map_err(|_| contiguous("b"))?,
+        g: query.g.as_slice().map_err(|_| contiguous("g"))?,
+        rule: query.rule.view(&rows)?,
+        eps: query.eps,
+    };
+    let mut outputs = Outputs::new(&query)?;
+    let wanted = outputs.wanted(&query)?;
+    let work = || crate::sweep::sweep_kept(&problem, wanted, isa);
+    let swept = py.detach(|| threads::with_threads(threads, work))??;
+    wrapped(py, swept, problem.b.len(), query.k > 0)
+}
+
+/// The arrays that are to be written.
+struct Outputs<'py> {
+    f: Output<'py, f32>,
+    hard: Output<'py, f32>,
+    nearest: Output<'py, i32>,
+    plan: Output<'py, u8, Ix2>,
+}
+
+impl<'py> Outputs<'py> {
+    /// Borrow them for writing.
+    fn new(query: &Query<'py>) -> PyResult<Self> {
+        Ok(Self {
+            f: output("f", query.f.as_ref())?,
+            hard: output("hard", query.hard.as_ref())?,
+            nearest: output("nearest", query.nearest.as_ref())?,
+            plan: output("plan", query.plan.as_ref())?,
+        })
+    }
+
+    /// All that the query wants.
+    fn wanted(&mut self, query: &Query<'py>) -> PyResult<Wanted<'_>> {
+        Ok(Wanted {
+            gram: query.gram,
+            k: query.k,
+            rough: query.rough,
+            f: numbers("f", &mut self.f)?,
+            hard: numbers("hard", &mut self.hard)?,
+            nearest: numbers("nearest", &mut self.nearest)?,
+            plan: numbers("plan", &mut self.plan)?,
+        })
+    }
 }
 
 impl<'py> QueryBox<'py> {
@@ -295,6 +352,16 @@ impl<'py> QueryBox<'py> {
             RowArray::new("hi", &self.hi)?,
             RowArray::new("price", &self.price)?,
         ])
+    }
+
+    /// The rule with these arrays.
+    fn view<'a>(&self, [lo, hi, price]: &'a [RowArray<'py>; 3]) -> PyResult<Rule<'a>> {
+        Ok(Rule {
+            lo: lo.view("lo")?,
+            hi: hi.view("hi")?,
+            price: price.view("price")?,
+            eta: self.eta,
+        })
     }
 }
 
@@ -368,6 +435,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     module.add_function(wrap_pyfunction!(sweep, module)?)?;
+    module.add_function(wrap_pyfunction!(sweep_kept, module)?)?;
     module.add_function(wrap_pyfunction!(py_span_rows, module)?)?;
     module.add_function(wrap_pyfunction!(py_topk, module)?)?;
     module.add_function(wrap_pyfunction!(isas, module)?)

@@ -186,7 +186,17 @@ impl Target {
         eps: f64,
         kernel: &'static dyn Kernel,
     ) -> Result<Self, Error> {
-        let keep = weighty(view)?;
+        if view.y.len() != view.b.len() * view.d {
+            return Err(Error::Length {
+                name: "y",
+                found: view.y.len(),
+                expected: view.b.len() * view.d,
+            });
+        }
+        if view.d == 0 {
+            return Err(Error::Empty("target"));
+        }
+        let keep = weighty(view.b, view.g)?;
         let preparation = Preparation::new(cost, view, &keep, kernel);
         let panel = kernel.tile().1;
         let depth = view.d.div_ceil(kernel.words().numbers());
@@ -325,37 +335,38 @@ impl Target {
 }
 
 /// The columns of positive weight, after checking b and g.
-fn weighty(view: &TargetView) -> Result<Vec<usize>, Error> {
-    let m = view.b.len();
-    if m == 0 || view.d == 0 {
+///
+/// # Errors
+/// If there is none, a weight is negative, or a potential is not finite.
+pub fn weighty(b: &[f64], g: &[f64]) -> Result<Vec<usize>, Error> {
+    let m = b.len();
+    if m == 0 {
         return Err(Error::Empty("target"));
     }
-    for (name, found, expected) in [("y", view.y.len(), m * view.d), ("g", view.g.len(), m)] {
-        if found != expected {
-            return Err(Error::Length {
-                name,
-                found,
-                expected,
-            });
-        }
+    if g.len() != m {
+        return Err(Error::Length {
+            name: "g",
+            found: g.len(),
+            expected: m,
+        });
     }
-    if let Some(row) = view.b.iter().position(|b| !(*b >= 0.0 && b.is_finite())) {
+    if let Some(row) = b.iter().position(|b| !(*b >= 0.0 && b.is_finite())) {
         return Err(Error::Entry {
             name: "b",
             row,
-            value: view.b[row],
+            value: b[row],
             expected: "a weight is finite and not negative",
         });
     }
-    let keep: Vec<usize> = (0..m).filter(|&j| view.b[j] > 0.0).collect();
+    let keep: Vec<usize> = (0..m).filter(|&j| b[j] > 0.0).collect();
     if keep.is_empty() {
         return Err(Error::NoWeight);
     }
-    match keep.iter().find(|&&j| !view.g[j].is_finite()) {
+    match keep.iter().find(|&&j| !g[j].is_finite()) {
         Some(&row) => Err(Error::Entry {
             name: "g",
             row,
-            value: view.g[row],
+            value: g[row],
             expected: "a potential is finite",
         }),
         None => Ok(keep),

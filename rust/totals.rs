@@ -4,11 +4,11 @@
 //! the whole is the plain float64 sum of its spans, whoever adds them up.
 
 use crate::block::Part;
+use crate::frame::Frame;
 use crate::gram::{Gram, PackedPlan, mirror};
-use crate::kernel::Kernel;
-use crate::problem::{Problem, Wanted};
+use crate::problem::Wanted;
+use crate::sizes::group_blocks;
 use crate::sweep::Sweep;
-use crate::target::Target;
 use crate::topk::TopK;
 
 /// The sums of the span at hand, by column of the packed target.
@@ -47,10 +47,8 @@ impl Span {
 }
 
 /// All that a sweep has gathered so far.
-#[derive(Debug)]
 pub struct Totals<'a> {
-    keep: &'a [usize],
-    scale: f64,
+    frame: &'a Frame<'a>,
     span: Span,
     gram: Option<Gram>,
     sweep: Sweep,
@@ -60,13 +58,14 @@ pub struct Totals<'a> {
 impl<'a> Totals<'a> {
     /// Nothing is added yet.
     #[must_use]
-    pub fn new(problem: &Problem, target: &'a Target, wanted: &Wanted, outer: &dyn Kernel) -> Self {
-        let m = problem.target.b.len();
+    pub fn new(frame: &'a Frame<'a>, wanted: &Wanted) -> Self {
+        let m = frame.m;
         Self {
-            keep: &target.keep,
-            scale: 1.0 / problem.place.n as f64,
-            span: Span::new(target.keep.len()),
-            gram: wanted.gram.then(|| Gram::new(target.width, outer.tile())),
+            frame,
+            span: Span::new(frame.keep.len()),
+            gram: wanted
+                .gram
+                .then(|| Gram::new(frame.width, frame.outer.tile())),
             sweep: Sweep {
                 q: vec![0.0; m],
                 value: 0.0,
@@ -79,38 +78,39 @@ impl<'a> Totals<'a> {
         }
     }
 
-    /// Add the next blocks of a span, the Gram `group` of them at a time; the first row of all has the number `first`.
-    pub fn add(&mut self, parts: &[Part], group: usize, outer: &dyn Kernel, first: usize) {
+    /// Add the next blocks of a span; the Gram in groups of them.
+    pub fn add(&mut self, parts: &[Part]) {
         if let Some(gram) = &mut self.gram {
             let groups: Vec<Vec<&PackedPlan>> = parts
-                .chunks(group)
+                .chunks(group_blocks(self.frame.block_rows))
                 .map(|parts| parts.iter().map(|part| &part.plan).collect())
                 .collect();
-            gram.add(&groups, outer);
+            gram.add(&groups, self.frame.outer);
         }
         for part in parts {
             self.span.add(part);
             for (r, &f) in part.f.iter().enumerate() {
-                self.top.push(f, first + part.first_row + r);
+                self.top
+                    .push(f, self.frame.place.first + part.first_row + r);
             }
         }
     }
 
     /// Add the span to the whole, and begin another.
     pub fn end_span(&mut self) {
-        let columns = self.keep.len();
-        let span = std::mem::replace(&mut self.span, Span::new(columns));
+        let (keep, scale) = (self.frame.keep, 1.0 / self.frame.place.n as f64);
+        let span = std::mem::replace(&mut self.span, Span::new(keep.len()));
         let sweep = &mut self.sweep;
         sweep.value += span.value;
         sweep.hard += span.hard;
         sweep.entropy += span.entropy;
-        for (column, &j) in self.keep.iter().enumerate() {
-            sweep.q[j] += span.q[column] * self.scale;
+        for (column, &j) in keep.iter().enumerate() {
+            sweep.q[j] += span.q[column] * scale;
         }
         if let (Some(gram), Some((out, surplus))) = (&mut self.gram, &mut sweep.gram) {
-            gram.end_span(self.keep, self.scale, out);
-            for (column, &j) in self.keep.iter().enumerate() {
-                surplus[j] += span.surplus[column] * self.scale;
+            gram.end_span(keep, scale, out);
+            for (column, &j) in keep.iter().enumerate() {
+                surplus[j] += span.surplus[column] * scale;
             }
         }
     }

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
 
 Array = np.ndarray[Any, np.dtype[Any]]
-REFERENCE, CPU = ReferenceBackend(), CpuBackend(2)
+
+
+class Unkeeping(CpuBackend):
+    """Keeps no plans, as a GPU does."""
+
+    keeper = None  # type: ignore[assignment]
+
+
+REFERENCE, CPU, UNKEEPING = ReferenceBackend(), CpuBackend(2), Unkeeping(2)
 RAW = Cost("sqeuclidean", normalize=False)
 MASSES = [0.1, 0.5, 0.9, 1.0]
 # Plain scaling, which the solver is compared with, is the case eta = eps.

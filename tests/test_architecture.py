@@ -36,7 +36,7 @@ HOME = {
     "scipy": set[str](),
     "sentence_transformers": set[str](),
     "sklearn": {"mixture/clusters"},
-    "threadpoolctl": {"mixture/clusters"},
+    "threadpoolctl": {"mixture/clusters", "potentials/linear"},
     "tokenizers": {"evaluation"},
     "torch": {"embed", "evaluation", "bench/engines"},
     "transformers": {"embed", "evaluation"},

@@ -126,7 +126,7 @@ def test_large_sets_go_through_samples_and_shortlists() -> None:
     rows = Rows.whole([cloud(20_000, 5)], 100).beside([cloud(20_000, 6, (0, 2))])
     task = posed(rows, 0.5)
     found = solve(task, CPU)
-    assert {stage.name for stage in found.potentials.evidence.trace} == {"sample", "pool", "shortlist"}
+    assert {stage.name for stage in found.potentials.evidence.trace} == {"sample", "pool", "shortlist", "plan"}
     assert found.potentials.evidence.converged
     exact = solve(task, CPU, start=found.potentials.g)
     chosen, other = (CPU.topk(one.f[:20_000], 100) for one in (found, exact))

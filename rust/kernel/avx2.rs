@@ -36,6 +36,9 @@ impl Simd for Avx2 {
             _mm256_castps_si256(x),
             _mm256_slli_epi32::<23>(_mm256_castps_si256(exponent)),
         ));
+        decode(codes: &[u8]) -> __m256 = _mm256_castsi256_ps(_mm256_slli_epi32::<{ codes::DROPPED.cast_signed() }>(
+            _mm256_cvtepu8_epi32(_mm_loadl_epi64(codes[..8].as_ptr().cast())),
+        ));
     }
 }
 

@@ -76,6 +76,9 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
             _mm512_castps_si512(x),
             _mm512_slli_epi32::<23>(_mm512_castps_si512(exponent)),
         ));
+        decode(codes: &[u8]) -> __m512 = _mm512_castsi512_ps(_mm512_slli_epi32::<{ codes::DROPPED }>(
+            _mm512_cvtepu8_epi32(_mm_loadu_si128(codes[..16].as_ptr().cast())),
+        ));
     }
 }
 

@@ -17,6 +17,7 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod codes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -99,6 +100,8 @@ trait Simd: Copy {
     fn select_gt(self, x: Self::V, y: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// x 2^i, where i is the integer in the low bits of `exponent`.
     fn scale_exponent(self, x: Self::V, exponent: Self::V) -> Self::V;
+    /// The float32 whose upper bits, but for `codes::DROPPED`, are the codes.
+    fn decode(self, codes: &[u8]) -> Self::V;
 }
 
 /// What the columns add to a row of dot products; all (m rounded up to the tile,).
@@ -173,6 +176,13 @@ pub trait Kernel: Sync {
 
     /// `q[j] += sum_i weights[i] strip[i * ld + j]`.
     fn add_rows(&self, q: &mut [f32], strip: &[f32], ld: usize, weights: &[f32]);
+
+    /// Write a row of exponentials, 1 the largest, in eight bits each; see [`codes`].
+    fn keep(&self, e: &[f32], codes: &mut [u8]);
+
+    /// Turn a row of `codes`, whole [`codes::LANES`] of them, back into exponentials, column j times `factors[j]`:
+    /// where these hold [`codes::UNIT`] times what changed since. Return the sums of the decoded numbers and of e.
+    fn recall(&self, codes: &[u8], factors: &[f32], e: &mut [f32]) -> (f32, f32);
 }
 
 /// Methods of [`Simd`], each an expression of intrinsics.
@@ -237,6 +247,9 @@ macro_rules! implement_kernel {
                 = strip::exponentials(s, z, top));
             enter!([$($features)?] fn add_rows(s: $isa, q: &mut [f32], strip: &[f32], ld: usize, weights: &[f32])
                 = strip::add_rows(s, q, strip, ld, weights));
+            enter!([$($features)?] fn keep(_s: $isa, e: &[f32], codes: &mut [u8]) = codes::keep(e, codes));
+            enter!([$($features)?] fn recall(s: $isa, codes: &[u8], factors: &[f32], e: &mut [f32]) -> (f32, f32)
+                = codes::recall(s, codes, factors, e));
         }
     };
 }

@@ -38,6 +38,11 @@ impl Simd for Neon {
             vreinterpretq_s32_f32(x),
             vshlq_n_s32::<23>(vreinterpretq_s32_f32(exponent)),
         ));
+        decode(codes: &[u8]) -> float32x4_t = {
+            let bytes = vcreate_u8(u64::from(u32::from_le_bytes([codes[0], codes[1], codes[2], codes[3]])));
+            let words = vmovl_u16(vget_low_u16(vmovl_u8(bytes)));
+            vreinterpretq_f32_u32(vshlq_n_u32::<{ codes::DROPPED.cast_signed() }>(words))
+        };
     }
 }
 

@@ -87,6 +87,11 @@ impl Simd for Portable {
             f32::from_bits(x.to_bits().wrapping_add(exponent.to_bits() << 23))
         })
     }
+
+    #[inline(always)]
+    fn decode(self, codes: &[u8]) -> Eight {
+        std::array::from_fn(|lane| f32::from_bits(u32::from(codes[lane]) << codes::DROPPED))
+    }
 }
 
 implement_kernel!(Portable, "portable", 4 x 1);

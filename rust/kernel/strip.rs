@@ -111,7 +111,7 @@ fn first_peak<S: Simd>(s: S, hard: S::V, steps: S::V) -> (f32, usize) {
 
 /// A register's numbers; entries beyond its lanes are -inf, which takes part in no maximum.
 #[inline(always)]
-fn lanes<S: Simd>(s: S, v: S::V) -> [f32; 16] {
+pub(super) fn lanes<S: Simd>(s: S, v: S::V) -> [f32; 16] {
     let mut out = [f32::NEG_INFINITY; 16];
     s.store(v, &mut out[..S::LANES]);
     out

@@ -18,9 +18,25 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gapsel.records import Query, Sweep
+    from gapsel.records import KeptPlan, Query, Sweep
 
 NAMES = ("auto", "cpu", "gpu", "ray", "reference")
+
+
+class Keeper(Protocol):
+    """A machine that can keep the plan of a sweep, and look at that again at another g, for far less than a sweep."""
+
+    def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
+        """Read the rows once, as a backend does; ``query.plan`` is an output like the others."""
+        ...
+
+    def sweep_kept(self, kept: KeptPlan, query: Query) -> Sweep:
+        """Look at a kept plan at ``query.g``, at the eps, the target and the cost of the sweep that kept it.
+
+        ``hard`` and ``entropy`` are nan, and of the outputs there is ``f`` alone. Raises DataError for shapes that do
+        not fit.
+        """
+        ...
 
 
 class Backend(Protocol):
@@ -38,6 +54,11 @@ class Backend(Protocol):
     @property
     def identity(self) -> str:
         """What of the machine may change the last bits of an answer."""
+        ...
+
+    @property
+    def keeper(self) -> Keeper | None:
+        """Who can keep the plan of a few rows here, and look at it: None where a look at vectors costs no more."""
         ...
 
     def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gapsel.records import Query, Sweep
+    from gapsel.records import KeptPlan, Query, Sweep
 
 
 class CpuBackend:
@@ -50,6 +50,11 @@ class CpuBackend:
         return f"{self.name} {self.instructions}"
 
     @property
+    def keeper(self) -> CpuBackend:
+        """Itself."""
+        return self
+
+    @property
     def instructions(self) -> str:
         """The instruction set in use."""
         return self.isa or _native.isas()[0]
@@ -71,6 +76,10 @@ class CpuBackend:
         """
         arrays = [readable(shard, index) for index, shard in enumerate(shards)]
         return Part(*_native.sweep(arrays, _laid_out(query), first=first, n=n, threads=self.threads, isa=self.isa))
+
+    def sweep_kept(self, kept: KeptPlan, query: Query) -> Sweep:
+        """Look at a kept plan; see Backend.sweep_kept."""
+        return swept(Part(*_native.sweep_kept(kept, _laid_out(query), threads=self.threads, isa=self.isa)))
 
     def span_rows(self, target: Target, n: int, *, gram: bool = False, rough: bool = False) -> int:
         """Return how many rows each span of a pool of n rows has, but for a shorter last one."""

@@ -37,6 +37,11 @@ class ReferenceBackend:
         """NumPy, whatever BLAS it has."""
         return self.name
 
+    @property
+    def keeper(self) -> None:
+        """Nobody: it is always exact."""
+        return
+
     def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
         """Read the pool once; see Backend.sweep. It is always exact."""
         target, g, box, eps = query.target, query.g, query.box, query.eps

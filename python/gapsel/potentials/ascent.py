@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 Rough = Literal["never", "first", "always"]
 
-# A slower fall of the error than this asks for a fresh Gram.
-_SLOW = 0.3
+# A slower fall of the error than this asks for a fresh Gram; of a kept plan, where a Gram costs as much as some five
+# looks with their steps, a slower one. There secants help the Gram on (eps .01 of the mean cost: 8 looks, 11 without).
+_SLOW, _SLOW_ON_PLAN = 0.3, 0.6
 # What a first step leaves of the error; later ones are taken to do as the one before. Looks that should be the last
 # ones, by a margin, need no Gram.
 _GOOD_STEP, _SURE = 0.08, 0.5
@@ -35,7 +36,7 @@ _GOOD_STEP, _SURE = 0.08, 0.5
 # tell the targets of a cluster apart: not one sweep less at m = 8000.
 _EXPONENTIALS = 32
 _DEAR_GRAM = 8
-_GRAM_ROWS = 32
+_GRAM_ROWS, _GRAM_ROWS_OF_PLAN = 32, 16
 _LARGEST_GRAM = 6144
 # After so many rejections in a row Sinkhorn's step is tried, and after so many the loop gives up.
 _SINKHORN_TURNS = (3, 5)
@@ -71,7 +72,8 @@ def ascend(
 
     ``curvature`` is what is known of the Hessian. A sweep carries a Gram of its own, where that pays, unless it should
     be the last; then the step after it, if there is one, goes by the Gram before. Far from the solution of a boxed
-    problem that is not enough: with ``own_gram`` every sweep carries one. ``rough`` says which sweeps may be rough;
+    problem that is not enough: with ``own_gram`` every sweep carries one. Of a kept plan without it, only
+    the first sweep does and those after a slow one. ``rough`` says which sweeps may be rough;
     where only the "first" may, the point that it ends with is exact. ``watch`` is called with every point looked at.
     """
     rough = "never" if not dual.bears_rounding or (rough == "first" and max_sweeps == 1) else rough
@@ -85,8 +87,8 @@ def ascend(
 
 
 def gram_pays(m: int, d: int, n: int) -> bool:
-    """Whether the Gram (m, m) of a sweep of n rows is worth what it costs beside d dimensions."""
-    share = min(1.0, _GRAM_ROWS * m / n)
+    """Whether the Gram (m, m) of a sweep of n rows is worth what it costs beside d dimensions; 0 of a kept plan."""
+    share = min(1.0, (_GRAM_ROWS if d else _GRAM_ROWS_OF_PLAN) * m / n)
     return m <= _LARGEST_GRAM and share * m <= _DEAR_GRAM * (d + _EXPONENTIALS)
 
 
@@ -110,7 +112,9 @@ class _Loop:
         self.sweeps = 0
         self._stop = stop
         self._tolerance = tolerance
-        self._gram_pays = gram_pays(len(dual.target.b), dual.rows.d, dual.rows.n)
+        # What is cheap beside a Gram is looked at more often instead.
+        self._cheap = dual.rows.kept is not None and not own_gram
+        self._gram_pays = gram_pays(len(dual.target.b), 0 if self._cheap else dual.rows.d, dual.rows.n)
         self._rough = rough
         self._own_gram = own_gram
         self._slow = False
@@ -145,7 +149,8 @@ class _Loop:
         known = self.absorb(here)
         curvature = None if self._rejected in _SINKHORN_TURNS else known
         step = self.dual.scaling_step(here) if curvature is None else newton_step(self.dual, here, curvature)
-        gram = self._slow or self._own_gram or self._left_without_gram(here) > _SURE * self._tolerance
+        gram = self._slow or self._own_gram
+        gram = gram or (not self._cheap and self._left_without_gram(here) > _SURE * self._tolerance)
         there = self.look(here.g + step, gram=gram)
         return self._judge(here, there, step, newton=curvature is not None)
 
@@ -171,16 +176,16 @@ class _Loop:
 
     def _judge(self, here: Point, there: Point, step: NDArray[np.float64], *, newton: bool) -> Point:
         self._rate = there.error / here.error
-        self._slow = self._rate > _SLOW
+        self._slow = self._rate > (_SLOW_ON_PLAN if self._cheap else _SLOW)
         if here.rough and not there.rough:
             # Rounded vectors are a problem of their own, whose D says nothing about this one.
             return there
         slope = float(here.gradient @ step)
         rise, noise = there.value - here.value, self._noise(here)
         if self.curvature is not None:
-            # Tried beside a Gram: what a secant adds to its inverse is large where it is nearly singular. On the last
-            # look it turned an error of 1.3e-3 into 5.4e-3, where the Gram alone leads to 6e-4.
-            if self.curvature.gram is None:
+            # Tried beside a Gram of vectors: what a secant adds to its inverse is large where it is nearly singular. On
+            # the last look it turned an error of 1.3e-3 into 5.4e-3, where the Gram alone leads to 6e-4.
+            if self.curvature.gram is None or self._cheap:
                 answer = (there.sweep.q - here.sweep.q) - (there.columns - here.columns)
                 self.curvature.learn(step, answer)
             if newton and slope > noise:

@@ -1,5 +1,7 @@
 """At a mass above 0: on a shortlist, then on the pool, and back to the list as often as that leads on.
 
+Where the pool's plan can be kept, that takes the place of the list once the pool was seen (planned.py).
+
 The rows that a selection could choose lie among the lowest f of plain transport, or of the solution for another k: the
 shortlist keeps these as they are, and a weighted sample stands for the rest. On the list eta falls to its value. Where
 the pool shows then that the list missed rows, it is made anew; where the mass is large, it is tilted to the pool's
@@ -18,6 +20,7 @@ import numpy as np
 from gapsel.potentials.ascent import ahead, gram_pays
 from gapsel.potentials.caps import best_prices
 from gapsel.potentials.course import LOOKS_AT_A_PART
+from gapsel.potentials.planned import solved_by_plan
 from gapsel.potentials.rows import Shortlist
 from gapsel.potentials.sizes import missed_mass, shortlist_sizes
 
@@ -35,7 +38,9 @@ if TYPE_CHECKING:
 _ROUNDS = 5
 _LISTED, _MISSED = 0.05, 0.3
 # From this mass the rows that are chosen bend the dual more than those that are not: a list, tilted, leads on better
-# than Newton's steps do. Each time the list's error falls to _LIST_LEAVES of the pool's, or to half of the tolerance.
+# than Newton's steps do; and each look at a plan is to have a Gram of its own (2.7 to 3.2 s with one at a mass of 1,
+# 3.3 without; 2.5 and 2.0 s at 0.5). Each time the list's error falls to _LIST_LEAVES of the pool's, or to half of the
+# tolerance.
 LISTS_LEAD = 0.6
 _LIST_LEAVES, _LEFT_AT_MOST = 0.1, 0.5
 # From the solution for another k eta falls through so many of its last values. Tried: through one or two of them takes
@@ -45,6 +50,8 @@ _ETAS_AGAIN = 3
 # Tried: such a step from a list that was solved again: the pool's error stayed at 2e-3, for it is the list's own last
 # digits that count there.
 _ETA_ON_THE_WAY, _LIST_ON_THE_WAY = 0.25, 5e-2
+# How often the plan of a list is kept anew at the last eta.
+_PLANS = 4
 
 
 def from_plain(course: Course, plain: Point, rng: np.random.Generator) -> Ascent:
@@ -52,8 +59,11 @@ def from_plain(course: Course, plain: Point, rng: np.random.Generator) -> Ascent
     task, g, f, sizes = course.task, plain.g, plain.f, _list_sizes(course)
     if sum(sizes) >= task.rows.n:
         return sharpened(course, "pool", task.rows, g, f, tolerance=task.tolerance)
-    short = _shortlist(course, f, sizes, rng)
+    short = _kept(course, _shortlist(course, f, sizes, rng), g)
     at = sharpened(course, "shortlist", short.rows, g, f[short.index], tolerance=_LIST_ON_THE_WAY)
+    dual = course.dual(task.rows, task.mass)
+    if dual.keeps:
+        return solved_by_plan(course, *course.kept("pool", dual, ahead(dual, at)), own_gram=task.mass >= LISTS_LEAD)
     return _from_list(course, short, at, rng)
 
 
@@ -66,7 +76,7 @@ def from_another_k(course: Course, start: Start, rng: np.random.Generator) -> As
     task, f, sizes = course.task, start.f, _list_sizes(course)
     if sum(sizes) >= task.rows.n:
         return sharpened(course, "pool", task.rows, start.g, f, tolerance=task.tolerance, tilt=0.0)
-    short = _shortlist(course, f, sizes, rng)
+    short = _kept(course, _shortlist(course, f, sizes, rng), start.g)
     there = replace(short.rows, capacity=short.rows.capacity * (task.k / start.k))
     dual = course.dual(there, task.mass)
     own = course.look("shortlist", dual, start.g, rough=dual.bears_rounding)
@@ -103,11 +113,28 @@ def sharpened(
         )
         g, f = ahead(dual, reached), reached.point.f
         level = dual.threshold(f)
+        rows = _near(course, stage, dual, g)
     dual = replace(course.dual(rows, task.mass), tilt=0.0 if tilt is None else tilt)
+    at = _at_last(course, stage, dual, g + dual.threshold(f) - level, tolerance)
+    for _ in range(_PLANS):
+        if dual.is_far(at.point.g):
+            dual = replace(dual, rows=_near(course, stage, dual, at.point.g))
+            at = _at_last(course, stage, dual, at.point.g, tolerance)
+    return at
+
+
+def _at_last(course: Course, stage: str, dual: Dual, g: NDArray[np.float64], tolerance: float) -> Ascent:
+    """Solve at the last eta."""
+    whole = stage == "pool"
+    limit = course.task.max_sweeps if whole else LOOKS_AT_A_PART
     return course.ascended(
-        stage, dual, g + dual.threshold(f) - level, tolerance, limit,
-        rough="first" if whole else "always", own_gram=True, want_f=True,
-    )  # fmt: skip
+        stage, dual, g, tolerance, limit, rough="first" if whole else "always", own_gram=True, want_f=True
+    )
+
+
+def _near(course: Course, stage: str, dual: Dual, g: NDArray[np.float64]) -> Rows:
+    """Return the rows, their plan kept anew where the one they have is too far from g (m,)."""
+    return course.kept(stage, dual, g, rough=dual.bears_rounding)[1].rows if dual.is_far(g) else dual.rows
 
 
 def _list_sizes(course: Course) -> tuple[int, int]:
@@ -122,6 +149,14 @@ def _shortlist(course: Course, f: NDArray[np.float32], sizes: tuple[int, int], r
         prices = best_prices(rows.caps, rows.priced(f), task.box(), task.mass, moves=True)
         f = (f + prices.rows).astype(np.float32)
     return rows.shortlist(f, *sizes, rng)
+
+
+def _kept(course: Course, short: Shortlist, g: NDArray[np.float64]) -> Shortlist:
+    """Return the list with its plan at g (m,), where it can be kept."""
+    dual = course.dual(short.rows, course.task.mass)
+    if not dual.keeps:
+        return short
+    return replace(short, rows=course.kept("shortlist", dual, g, rough=dual.bears_rounding)[1].rows)
 
 
 def listed(course: Course, f: NDArray[np.float32], rng: np.random.Generator) -> Shortlist:
@@ -145,7 +180,7 @@ def _from_list(course: Course, short: Shortlist, at: Ascent, rng: np.random.Gene
         done = seen.error <= task.tolerance or course.full_sweeps >= task.max_sweeps
         if done or newton_leads or course.settled(dual, seen, at.curvature):
             break
-        short = _shortlist(course, seen.f, sizes, rng) if off_list else short
+        short = _kept(course, _shortlist(course, seen.f, sizes, rng), seen.g) if off_list else short
         at = _tilted(course, short, seen, None if off_list else (at.point, own))
         seen, own = _seen(course, dual, at.point.g), at.point.sweep.q
     return course.ascended("pool", dual, seen, task.tolerance, kept=at.curvature, want_f=True)

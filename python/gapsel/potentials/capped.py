@@ -57,7 +57,7 @@ class CappedDual(Dual):
         prices = self._prices(f, moves=False)
         box = replace(self.box, price=self.box.price + prices.rows)
         query = Query(self.target, g, box, self.eps, self.cost, gram=gram, rough=rough)
-        sweep = self.backend.sweep(self.rows.shards, query)
+        sweep = self.swept(query)
         toll = prices.toll(self.rows.caps, self.mass)
         bent = None if sweep.gram is None else sweep.gram + self._bend(g, f, prices, box)
         sweep = replace(sweep, value=sweep.value - toll, hard=sweep.hard - toll, gram=bent)

@@ -41,7 +41,8 @@ class Course:
     """One task, and what was looked at on its way; of ``trimmed`` columns on a list alone.
 
     With ``ranking`` only the choice is wanted: the pool is left as soon as that is settled. ``watch`` is told of every
-    look. A stage is "sample", "shortlist" or "pool", whose sweeps are counted and limited.
+    look. A stage is "sample", "shortlist", "plan" (what was kept of the pool) or "pool", whose sweeps are counted and
+    limited.
     """
 
     task: Task
@@ -85,6 +86,12 @@ class Course:
         self._note(stage, dual, point)
         return point
 
+    def kept(self, stage: str, dual: Dual, g: NDArray[np.float64], *, rough: bool = False) -> tuple[Point, Dual]:
+        """Look at a dual's vectors at g (m,) and keep their plan, where it can be; see Dual.keeping."""
+        point, near = dual.keeping(g, rough=rough)
+        self._note(stage, dual, point)
+        return point, near
+
     def ascended(
         self,
         stage: str,
@@ -121,7 +128,9 @@ class Course:
         return after, exchanged(self.backend.topk(priced, self.task.k), after)
 
     def _stop(self, stage: str, dual: Dual) -> Callable[[Point, Curvature], bool] | None:
-        """Return what ends an ascent early: a settled ranking, where that is all that is wanted of the pool."""
+        """Return what ends an ascent early: a plan's end, or a settled ranking, where only that is wanted."""
+        if dual.rows.kept is not None:
+            return lambda point, _: dual.is_far(point.g)
         last = stage == "pool" and dual.eps == self.task.eps and self.ranking
         at_mass = dual.box.is_fixed == (self.task.mass == 0)
         return (lambda point, curvature: self.settled(dual, point, curvature)) if last and at_mass else None

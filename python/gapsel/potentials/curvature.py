@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel.potentials.linear import solved
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -107,7 +109,7 @@ class Curvature:
             return self.eps * v / diagonal
         matrix = -self.gram
         matrix[np.diag_indices_from(matrix)] += diagonal
-        return np.asarray(self.eps * np.linalg.solve(matrix, v))
+        return self.eps * solved(matrix, v)
 
 
 def _logarithmic_mean(b: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:

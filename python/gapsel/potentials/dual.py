@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapsel.potentials.sizes import threshold
-from gapsel.records import Query
+from gapsel.records import KeptPlan, Query, plan_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from gapsel.records import Box, Cost, Sweep, Target
 
 _LEAST_ROUGH_EPS = 5e-3
+# Bytes of the largest plan that is kept.
+LARGEST_PLAN = 1 << 28
+# A plan has what is at least 2^-30 of its row's largest. A column that has gained more than some 16 eps beside others
+# may be missing where it counts.
+_REACH = 12.0
 # A column is tilted by at most this share of its weight.
 _STEEPEST = 0.9
 
@@ -53,7 +58,8 @@ class Dual:
     """The function to be maximised: these rows, this target, this row rule, this eps (absolute) and cost.
 
     ``tilt`` (m,) adds <tilt, g>: the columns are then to hold b + tilt. A part of the pool is given by it the gradient
-    that the whole has at some g, and stands in for the whole around there.
+    that the whole has at some g, and stands in for the whole around there. ``plan`` is where looks at vectors write
+    their plan, if that is wanted.
     """
 
     backend: Backend
@@ -64,13 +70,54 @@ class Dual:
     cost: Cost
     tilt: NDArray[np.float64] | float = 0.0
     trimmed: Trimmed | None = None
+    plan: NDArray[np.uint8] | None = None
 
     def at(self, g: NDArray[np.float64], *, gram: bool = False, want_f: bool = False, rough: bool = False) -> Point:
         """Read the rows once at g (m,)."""
         f = np.empty(self.rows.n if want_f else 0, np.float32)
         out = f if want_f else None
         query = Query(self.target, g, self.box, self.eps, self.cost, gram=gram, rough=rough, f=out)
-        return self.point(g, self.backend.sweep(self.rows.shards, query), f, rough=rough)
+        return self.point(g, self.swept(query), f, rough=rough)
+
+    def swept(self, query: Query) -> Sweep:
+        """Read the rows' vectors, or what is kept of their plan."""
+        kept, keeper = self.rows.kept, self.backend.keeper
+        if keeper is not None and self.plan is not None:
+            return keeper.sweep(self.rows.shards, replace(query, plan=self.plan))
+        if keeper is not None and kept is not None and kept.answers(query):
+            return keeper.sweep_kept(kept, query)
+        return self.backend.sweep(self.rows.shards, query)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the plan of these rows can be kept."""
+        return self.backend.keeper is not None and self.rows.n * plan_columns(self.target) <= LARGEST_PLAN
+
+    def keeping(self, g: NDArray[np.float64], *, rough: bool = False) -> tuple[Point, Dual]:
+        """Read the rows' vectors at g (m,), with f; return this dual with their plan there kept, where it can be.
+
+        A plan that they had is written over.
+        """
+        rows = replace(self.rows, kept=None)
+        dual = replace(self, rows=rows)
+        if not self.keeps:
+            return dual.at(g, want_f=True, rough=rough), dual
+        old, shape = self.rows.kept, (rows.n, plan_columns(self.target))
+        plan = np.empty(shape, np.uint8) if old is None else old.plan
+        point = replace(dual, plan=plan).at(g, want_f=True, rough=rough)
+        return point, replace(dual, rows=replace(rows, kept=KeptPlan(plan, point.f, g, self.eps, self.target.b)))
+
+    def is_far(self, g: NDArray[np.float64]) -> bool:
+        """Whether the rows have a plan that was kept too far from g (m,) to tell of it."""
+        kept = self.rows.kept
+        if kept is None or kept.eps != self.eps:
+            return False
+        way = g - kept.g
+        return float(np.abs(way - np.median(way)).max()) > _REACH * self.eps
+
+    def corrected(self, seen: Point) -> Dual:
+        """Return this dual of a kept plan with the gradient that was ``seen`` at the vectors where it was kept."""
+        return replace(self, tilt=self.tilt + (self.at(seen.g).sweep.q - seen.sweep.q))
 
     @property
     def reads(self) -> int:

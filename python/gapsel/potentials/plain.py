@@ -1,9 +1,10 @@
 """Plain transport, mass 0, from nothing: on nested random samples, then on the pool.
 
-On the first sample, of 4m rows, eps falls to its value, and it is solved to its own noise; those of 16m and 64m are
-looked at once each, for a step with their Gram. A sample knows the Hessian long before it knows the solution. A pool
-that is hardly larger is solved as the first sample is. For a mass above 0 only the order of f is wanted, to say who may
-be chosen: the first sample does, and one look at the pool.
+On the first sample, of 4m rows, eps falls to its value, and it is solved to its own noise. Then the pool is looked at,
+and where its plan can be kept it is solved on that. Where not, samples of 16m and 64m come first, which are looked at
+once each, for a step with their Gram: a sample knows the Hessian long before it knows the solution. A pool that is
+hardly larger is solved as the first sample is. For a mass above 0 only the order of f is wanted, to say who may be
+chosen: the first sample does, and one look at the pool.
 
 The measurements behind the constants are in docs/method.md.
 """
@@ -16,13 +17,14 @@ import numpy as np
 
 from gapsel.potentials.ascent import Ascent, ahead, gram_pays
 from gapsel.potentials.course import LOOKS_AT_A_PART
+from gapsel.potentials.planned import solved_by_plan
 from gapsel.potentials.sizes import annealed_eps, sample_sizes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.potentials.course import Course
-    from gapsel.potentials.dual import Point
+    from gapsel.potentials.dual import Dual, Point
     from gapsel.potentials.rows import Rows
 
 # Marginal error of a sample of s rows against the pool is about this times sqrt(m / s): less is not worth solving for.
@@ -36,7 +38,10 @@ def solved(course: Course, rng: np.random.Generator) -> Ascent:
     start, task = _sampled(course, rng), course.task
     if isinstance(start, Ascent):
         return start
-    return course.ascended("pool", course.dual(task.rows, 0.0), start, task.tolerance, rough="first", want_f=True)
+    dual = course.dual(task.rows, 0.0)
+    if not dual.keeps:
+        return course.ascended("pool", dual, start, task.tolerance, rough="first", want_f=True)
+    return solved_by_plan(course, *course.kept("pool", dual, start))
 
 
 def near(course: Course, rng: np.random.Generator) -> Point:
@@ -55,11 +60,19 @@ def annealed(course: Course, rows: Rows, tolerance: float, *, whole: bool) -> As
     for eps in annealed_eps(task.scale.mean, task.eps)[:-1]:
         if whole and course.sweeps_left == 1:
             break
-        dual = course.dual(rows, 0.0, eps=eps)
+        dual = _by_plan(course, stage, course.dual(rows, 0.0, eps=eps), g)
         g = ahead(dual, course.ascended(stage, dual, g, _ON_THE_WAY, _LOOKS_ON_THE_WAY, rough="always"))
+    dual = _by_plan(course, stage, course.dual(rows, 0.0), g)
     return course.ascended(
-        stage, course.dual(rows, 0.0), g, tolerance, task.max_sweeps, rough="first" if whole else "always", want_f=whole
+        stage, dual, g, tolerance, task.max_sweeps, rough="first" if whole else "always", want_f=whole
     )
+
+
+def _by_plan(course: Course, stage: str, dual: Dual, g: NDArray[np.float64]) -> Dual:
+    """Return the dual of a sample with its plan at g (m,), where that can be kept."""
+    if stage == "pool" or not dual.keeps:
+        return dual
+    return course.kept(stage, dual, g, rough=dual.bears_rounding)[1]
 
 
 def from_g(course: Course, rows: Rows, g: NDArray[np.float64], tolerance: float) -> Ascent:
@@ -76,8 +89,8 @@ def _sampled(course: Course, rng: np.random.Generator) -> NDArray[np.float64] | 
         return annealed(course, rows, _noise(course, rows.n), whole=False).point.g
     if not sizes:
         return annealed(course, rows, task.tolerance, whole=True)
-    # A ranking for the shortlist needs no more than the first.
-    sizes = sizes[:1] if task.mass > 0 else sizes
+    # A ranking for the shortlist, or a plan that is kept, needs no more than the first.
+    sizes = sizes[:1] if task.mass > 0 or course.dual(rows, 0.0).keeps else sizes
     drawn = rows.sample(sizes[-1], rng)
     g = annealed(course, drawn.prefix(sizes[0]), _noise(course, sizes[0]), whole=False).point.g
     for size in sizes[1:]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapsel.potentials.caps import Cap
-    from gapsel.records import Cost, CostScale, Target
+    from gapsel.records import Cost, CostScale, KeptPlan, Target
 
 _Number = TypeVar("_Number", bound=np.floating)
 _SCALE_ROWS = 2048
@@ -40,6 +40,7 @@ class Rows:
     capacity 0 may not be chosen, and is known all the same. ``base``: how many of the rows, the last ones, are those of
     a base. ``price``: what it costs to choose a row, in units of the cost, one number or (n,); it is part of what is
     minimised, and the lowest f + price are chosen. ``caps``: what groups of rows may be of the selection at most.
+    ``kept``: the rows' plan at some g and eps: at that eps it is looked at in the place of their vectors.
     """
 
     shards: tuple[NDArray[np.floating], ...]
@@ -48,6 +49,7 @@ class Rows:
     base: int = 0
     price: float | NDArray[np.floating] = 0.0
     caps: tuple[Cap, ...] = ()
+    kept: KeptPlan | None = None
 
     def __post_init__(self) -> None:
         # The solver reads the same rows many times; a GPU keeps what nobody can change.

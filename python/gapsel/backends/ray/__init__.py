@@ -74,6 +74,11 @@ class RayBackend:
         """That of one machine: the bits are the same."""
         return self._crew.identity() if self._gpus else self._here.identity
 
+    @property
+    def keeper(self) -> CpuBackend | None:
+        """This process, but for a cluster of GPUs: the rows of a plan that is kept are few."""
+        return None if self._gpus else self._here
+
     def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
         """Read the pool once; see Backend.sweep. Raises ResourceError where workers die again and again."""
         if not self._gpus and sum(len(shard) for shard in shards) < FEW_ROWS:

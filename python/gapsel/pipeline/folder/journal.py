@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapsel import __version__
-from gapsel.errors import ResourceError
+from gapsel.errors import ResourceError, UsageError
 from gapsel.files import whole
 from gapsel.records import OUTPUTS, Sweep
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gapsel.backends import Backend
-    from gapsel.records import Query
+    from gapsel.backends import Backend, Keeper
+    from gapsel.records import KeptPlan, Query
 
 FOLDER = ".sweeps"
 # Shorter sweeps are made again in less time than they are worth on disk.
@@ -54,11 +54,18 @@ class Question:
         """The number of rows that are swept."""
         return sum(len(shard) for shard in self.shards)
 
+    @property
+    def outputs(self) -> dict[str, NDArray[Any]]:
+        """What is written beside the answer, by its name."""
+        plan = self.query.plan
+        return self.query.outputs if plan is None else {**self.query.outputs, "plan": plan}
+
     def hash(self, content: str) -> str:
         """Return a hash of the question, ``content`` being one of the rows and of who is to answer."""
         target, g, box = self.query.target, self.query.g, self.query.box
-        names = [field.name for field in fields(self.query) if field.name not in {"target", "g", "box", *OUTPUTS}]
-        asked = [content, {name: getattr(self.query, name) for name in names}, sorted(self.query.outputs)]
+        apart = {"target", "g", "box", "plan", *OUTPUTS}
+        names = [field.name for field in fields(self.query) if field.name not in apart]
+        asked = [content, {name: getattr(self.query, name) for name in names}, sorted(self.outputs)]
         digest = hashlib.blake2b(json.dumps(asked, sort_keys=True, default=asdict).encode(), digest_size=16)
         for numbers in (target.y, target.b, g, box.lo, box.hi, box.price, box.eta):
             array = np.ascontiguousarray(numbers)
@@ -89,6 +96,15 @@ class Journal:
         """See Backend."""
         return self._backend.identity
 
+    @property
+    def keeper(self) -> Journal | None:
+        """See Backend. Looks at plans are short, and not in the journal; the sweeps that keep them are."""
+        return None if self._backend.keeper is None else self
+
+    def sweep_kept(self, kept: KeptPlan, query: Query) -> Sweep:
+        """Look at a kept plan; see Keeper."""
+        return self._keeping().sweep_kept(kept, query)
+
     def sweep(self, shards: Sequence[NDArray[np.floating]], query: Query) -> Sweep:
         """Answer from the journal, or read the pool once; see Backend.sweep."""
         asked = Question(shards, query)
@@ -98,7 +114,8 @@ class Journal:
         if found is not None:
             return found
         began = time.perf_counter()
-        answer = self._backend.sweep(shards, query)
+        machine = self._backend if query.plan is None else self._keeping()
+        answer = machine.sweep(shards, query)
         seconds = time.perf_counter() - began
         if seconds > LONG_SECONDS:
             self._keep(name or self._name(asked), asked, answer, seconds)
@@ -107,6 +124,12 @@ class Journal:
     def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Return the rows of the k lowest values, in order of (value, row)."""
         return self._backend.topk(values, k)
+
+    def _keeping(self) -> Keeper:
+        if self._backend.keeper is None:
+            msg = f"the {self.name} backend keeps no plans"
+            raise UsageError(msg)
+        return self._backend.keeper
 
     def _name(self, asked: Question) -> str:
         return asked.hash(f"{__version__} {self._backend.identity} {self._content(asked.shards)}")
@@ -170,7 +193,7 @@ def _columns(answer: Sweep, asked: Question) -> dict[str, NDArray[Any]]:
         "gram_q": answer.gram_q,
         "top_rows": rows,
         "top_values": values,
-        **{f"out_{name}": out for name, out in asked.query.outputs.items()},
+        **{f"out_{name}": out for name, out in asked.outputs.items()},
     }
     return {name: array for name, array in found.items() if array is not None}
 
@@ -179,7 +202,7 @@ def _read(path: Path, asked: Question) -> Sweep | None:
     """Return an answer and fill the outputs, or None, without the file, where it is damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            for name, out in asked.query.outputs.items():
+            for name, out in asked.outputs.items():
                 out[:] = stored[f"out_{name}"]
             value, hard, entropy = map(float, stored["totals"])
             gram, gram_q = (stored["gram"], stored["gram_q"]) if asked.query.gram else (None, None)
