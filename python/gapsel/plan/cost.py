@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from gapsel.memory import needed
 from gapsel.plan.looks import full_looks, looks
 from gapsel.potentials.ascent import gram_pays
+from gapsel.potentials.dual import LARGEST_PLAN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -308,7 +309,7 @@ def memory(p: Problem, program: float) -> Memory:
     parts = max((one.rows for one in looks(p) if one.rows < p.n), default=0.0)
     arrays = _ARRAYS * p.swept if p.arrays or p.base or p.avoided else 0
     lists = _FLOAT64 * (min(_LISTS, 4.0 * p.m * (4 * p.k / p.m + 64)) + 3 * min(_TILE, 4096.0 * p.m))
-    fit = matrices + parts * (p.d * p.number_bytes + _PART_ROW)
+    fit = matrices + parts * (p.d * p.number_bytes + _PART_ROW) + min(float(p.swept) * p.m, LARGEST_PLAN)
     rows = needed(p.swept, p.m, p.d) - needed(0, p.m, p.d) + arrays
     space = _SPACE + 4.0 * p.m * p.d + max(fit, lists)
     return Memory(program, float(rows), max(space, _BLOCKS if p.brought else 0.0))

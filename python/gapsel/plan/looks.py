@@ -14,8 +14,9 @@ from gapsel import distance
 from gapsel.backends.reference import EXPONENTIALS, GRAM_COST, GRAM_MASS, GRAM_ROWS
 from gapsel.config import Settings
 from gapsel.pipeline.steps.sampled import part_sizes
-from gapsel.potentials.ascent import gram_pays
+from gapsel.potentials.ascent import GRAM_ROWS_OF_PLAN, gram_pays
 from gapsel.potentials.boxed import LISTS_LEAD
+from gapsel.potentials.dual import LARGEST_PLAN
 from gapsel.potentials.robust import EPS as ROBUST_EPS
 from gapsel.potentials.sizes import annealed_eps, sample_sizes, shortlist_sizes
 
@@ -140,6 +141,10 @@ def _solve(p: Problem) -> Iterator[Looks]:
     elif p.base:
         yield Looks("fit", p.base, rough=1, rough_gram=levels)
     from_pool = not (sizes or p.base)
+    if p.mass == 0 and sizes and _is_kept(p):
+        yield Looks("fit", p.n, exact=2)
+        yield replace(_AT_PLAN[False], rows=_gram_rows_of_plan(p))
+        return
     if p.mass == 0:
         for size in sizes[1:]:
             yield Looks("fit", size, rough_gram=1)
@@ -162,8 +167,24 @@ def _boxed(p: Problem) -> Iterator[Looks]:
     """Yield the looks at a mass, at a list and then at all; under quotas each reads once more, for their prices."""
     listed, (at_list, at_pool) = _listed(p), _BOXED[p.mass >= LISTS_LEAD, p.capped]
     yield replace(at_list, rows=min(listed, p.swept))
-    if listed < p.swept:
+    if listed < p.swept and _is_kept(p):
+        yield Looks("fit", p.swept, exact=4 if p.capped else 2)
+        yield replace(_AT_PLAN[p.mass >= LISTS_LEAD], rows=_gram_rows_of_plan(p))
+    elif listed < p.swept:
         yield replace(at_pool, rows=p.swept)
+
+
+# Looks with a Gram at a plan that is kept, by whether lists lead. Its other looks cost next to nothing.
+_AT_PLAN = {False: Looks("fit", 0, rough_gram=1), True: Looks("fit", 0, rough_gram=8)}
+
+
+def _is_kept(p: Problem) -> bool:
+    """Whether the plan of all rows is kept, and stands in for most looks at them; GPUs, which keep none, are fast."""
+    return p.swept * p.m <= LARGEST_PLAN
+
+
+def _gram_rows_of_plan(p: Problem) -> int:
+    return min(GRAM_ROWS_OF_PLAN * p.m, p.swept)
 
 
 def _whole_pool(n: int, levels: int) -> Looks:

@@ -36,7 +36,7 @@ _GOOD_STEP, _SURE = 0.08, 0.5
 # tell the targets of a cluster apart: not one sweep less at m = 8000.
 _EXPONENTIALS = 32
 _DEAR_GRAM = 8
-_GRAM_ROWS, _GRAM_ROWS_OF_PLAN = 32, 16
+_GRAM_ROWS, GRAM_ROWS_OF_PLAN = 32, 16
 _LARGEST_GRAM = 6144
 # After so many rejections in a row Sinkhorn's step is tried, and after so many the loop gives up.
 _SINKHORN_TURNS = (3, 5)
@@ -88,7 +88,7 @@ def ascend(
 
 def gram_pays(m: int, d: int, n: int) -> bool:
     """Whether the Gram (m, m) of a sweep of n rows is worth what it costs beside d dimensions; 0 of a kept plan."""
-    share = min(1.0, (_GRAM_ROWS if d else _GRAM_ROWS_OF_PLAN) * m / n)
+    share = min(1.0, (_GRAM_ROWS if d else GRAM_ROWS_OF_PLAN) * m / n)
     return m <= _LARGEST_GRAM and share * m <= _DEAR_GRAM * (d + _EXPONENTIALS)
 
 

@@ -26,7 +26,7 @@ LEFT, RIGHT = 8.0, 98.0  # per cent: room for the numbers beside and for half a 
 _HALF_COUNT = 0.5  # where a logarithmic axis of counts begins, so that one document still has a height
 _VISIBLE = 25  # a part of the pool is seen on a straight axis while it reaches 1/25 of the tallest bar
 _PER_CENT = 100.0
-_STAGES = ("sample", "shortlist", "pool")
+_STAGES = ("sample", "shortlist", "plan", "pool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class HistogramChart:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """One sweep: its place, its stage ("sample", "shortlist", "pool") and its number, from 1."""
+    """One sweep: its place, its stage (one of ``_STAGES``) and its number, from 1."""
 
     x: float
     y: float
