@@ -7,6 +7,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use gapsel::kernel::codes::UNIT;
 use gapsel::kernel::{Columns, Kernel, STRIDE, kernels};
 
 const ROWS: usize = 84;
@@ -100,5 +101,22 @@ fn strip(bench: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, rows, product, outer, strip);
+/// A row of a kept plan to its share of the column sums.
+fn recall(bench: &mut Criterion) {
+    let mut group = bench.benchmark_group("recall");
+    group.throughput(Throughput::Elements(M as u64));
+    for kernel in kernels() {
+        let (mut codes, mut e, mut q) = (vec![0; M], vec![1.0; M], vec![0.0; M]);
+        kernel.keep(&e, &mut codes);
+        let mut row = |factor: f32| {
+            let (_, sum) = kernel.recall(&codes, &[factor * UNIT; M], &mut e);
+            kernel.add_rows(&mut q, &e, M, &[1.0]);
+            sum
+        };
+        assert!((row(1.0) / M as f32 - 1.0).abs() < 1e-6);
+        group.bench_function(kernel.name(), |bench| bench.iter(|| row(black_box(1.0))));
+    }
+}
+
+criterion_group!(benches, rows, product, outer, strip, recall);
 criterion_main!(benches);

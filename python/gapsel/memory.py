@@ -22,9 +22,10 @@ _PER_ROW = 48
 _GRAMS = 6
 # Targets and what is kept of each while a block of rows is read.
 _PER_TARGET = 16
-# What buffers take together, the largest of them the round-robin baseline's lists and tiles: below it they would be too
-# small to be of use.
-_BUFFERS = 256 * MEGABYTE
+# Bytes of the largest plan that the solver keeps of rows, to look at that instead.
+LARGEST_PLAN = 1 << 28
+# What buffers take together: that plan, or later the round-robin baseline's lists and tiles.
+_BUFFERS = LARGEST_PLAN
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 //! Every kernel the machine has against one naive float64 twin.
 #![allow(clippy::float_cmp)] // maxima and zeros are exact
 
-use super::{Columns, DEPTH, Kernel, STRIDE, Words, kernels};
+use super::{Columns, DEPTH, Kernel, STRIDE, Words, codes, kernels};
 
 /// A reproducible number in -1..1.
 fn noise(seed: usize) -> f32 {
@@ -289,5 +289,59 @@ fn add_rows_weights_each_row() {
                 close(q, 1.0 + sum, 1e-6, "q", kernel);
             }
         }
+    }
+}
+
+/// The number that a code stands for, over that of the largest.
+fn decoded(code: u8) -> f64 {
+    let fraction = 1.0 + f64::from(code & 7) / 8.0;
+    if code == 0 {
+        0.0
+    } else {
+        fraction / 1.875 * f64::from(i32::from(code >> 3) - 31).exp2()
+    }
+}
+
+#[test]
+fn what_is_kept_is_the_nearest_of_eight_bits() {
+    for kernel in kernels() {
+        let m = 4096;
+        let e: Vec<f32> = (0..m).map(|j| (-0.01 * j as f32).exp2()).collect();
+        let mut kept = vec![7; m];
+        kernel.keep(&e, &mut kept);
+        assert_eq!(kept[0], 255);
+        for (&e, &code) in e.iter().zip(&kept) {
+            let (e, found) = (f64::from(e), decoded(code));
+            if e < 0.5_f64.powi(31) {
+                assert_eq!(code, 0, "{} kept {e}", kernel.name());
+            } else if e > 0.5_f64.powi(30) {
+                let error = (found / e - 1.0).abs();
+                assert!(error <= 1.0 / 16.0, "{}: {e} is {found}", kernel.name());
+            }
+        }
+        kernel.keep(&[0.0; 16], &mut kept[..16]);
+        assert_eq!(kept[..16], [0; 16]);
+    }
+}
+
+#[test]
+fn what_is_recalled_is_what_was_kept_times_its_factor() {
+    for kernel in kernels() {
+        let kept: Vec<u8> = (0..=255).filter(|code| !(1..8).contains(code)).collect();
+        let kept = &kept[..240];
+        let factors: Vec<f32> = (0..kept.len())
+            .map(|j| codes::UNIT * (1.0 + noise(j)))
+            .collect();
+        let mut e = vec![7.0; kept.len()];
+        let (before, now) = kernel.recall(kept, &factors, &mut e);
+        let mut sums = (0.0, 0.0);
+        for ((&code, &factor), &e) in kept.iter().zip(&factors).zip(&e) {
+            let plain = decoded(code);
+            let exact = plain * f64::from(factor) / f64::from(codes::UNIT);
+            close(e, exact, 1e-6, "recalled", kernel);
+            sums = (sums.0 + plain, sums.1 + exact);
+        }
+        close(before * codes::UNIT, sums.0, 1e-5, "sum before", kernel);
+        close(now, sums.1, 1e-5, "sum now", kernel);
     }
 }

@@ -16,10 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from gapsel.memory import needed
+from gapsel.memory import LARGEST_PLAN, needed
 from gapsel.plan.looks import full_looks, looks
 from gapsel.potentials.ascent import gram_pays
-from gapsel.potentials.dual import LARGEST_PLAN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

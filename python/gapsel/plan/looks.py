@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from gapsel import distance
 from gapsel.backends.reference import EXPONENTIALS, GRAM_COST, GRAM_MASS, GRAM_ROWS
 from gapsel.config import Settings
+from gapsel.memory import LARGEST_PLAN
 from gapsel.pipeline.steps.sampled import part_sizes
 from gapsel.potentials.ascent import GRAM_ROWS_OF_PLAN, gram_pays
 from gapsel.potentials.boxed import LISTS_LEAD
-from gapsel.potentials.dual import LARGEST_PLAN
 from gapsel.potentials.robust import EPS as ROBUST_EPS
 from gapsel.potentials.sizes import annealed_eps, sample_sizes, shortlist_sizes
 

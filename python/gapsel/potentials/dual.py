@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel.memory import LARGEST_PLAN
 from gapsel.potentials.sizes import threshold
 from gapsel.records import KeptPlan, Query, plan_columns
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from gapsel.records import Box, Cost, Sweep, Target
 
 _LEAST_ROUGH_EPS = 5e-3
-# Bytes of the largest plan that is kept.
-LARGEST_PLAN = 1 << 28
 # A plan has what is at least 2^-30 of its row's largest. A column that has gained more than some 16 eps beside others
 # may be missing where it counts.
 _REACH = 12.0
