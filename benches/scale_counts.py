@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from gapsel.backends import Backend
     from gapsel.config import Settings
-    from gapsel.records import Query, Sweep
+    from gapsel.records import KeptPlan, Query, Sweep
 
 
 @dataclass
@@ -48,6 +48,16 @@ class Counting:
         how = ("rough" if query.rough else "exact") + ("_gram" if query.gram else "")
         self.seen[sum(map(len, shards)), len(query.target.b), how] += 1
         return self.inner.sweep(shards, query)
+
+    @property
+    def keeper(self) -> Counting | None:
+        """Itself, where the backend within keeps plans."""
+        return None if self.inner.keeper is None else self
+
+    def sweep_kept(self, kept: KeptPlan, query: Query) -> Sweep:
+        """Count the look at a plan, and pass it on."""
+        self.seen[len(kept.f), len(query.target.b), "kept_gram" if query.gram else "kept"] += 1
+        return self.inner.keeper.sweep_kept(kept, query)  # type: ignore[union-attr] - there is one where plans are
 
     def topk(self, values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         """Pass it on."""

@@ -42,7 +42,8 @@ _BALANCE = {
 class Looks:
     """Looks that one step takes at so many rows: exact or rough, with a Gram or without.
 
-    Not by all targets but by other ``columns`` where that is not 0; ``apart`` in so many parts of them, one at a time.
+    ``kept`` are looks at a plan of the rows that was kept. Not by all targets but by other ``columns`` where that is
+    not 0; ``apart`` in so many parts of them, one at a time.
     """
 
     step: str
@@ -51,28 +52,34 @@ class Looks:
     rough_gram: float = 0.0
     exact: float = 0.0
     exact_gram: float = 0.0
+    kept: float = 0.0
+    kept_gram: float = 0.0
     columns: int = 0
     apart: int = 1
 
     @property
     def grams(self) -> float:
         """How many of them carry a Gram."""
-        return self.rough_gram + self.exact_gram
+        return self.rough_gram + self.exact_gram + self.kept_gram
 
     @property
     def count(self) -> float:
-        """How many there are."""
-        return self.rough + self.exact + self.grams
+        """How often they read the rows."""
+        return self.rough + self.exact + self.rough_gram + self.exact_gram
 
     def sweep_flop(self, m: int, d: int) -> tuple[float, float]:
-        """Return the FLOP of the exact and of the rough looks, Grams left out: 2 n m (d + e) each."""
-        one = 2.0 * self.rows * (self.columns or m) * (d + EXPONENTIALS)
-        return one * (self.exact + self.exact_gram), one * (self.rough + self.rough_gram)
+        """Return the FLOP of the exact and of the rough looks, without Grams: 2 n m (d + e) each, at a plan 2 n m e."""
+        one = 2.0 * self.rows * (self.columns or m)
+        exact, rough = self.exact + self.exact_gram, self.rough + self.rough_gram
+        at_plan = one * EXPONENTIALS * (self.kept + self.kept_gram)
+        return one * (d + EXPONENTIALS) * exact, one * (d + EXPONENTIALS) * rough + at_plan
 
     def gram_flop(self, m: int, d: int) -> float:
         """Return the FLOP of the Grams: m^2 for each row kept."""
         part = (self.columns or m) / self.apart
-        return self.apart * self.grams * gram_rows(self.rows, part, d) * part**2
+        rows = (self.rough_gram + self.exact_gram) * gram_rows(self.rows, part, d)
+        rows += self.kept_gram * min(self.rows, GRAM_ROWS_OF_PLAN * part)
+        return self.apart * rows * part**2
 
     def solve_flop(self, m: int) -> float:
         """Return the FLOP of the Newton steps, one for each Gram: 2/3 m^3."""
@@ -136,14 +143,11 @@ def _solve(p: Problem) -> Iterator[Looks]:
         return
     sizes = sample_sizes(p.base or p.n, p.m)
     levels = len(annealed_eps(1.0, p.eps))
-    if sizes:
-        yield Looks("fit", sizes[0], rough=1, rough_gram=levels)
-    elif p.base:
-        yield Looks("fit", p.base, rough=1, rough_gram=levels)
+    if sizes or p.base:
+        yield _falling(sizes[0] if sizes else p.base, p.m, levels)
     from_pool = not (sizes or p.base)
-    if p.mass == 0 and sizes and _is_kept(p):
-        yield Looks("fit", p.n, exact=2)
-        yield replace(_AT_PLAN[False], rows=_gram_rows_of_plan(p))
+    if p.mass == 0 and sizes and _is_kept(p.n, p.m):
+        yield Looks("fit", p.n, exact=2, kept=6, kept_gram=1)
         return
     if p.mass == 0:
         for size in sizes[1:]:
@@ -154,6 +158,18 @@ def _solve(p: Problem) -> Iterator[Looks]:
     yield from _boxed(p)
 
 
+def _falling(rows: int, m: int, levels: int) -> Looks:
+    """Return the looks at a sample on which eps falls."""
+    if _is_kept(rows, m):
+        return Looks("fit", rows, rough=levels, kept=2 * levels + 3)
+    return Looks("fit", rows, rough=1, rough_gram=levels)
+
+
+def _is_kept(rows: int, m: int) -> bool:
+    """Whether the plan of these rows is kept, and stands in for most looks at them; GPUs, which keep none, are fast."""
+    return rows * m <= LARGEST_PLAN
+
+
 # Looks at the list and at the pool, by whether lists lead, not Newton's steps, and whether there are quotas.
 _BOXED = {
     (False, False): (Looks("fit", 0, rough_gram=8), Looks("fit", 0, exact=1, exact_gram=2)),
@@ -161,30 +177,23 @@ _BOXED = {
     (False, True): (Looks("fit", 0, rough=5, rough_gram=5, exact=4), Looks("fit", 0, exact=3, exact_gram=2)),
     (True, True): (Looks("fit", 0, rough=9, rough_gram=9), Looks("fit", 0, exact=5)),
 }
+# And where the plan of either is kept.
+_KEPT = {
+    (False, False): (Looks("fit", 0, rough=1, kept_gram=8), Looks("fit", 0, exact=2, kept=5, kept_gram=1)),
+    (True, False): (Looks("fit", 0, rough=1, kept_gram=9), Looks("fit", 0, exact=2, kept=1, kept_gram=8)),
+    (False, True): (Looks("fit", 0, rough=2, kept=8, kept_gram=8), Looks("fit", 0, exact=6, kept=12, kept_gram=8)),
+    (True, True): (Looks("fit", 0, rough=2, kept=9, kept_gram=9), Looks("fit", 0, exact=4, kept=9, kept_gram=8)),
+}
 
 
 def _boxed(p: Problem) -> Iterator[Looks]:
     """Yield the looks at a mass, at a list and then at all; under quotas each reads once more, for their prices."""
-    listed, (at_list, at_pool) = _listed(p), _BOXED[p.mass >= LISTS_LEAD, p.capped]
-    yield replace(at_list, rows=min(listed, p.swept))
-    if listed < p.swept and _is_kept(p):
-        yield Looks("fit", p.swept, exact=4 if p.capped else 2)
-        yield replace(_AT_PLAN[p.mass >= LISTS_LEAD], rows=_gram_rows_of_plan(p))
-    elif listed < p.swept:
-        yield replace(at_pool, rows=p.swept)
-
-
-# Looks with a Gram at a plan that is kept, by whether lists lead. Its other looks cost next to nothing.
-_AT_PLAN = {False: Looks("fit", 0, rough_gram=1), True: Looks("fit", 0, rough_gram=8)}
-
-
-def _is_kept(p: Problem) -> bool:
-    """Whether the plan of all rows is kept, and stands in for most looks at them; GPUs, which keep none, are fast."""
-    return p.swept * p.m <= LARGEST_PLAN
-
-
-def _gram_rows_of_plan(p: Problem) -> int:
-    return min(GRAM_ROWS_OF_PLAN * p.m, p.swept)
+    listed, which = _listed(p), (p.mass >= LISTS_LEAD, p.capped)
+    rows = min(listed, p.swept)
+    at_list = (_KEPT if _is_kept(rows, p.m) and listed < p.swept else _BOXED)[which][0]
+    yield replace(at_list, rows=rows)
+    if listed < p.swept:
+        yield replace((_KEPT if _is_kept(p.swept, p.m) else _BOXED)[which][1], rows=p.swept)
 
 
 def _whole_pool(n: int, levels: int) -> Looks:
@@ -232,7 +241,7 @@ def _balanced(p: Problem) -> Iterator[Looks]:
 def _plain(p: Problem, levels: int, apart: int) -> Iterator[Looks]:
     """Yield the looks of a point near plain transport: a sample, or the whole where that is small, and the pool."""
     sizes = sample_sizes(p.base or p.n, p.m // apart)
-    yield Looks("fit", (sizes or [p.base or p.n])[0], rough=1, rough_gram=levels, apart=apart)
+    yield replace(_falling((sizes or [p.base or p.n])[0], p.m // apart, levels), apart=apart)
     yield Looks("fit", p.swept, rough=1, apart=apart)
 
 

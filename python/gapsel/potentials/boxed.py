@@ -63,7 +63,8 @@ def from_plain(course: Course, plain: Point, rng: np.random.Generator) -> Ascent
     at = sharpened(course, "shortlist", short.rows, g, f[short.index], tolerance=_LIST_ON_THE_WAY)
     dual = course.dual(task.rows, task.mass)
     if dual.keeps:
-        return solved_by_plan(course, *course.kept("pool", dual, ahead(dual, at)), own_gram=task.mass >= LISTS_LEAD)
+        own_gram = task.mass >= LISTS_LEAD or bool(task.rows.caps)
+        return solved_by_plan(course, *course.kept("pool", dual, ahead(dual, at)), own_gram=own_gram)
     return _from_list(course, short, at, rng)
 
 
