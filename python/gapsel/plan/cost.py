@@ -2,7 +2,7 @@
 
     n rows of the pool, m of the target, d dimensions, k to choose; e = 32, what an exponential costs in dimensions
 
-    one look at s rows        2 s m (d + e) FLOP, and with a Gram m^2 for each row it keeps
+    one look at s rows        2 s m (d + e) FLOP, and with a Gram m^2 for each row it keeps; at their plan 2 s m e
     one Newton step           2/3 m^3 FLOP, on one host
     embedding                 tokens, each the encoder's FLOP
     between machines          16 m bytes to each worker; back, for each span of rows, 8 m, with a Gram 8 m^2 more, and
