@@ -47,7 +47,7 @@ NO_ONE = {"pickle", "cPickle", "dill", "joblib"}
 
 FLOOR = {
     *("_native", "calibration", "errors", "records", "findings", "config", "cost", "files", "memory", "progress"),
-    *("remote", "wording"),
+    *("primal", "remote", "wording"),
 }
 FRONT = {"__init__", "__main__", "api", "bench", "cli", "pipeline", "plan", "stream"}
 # What a room may import of gapsel, where that is an exact list.
@@ -60,6 +60,7 @@ ONLY = {
     "cost": {"errors", "records"},
     "files": {"errors"},
     "memory": {"errors"},
+    "primal": {"backends", "records"},
     "progress": {"errors"},
     "remote": {"errors"},
     "wording": set[str](),

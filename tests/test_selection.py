@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gapsel.backends.cpu import CpuBackend
@@ -138,6 +138,7 @@ def mixtures(task: Task, subsets: Sequence[Sequence[int]]) -> NDArray[np.float64
     tolerance=st.sampled_from([1e-3, 1e-6]),
     seed=st.integers(0, 1000),
 )
+@example(n=3, m=3, k=2, mass=0.9, weighted=False, tolerance=1e-3, seed=809)
 @settings(max_examples=40)
 def test_no_subset_gains_more_than_is_certified(  # noqa: PLR0917
     n: int, m: int, k: int, mass: float, tolerance: float, seed: int, *, weighted: bool

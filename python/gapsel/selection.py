@@ -8,9 +8,10 @@ The certificate is weak duality. With F(r) the regularised distance of row masse
 
     F(r) >= <b, g> + (1 - mass) <a, f(g)> + mass * (mean of the k lowest f(g))     for every choice r of k rows
 
-so that F at the chosen, looked at once more, is at most its difference to the right side from the best. At the g of
-the chosen themselves that difference is the Frank-Wolfe gap; the g that the choice was made by bounds more tightly.
-Where rows cost something, what the chosen cost is added on the left, and their price to f on the right.
+so that F at the chosen, looked at once more and bounded from above by a plan (primal.py), is at most its difference to
+the right side from the best. At the g of the chosen themselves that difference is the Frank-Wolfe gap; the g that the
+choice was made by bounds more tightly. Where rows cost something, what the chosen cost is added on the left, and their
+price to f on the right.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import numpy as np
 from gapsel.calibration import mean_of, scores
 from gapsel.errors import UsageError
 from gapsel.findings import Certificate
-from gapsel.potentials import Dual, Rows, ascend, gather, promised_rise, shortlist_sizes, solve
+from gapsel.potentials import Dual, Rows, ascend, gather, shortlist_sizes, solve
+from gapsel.primal import excess
 from gapsel.records import Box, Query, best_of
 from gapsel.wording import counted
 
@@ -37,8 +39,8 @@ if TYPE_CHECKING:
     from gapsel.records import Potentials
     from gapsel.rules import Rules
 
-# A rise of the mixture's dual by less than this share of the distance is not worth another sweep: the certificate adds
-# what is promised instead.
+# What the mixture's distance lies above the dual value at most is not worth another sweep where it is less than this
+# share of the distance: the certificate has it added.
 _ENOUGH = 3e-4
 
 
@@ -181,7 +183,7 @@ def _toll(rows: Rows, chosen: NDArray[np.int64], shares: NDArray[np.float64] | N
 def _solve_mixture(
     mixture: Rows, f: NDArray[np.float32], task: Task, potentials: Potentials, backend: Backend
 ) -> tuple[Point, float]:
-    """Solve plain transport at fixed row masses, and say what its value may still rise by.
+    """Solve plain transport at fixed row masses, and bound what it lies above the value at the point.
 
     That is done on a shortlist; then one look at the pool mostly closes the matter.
     """
@@ -192,11 +194,16 @@ def _solve_mixture(
         reached = ascend(dual, g, tolerance=0.3 * task.tolerance, max_sweeps=60, rough="always", own_gram=True)
         g, curvature = reached.point.g, reached.curvature
     dual, little = _plain_dual(mixture, task, backend), _ENOUGH * potentials.evidence.plain_value
-    reached = ascend(
-        dual, g, tolerance=task.tolerance, max_sweeps=task.max_sweeps, curvature=curvature,
-        stop=lambda point, bent: promised_rise(dual, point, bent) < little, want_f=True,
-    )  # fmt: skip
-    return reached.point, max(0.0, promised_rise(dual, reached.point, reached.curvature))
+    point = ascend(
+        dual, g, tolerance=task.tolerance, max_sweeps=task.max_sweeps, curvature=curvature, own_gram=True,
+        stop=lambda point, _: _excess(dual, point) < little, want_f=True,
+    ).point  # fmt: skip
+    return point, _excess(dual, point)
+
+
+def _excess(dual: Dual, point: Point) -> float:
+    query = Query(dual.target, point.g, dual.box, dual.eps, dual.cost)
+    return max(0.0, excess(query, point.sweep, point.f, dual.rows.d))
 
 
 def _listed(

@@ -39,9 +39,10 @@ class Certificate:
 
     ``before`` and ``after`` are the regularised distance to the target of the pool and of the mixture with the
     selection, looked at once more; ``gap`` bounds what any other choice of k could still gain; ``percent`` is the gap
-    in per cent of the attainable gain, before - after + gap. ``rest``, which ``after`` and ``gap`` include, is what the
-    mixture's distance may lie above the last look's dual value: the rise that Newton's step from there promises, to
-    first order, which was 1.1 to 2.4 times the true one wherever that was measured.
+    in per cent of the attainable gain, before - after + gap. ``rest``, which ``after`` and ``gap`` include, bounds what
+    the mixture's distance lies above the last look's dual value (primal.py), so that both are bounds too: ``before`` is
+    never more than the pool's distance, ``after`` never less than the mixture's. Of a mixture of domains ``rest`` is an
+    estimate, by a sample of the pool.
     """
 
     before: float

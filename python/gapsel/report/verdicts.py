@@ -36,7 +36,7 @@ _SHORTFALL = 0.05  # of the target's share: below this a label the selection lac
 _ALL = 100  # per cent
 _FINEST = 0.1  # per cent: a certificate below this would claim more than the solver's tolerance can carry
 
-_SMALL_REST = 1e-3  # of the gain: less than this left unsolved casts no doubt on a certificate
+_SMALL_REST = 1e-3  # of the gain: less than this left unsolved is not worth a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def shift(composition: Composition) -> list[str]:
 
 
 def certificate(findings: Findings) -> str:
-    """Return what is proven about every choice of k documents."""
+    """Return what is proven about every choice of k documents, and how much of it is for want of sweeps."""
     if findings.k >= findings.n:
         return "Every document was chosen, so there is no other choice to compare with."
     if findings.mass == 0:
@@ -249,16 +249,15 @@ def _part(findings: Findings) -> str:
 def _certified(findings: Findings) -> str:
     if not is_certified(findings):
         return "converged"
-    sign = "≈" if _reservation(findings) else "≤"
-    return f"{sign}{NARROW}{at_most(max(findings.certificate.percent, _FINEST))}"
+    return f"≤{NARROW}{at_most(max(findings.certificate.percent, _FINEST))}"
 
 
 def _reservation(findings: Findings) -> str:
-    """Return the doubt to add to the certificate when most of it is what was left unsolved."""
+    """Return what to add to the certificate when most of it is what was left unsolved."""
     found = findings.certificate
     if known(found.rest) and found.rest <= max(0.5 * found.gap, _SMALL_REST * (found.before - found.after)):
         return ""
-    return f" - an estimate only, since the mixture's distance was solved no further than to {number(found.rest)}"
+    return f" - it may be much less, since the mixture's distance was solved no further than to {number(found.rest)}"
 
 
 def _not_converged(findings: Findings) -> str:
