@@ -11,7 +11,7 @@ import pytest
 from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import row_masses
 from gapsel.errors import DataError
-from gapsel.potentials import solve
+from gapsel.potentials import dual, solve
 from gapsel.records import Box, KeptPlan, Sweep, plan_columns
 from solving import CPU, UNKEEPING, cloud, make, true_error
 from sweeps import ISAS, REFERENCE, Problem, gram_error, problem
@@ -179,3 +179,18 @@ def test_solutions_by_plan_are_those_by_vectors(mass: float, rel: float) -> None
     assert ours.dual_value == pytest.approx(theirs.dual_value, rel=1e-4)
     chosen = [set(np.argsort(one.f)[:90].tolist()) for one in (by_plan, by_vectors)]
     assert len(chosen[0] & chosen[1]) >= 88
+
+
+@pytest.mark.parametrize("mass", [0.5, 1.0])
+@pytest.mark.parametrize("rel", [0.005, 0.3])
+def test_a_list_has_a_plan_where_the_pool_has_none(monkeypatch: pytest.MonkeyPatch, mass: float, rel: float) -> None:
+    """At a small eps g goes beyond what a list's plan tells, which is then kept anew; the answer is the same."""
+    task = make(cloud(9000, 8), cloud(30, 8, seed=1, shift=0.7), k=90, mass=mass, rel=rel)
+    expected = solve(task, UNKEEPING)
+    monkeypatch.setattr(dual, "LARGEST_PLAN", 5000 * 32)
+    found = solve(task, CPU)
+    assert "plan" not in {stage.name for stage in found.potentials.evidence.trace}
+    assert found.potentials.evidence.converged
+    assert true_error(task, found) <= task.tolerance + found.potentials.evidence.rounding
+    assert found.potentials.evidence.full_sweeps <= expected.potentials.evidence.full_sweeps + 1
+    assert found.potentials.evidence.dual_value == pytest.approx(expected.potentials.evidence.dual_value, rel=1e-4)

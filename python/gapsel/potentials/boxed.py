@@ -160,6 +160,11 @@ def _kept(course: Course, short: Shortlist, g: NDArray[np.float64]) -> Shortlist
     return replace(short, rows=course.kept("shortlist", dual, g, rough=dual.bears_rounding)[1].rows)
 
 
+def _around(course: Course, short: Shortlist, g: NDArray[np.float64]) -> Shortlist:
+    """Return the list with a plan that is near g (m,), if it has one."""
+    return replace(short, rows=_near(course, "shortlist", course.dual(short.rows, course.task.mass), g))
+
+
 def listed(course: Course, f: NDArray[np.float32], rng: np.random.Generator) -> Shortlist:
     """Return the shortlist by f (n,), or all rows where it would have them."""
     rows, sizes = course.task.rows, _list_sizes(course)
@@ -181,7 +186,9 @@ def _from_list(course: Course, short: Shortlist, at: Ascent, rng: np.random.Gene
         done = seen.error <= task.tolerance or course.full_sweeps >= task.max_sweeps
         if done or newton_leads or course.settled(dual, seen, at.curvature):
             break
-        short = _kept(course, _shortlist(course, seen.f, sizes, rng), seen.g) if off_list else short
+        if off_list:
+            short = _kept(course, _shortlist(course, seen.f, sizes, rng), seen.g)
+        short = _around(course, short, seen.g)
         at = _tilted(course, short, seen, None if off_list else (at.point, own))
         seen, own = _seen(course, dual, at.point.g), at.point.sweep.q
     return course.ascended("pool", dual, seen, task.tolerance, kept=at.curvature, want_f=True)

@@ -86,9 +86,11 @@ class Course:
         self._note(stage, dual, point)
         return point
 
-    def kept(self, stage: str, dual: Dual, g: NDArray[np.float64], *, rough: bool = False) -> tuple[Point, Dual]:
+    def kept(
+        self, stage: str, dual: Dual, g: NDArray[np.float64], *, rough: bool = False, over: bool = False
+    ) -> tuple[Point, Dual]:
         """Look at a dual's vectors at g (m,) and keep their plan, where it can be; see Dual.keeping."""
-        point, near = dual.keeping(g, rough=rough)
+        point, near = dual.keeping(g, rough=rough, over=over)
         self._note(stage, dual, point)
         return point, near
 

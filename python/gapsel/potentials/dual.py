@@ -92,17 +92,17 @@ class Dual:
         """Whether the plan of these rows can be kept."""
         return self.backend.keeper is not None and self.rows.n * plan_columns(self.target) <= LARGEST_PLAN
 
-    def keeping(self, g: NDArray[np.float64], *, rough: bool = False) -> tuple[Point, Dual]:
+    def keeping(self, g: NDArray[np.float64], *, rough: bool = False, over: bool = False) -> tuple[Point, Dual]:
         """Read the rows' vectors at g (m,), with f; return this dual with their plan there kept, where it can be.
 
-        A plan that they had is written over.
+        It is written ``over`` the one that they had, which is lost then, or beside it.
         """
         rows = replace(self.rows, kept=None)
         dual = replace(self, rows=rows)
         if not self.keeps:
             return dual.at(g, want_f=True, rough=rough), dual
         old, shape = self.rows.kept, (rows.n, plan_columns(self.target))
-        plan = np.empty(shape, np.uint8) if old is None else old.plan
+        plan = old.plan if over and old is not None else np.empty(shape, np.uint8)
         point = replace(dual, plan=plan).at(g, want_f=True, rough=rough)
         return point, replace(dual, rows=replace(rows, kept=KeptPlan(plan, point.f, g, self.eps, self.target.b)))
 

@@ -41,7 +41,7 @@ def solved_by_plan(course: Course, seen: Point, near: Dual, *, own_gram: bool = 
             own_gram=own_gram, want_f=True,
         )  # fmt: skip
         before, curvature = seen.error, at.curvature
-        seen, near = course.kept("pool", near, at.point.g)
+        seen, near = course.kept("pool", near, at.point.g, over=True)
         if seen.error >= before:
             break
     return course.ascended("pool", dual, seen, task.tolerance, kept=curvature, want_f=True)
