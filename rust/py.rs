@@ -1,176 +1,24 @@
-//! The only file that names Python: borrow the arrays, release the lock, call, wrap.
+//! The only place that names Python: borrow the arrays, release the lock, call, wrap.
 
-use half::{bf16, f16};
-use numpy::ndarray::{Dimension, Ix1, Ix2};
+mod arrays;
+
+use numpy::ndarray::Ix2;
 use numpy::{
-    IntoPyArray, PyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
-    PyReadwriteArray,
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2,
+    PyUntypedArrayMethods,
 };
-use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
-use crate::error::Error;
 use crate::kept::KeptView;
 use crate::kernel;
-use crate::pool::{Pool, Shard, Values};
+use crate::pool::Pool;
 use crate::problem::{KeptProblem, Place, Problem, Wanted};
-use crate::rule::{PerRow, Rule};
+use crate::rule::Rule;
 use crate::sweep::Sweep;
 use crate::target::{Cost, TargetView};
 use crate::{threads, topk};
-
-impl From<Error> for PyErr {
-    fn from(error: Error) -> Self {
-        raise(
-            if error.is_usage() {
-                "UsageError"
-            } else {
-                "DataError"
-            },
-            &error.to_string(),
-        )
-    }
-}
-
-/// An exception of the family in `gapsel.errors`.
-fn raise(class: &str, message: &str) -> PyErr {
-    Python::attach(|py| {
-        match py
-            .import("gapsel.errors")
-            .and_then(|errors| errors.getattr(class)?.call1((message,)))
-        {
-            Ok(error) => PyErr::from_value(error),
-            Err(error) => error,
-        }
-    })
-}
-
-enum ShardArray<'py> {
-    F16(PyReadonlyArray2<'py, f16>),
-    BF16(PyReadonlyArray2<'py, bf16>),
-    F32(PyReadonlyArray2<'py, f32>),
-}
-
-impl<'py> ShardArray<'py> {
-    fn new(index: usize, array: &Bound<'py, PyAny>) -> PyResult<Self> {
-        if let Ok(array) = array.extract() {
-            return Ok(Self::F32(array));
-        }
-        if let Ok(array) = array.extract() {
-            return Ok(Self::F16(array));
-        }
-        if is_bfloat16(array) {
-            return Ok(Self::BF16(array.extract()?));
-        }
-        let found = match array.cast::<PyUntypedArray>() {
-            Ok(array) => format!("{} with {} axes", array.dtype(), array.ndim()),
-            Err(_) => array.get_type().to_string(),
-        };
-        Err(raise(
-            "DataError",
-            &format!(
-                "shard {index} is {found}: give a float16, bfloat16 or float32 array (rows, d)"
-            ),
-        ))
-    }
-
-    fn view(&self, index: usize) -> PyResult<Shard<'_>> {
-        let (shape, values) = match self {
-            Self::F16(array) => (array.shape(), array.as_slice().map(Values::F16)),
-            Self::BF16(array) => (array.shape(), array.as_slice().map(Values::BF16)),
-            Self::F32(array) => (array.shape(), array.as_slice().map(Values::F32)),
-        };
-        let values = values.map_err(|_| contiguous(&format!("shard {index}")))?;
-        Ok(Shard {
-            values,
-            rows: shape[0],
-            d: shape[1],
-        })
-    }
-}
-
-/// NumPy has no bfloat16 of its own, and to ask for it by name fails until a package (ml_dtypes) has brought it.
-fn is_bfloat16(array: &Bound<'_, PyAny>) -> bool {
-    let name = array
-        .getattr("dtype")
-        .and_then(|dtype| dtype.getattr("name"));
-    name.is_ok_and(|name| name.eq("bfloat16").unwrap_or(false))
-}
-
-enum RowArray<'py> {
-    Same(f64),
-    Each(PyReadonlyArray1<'py, f64>),
-    EachSingle(PyReadonlyArray1<'py, f32>),
-}
-
-impl<'py> RowArray<'py> {
-    fn new(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Self> {
-        if let Ok(array) = value.extract() {
-            return Ok(Self::Each(array));
-        }
-        if let Ok(array) = value.extract() {
-            return Ok(Self::EachSingle(array));
-        }
-        let number = if value.cast::<PyUntypedArray>().is_ok() {
-            None
-        } else {
-            value.extract().ok()
-        };
-        let message = || {
-            raise(
-                "DataError",
-                &format!("{name} is neither a number nor an array (n,) of float64 or float32"),
-            )
-        };
-        number.map(Self::Same).ok_or_else(message)
-    }
-
-    fn view(&self, name: &str) -> PyResult<PerRow<'_>> {
-        let contiguous = |_| contiguous(name);
-        Ok(match self {
-            Self::Same(value) => PerRow::Same(*value),
-            Self::Each(array) => PerRow::Each(array.as_slice().map_err(contiguous)?),
-            Self::EachSingle(array) => PerRow::EachSingle(array.as_slice().map_err(contiguous)?),
-        })
-    }
-}
-
-fn contiguous(name: &str) -> PyErr {
-    raise(
-        "DataError",
-        &format!("{name} is not C-contiguous: pass numpy.ascontiguousarray of it"),
-    )
-}
-
-type Output<'py, T, D = Ix1> = Option<PyReadwriteArray<'py, T, D>>;
-
-/// Borrow an output for writing.
-fn output<'py, T: numpy::Element, D: Dimension>(
-    name: &str,
-    array: Option<&Bound<'py, PyArray<T, D>>>,
-) -> PyResult<Output<'py, T, D>> {
-    let borrow = |array: &Bound<'py, PyArray<T, D>>| {
-        array.try_readwrite().map_err(|error| {
-            raise(
-                "UsageError",
-                &format!("{name} cannot be written ({error}): pass an array of its own"),
-            )
-        })
-    };
-    array.map(borrow).transpose()
-}
-
-/// The numbers of an output.
-fn numbers<'a, T: numpy::Element, D: Dimension>(
-    name: &str,
-    array: &'a mut Output<'_, T, D>,
-) -> PyResult<Option<&'a mut [T]>> {
-    array
-        .as_mut()
-        .map(|array| array.as_slice_mut().map_err(|_| contiguous(name)))
-        .transpose()
-}
+use arrays::{Output, RowArray, ShardArray, contiguous, numbers, output};
 
 type Top<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f32>>);
 type Swept<'py> = (

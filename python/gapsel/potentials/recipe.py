@@ -7,6 +7,9 @@
     4. full sweeps at that mass, to the tolerance; at a large mass the shortlist leads between them
     5. the evidence                                                                                     evidence.py
 
+Where the pool is small enough for its plan to be kept, what follows the first look at it in 2, and the first look at
+the mass in 4, is done on that plan, and one more sweep says how well (planned.py).
+
 course.py has the task on its way; the loop that raises the dual on one set of rows is ascent.py's.
 """
 
