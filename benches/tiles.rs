@@ -1,23 +1,38 @@
 //! The tiles and what follows them, kernel beside kernel: `cargo bench`, or `cargo bench -- product/avx512` for some.
 //!
-//! A block of 84 rows (whole tiles of every kernel) meets 1,024 columns of 384 dimensions, as in a sweep. Rates are
+//! A block of 672 rows (whole tiles of every kernel) meets columns of 384 dimensions; rows are 1,024 long. Rates are
 //! multiply-adds per second for products, and numbers per second for the rest. Operands are 1, which makes the right
 //! answer plain, and each is looked at before it is timed.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use gapsel::aligned::Aligned;
 use gapsel::kernel::codes::UNIT;
 use gapsel::kernel::{Columns, Kernel, STRIDE, kernels};
 
-const ROWS: usize = 84;
+const ROWS: usize = 672;
+/// Columns of a product: its sums stay in the second-level cache.
+const WIDE: usize = 256;
+const LD: usize = WIDE + 16;
 const M: usize = 1024;
 const D: usize = 384;
 
-fn ones(kernel: &dyn Kernel, numbers: usize) -> Vec<f32> {
-    let mut words = vec![0.0; numbers / kernel.words().numbers()];
-    kernel.pack(&vec![1.0; numbers], &mut words);
-    words
+/// Columns of ones, word by word, as `product` reads them.
+fn columns(kernel: &dyn Kernel, width: usize) -> Vec<f32> {
+    let mut words = vec![0.0; kernel.words().of(D)];
+    kernel.pack(&[1.0; D], &mut words);
+    let rows = words
+        .iter()
+        .flat_map(|word| std::iter::repeat_n(*word, width));
+    rows.collect()
+}
+
+/// Rows of ones, as `outer` reads them.
+fn stacked(kernel: &dyn Kernel, width: usize) -> Vec<f32> {
+    let (ones, mut words) = (vec![1.0; width], vec![0.0; width]);
+    kernel.stack([&ones, &ones], [1.0, 1.0], &mut words);
+    words.repeat(ROWS / kernel.words().stacked())
 }
 
 fn rows(bench: &mut Criterion) {
@@ -26,33 +41,33 @@ fn rows(bench: &mut Criterion) {
     for kernel in kernels() {
         let mut row: Vec<f32> = (0..D).map(|k| (k % 7) as f32).collect();
         let mut words = [0.0; STRIDE];
-        group.bench_function(kernel.name(), |bench| {
-            bench.iter(|| {
-                let norm = kernel.squared_norm(&row);
-                kernel.scale(&mut row, 1.0 / norm.sqrt());
-                kernel.pack(&row, &mut words);
-            });
-        });
-        assert!((kernel.squared_norm(&row) - 1.0).abs() < 1e-5);
+        let mut pack = || {
+            let norm = kernel.squared_norm(&row);
+            kernel.scale(&mut row, 1.0 / norm.sqrt());
+            kernel.pack(&row, &mut words);
+            kernel.squared_norm(&row)
+        };
+        assert!((pack() - 1.0).abs() < 1e-5);
+        group.bench_function(kernel.name(), |bench| bench.iter(&mut pack));
     }
 }
 
 fn product(bench: &mut Criterion) {
     let mut group = bench.benchmark_group("product");
-    group.throughput(Throughput::Elements((ROWS * M * D) as u64));
+    group.throughput(Throughput::Elements((ROWS * WIDE * D) as u64));
     for kernel in kernels() {
         let panel = kernel.tile().1;
-        let mut x = vec![[0.0; STRIDE]; ROWS];
-        for x in &mut x {
+        let (mut x, mut strip) = (Aligned::zeros(ROWS * STRIDE), Aligned::zeros(ROWS * LD));
+        let (x, strip) = (x.as_mut().as_chunks_mut().0, strip.as_mut());
+        for x in x.iter_mut() {
             kernel.pack(&[1.0; D], x);
         }
-        let y = ones(kernel, D * M);
-        let mut strip = vec![0.0; ROWS * M];
+        let y = columns(kernel, panel);
         let mut multiply = || {
-            for (j, y) in y.chunks(y.len() / (M / panel)).enumerate() {
-                kernel.product(&x, y, &mut strip[j * panel..], M, false);
+            for column in (0..WIDE).step_by(panel) {
+                kernel.product(x, y.as_ref(), &mut strip[column..], LD, false);
             }
-            strip[M - 1]
+            strip[WIDE - 1]
         };
         assert_eq!(multiply().to_bits(), (D as f32).to_bits());
         group.bench_function(kernel.name(), |bench| bench.iter(&mut multiply));
@@ -64,7 +79,7 @@ fn outer(bench: &mut Criterion) {
     for kernel in kernels() {
         let (height, width) = kernel.tile();
         group.throughput(Throughput::Elements((ROWS * height * width) as u64));
-        let (u, v) = (ones(kernel, ROWS * height), ones(kernel, ROWS * width));
+        let (u, v) = (stacked(kernel, height), stacked(kernel, width));
         let mut out = vec![0.0; height * width];
         kernel.outer(&mut std::iter::once((&u[..], &v[..])), &mut out);
         assert!(

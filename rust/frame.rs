@@ -70,7 +70,7 @@ impl<'a> Frame<'a> {
             block_rows: block_rows(count, kernel),
             span: span_rows(count, place.n, wanted.gram, isa, wanted.rough),
             kernel,
-            outer: isa.kernel(true),
+            outer: isa.outer,
         }
     }
 }

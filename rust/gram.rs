@@ -37,7 +37,7 @@ impl PackedPlan {
         weights: &[f32],
         kernel: &dyn Kernel,
     ) {
-        let numbers = kernel.words().numbers();
+        let numbers = kernel.words().stacked();
         let kept: Vec<usize> = (0..weights.len()).filter(|&i| weights[i] != 0.0).collect();
         self.depth = kept.len().div_ceil(numbers);
         self.u

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use crate::aligned::Aligned;
 use crate::error::Error;
-use crate::kernel::{Columns, DEPTH, Kernel};
+use crate::kernel::{Columns, Kernel};
 
 /// The bias of a column that only fills up a tile: below every true logit, and finite.
 const ABSENT: f32 = -1e38;
@@ -168,6 +168,7 @@ pub struct Target {
     panels: Aligned,
     panel: usize,
     depth: usize,
+    block_depth: usize,
     kind: CostKind,
     largest_norm: f64,
     log2_unit: f64,
@@ -199,7 +200,8 @@ impl Target {
         let keep = weighty(view.b, view.g)?;
         let preparation = Preparation::new(cost, view, &keep, kernel);
         let panel = kernel.tile().1;
-        let depth = view.d.div_ceil(kernel.words().numbers());
+        let depth = kernel.words().of(view.d);
+        let block_depth = kernel.words().of(kernel.words().block());
         let width = keep.len().next_multiple_of(panel);
         let mut panels = Aligned::zeros(width * depth);
         let mut squared = Vec::with_capacity(keep.len());
@@ -208,7 +210,10 @@ impl Target {
         for (column, &j) in keep.iter().enumerate() {
             scratch.copy_from_slice(&view.y[j * view.d..(j + 1) * view.d]);
             squared.push(preparation.apply(&mut scratch, "target", j)?);
-            kernel.pack(&scratch, &mut words);
+            let blocks = scratch.chunks(kernel.words().block());
+            for (y, words) in blocks.zip(words.chunks_mut(block_depth)) {
+                kernel.pack(y, words);
+            }
             let slots = &mut panels.as_mut()[column / panel * panel * depth + column % panel..];
             for (slot, &word) in slots.iter_mut().step_by(panel).zip(&words) {
                 *slot = word;
@@ -223,6 +228,7 @@ impl Target {
             panels,
             panel,
             depth,
+            block_depth,
             kind: cost.kind,
             largest_norm: f64::from(largest_norm).sqrt(),
             log2_unit,
@@ -286,14 +292,14 @@ impl Target {
     /// Blocks of words that a row is cut into.
     #[must_use]
     pub fn depth_blocks(&self) -> usize {
-        self.depth.div_ceil(DEPTH)
+        self.depth.div_ceil(self.block_depth)
     }
 
     /// Panels of y for each block of words: (first column, the panel's part (depth, panel)).
     pub fn panels(&self, depth_block: usize) -> impl Iterator<Item = (usize, &[f32])> {
         let (from, to) = (
-            depth_block * DEPTH,
-            self.depth.min((depth_block + 1) * DEPTH),
+            depth_block * self.block_depth,
+            self.depth.min((depth_block + 1) * self.block_depth),
         );
         self.panels
             .as_ref()

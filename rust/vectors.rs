@@ -1,8 +1,9 @@
 //! Rows as vectors: packed, multiplied with all of y into a strip that stays in the second-level cache, and there turned
 //! into logits and exponentials. Never are there n x m numbers.
 
+use crate::aligned::Aligned;
 use crate::error::Error;
-use crate::kernel::{DEPTH, Kernel, PackedRow, STRIDE};
+use crate::kernel::{Kernel, STRIDE};
 use crate::problem::Problem;
 use crate::source::{Seen, Source};
 use crate::target::Target;
@@ -24,7 +25,7 @@ pub struct Vectors<'a> {
 /// One thread's buffers.
 pub struct Space {
     scratch: Vec<f32>,
-    packed: Vec<PackedRow>,
+    packed: Aligned,
     squared: Vec<f32>,
 }
 
@@ -37,8 +38,9 @@ impl Vectors<'_> {
             squared,
         } = space;
         squared.clear();
+        let (packed, _) = packed.as_mut().as_chunks_mut::<STRIDE>();
         let place = self.problem.place.first;
-        let depth = DEPTH * self.kernel.words().numbers();
+        let block = self.kernel.words().block();
         self.problem
             .pool
             .for_each_row(first_row..first_row + rows, scratch, |r, x| {
@@ -46,7 +48,7 @@ impl Vectors<'_> {
                 let norm = self.target.preparation.apply(x, "pool", row)?;
                 self.target.check_range(norm, row)?;
                 squared.push(norm);
-                for (index, x) in x.chunks(depth).enumerate() {
+                for (index, x) in x.chunks(block).enumerate() {
                     self.kernel
                         .pack(x, &mut packed[index * self.block_rows + r]);
                 }
@@ -61,7 +63,7 @@ impl Source for Vectors<'_> {
     fn space(&self) -> Space {
         Space {
             scratch: vec![0.0; self.problem.pool.d],
-            packed: vec![[0.0; STRIDE]; self.target.depth_blocks() * self.block_rows],
+            packed: Aligned::zeros(self.target.depth_blocks() * self.block_rows * STRIDE),
             squared: Vec::new(),
         }
     }
@@ -76,7 +78,8 @@ impl Source for Vectors<'_> {
     ) -> Result<(), Error> {
         self.pack(first_row, rows, space)?;
         let rows = rows.next_multiple_of(self.kernel.tile().0);
-        for (index, packed) in space.packed.chunks_exact(self.block_rows).enumerate() {
+        let (packed, _) = space.packed.as_ref().as_chunks::<STRIDE>();
+        for (index, packed) in packed.chunks_exact(self.block_rows).enumerate() {
             for (column, y) in self.target.panels(index) {
                 let strip = &mut strip[column..];
                 self.kernel

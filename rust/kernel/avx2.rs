@@ -15,6 +15,7 @@ pub fn detect() -> Option<Isa> {
         name: "avx2",
         exact: &Avx2(()),
         rough: None,
+        outer: &Avx2(()),
     })
 }
 

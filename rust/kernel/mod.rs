@@ -5,7 +5,8 @@
 //! A [`Kernel`] is one of them behind a pointer, so that the sweep is compiled once and the choice is made at run time.
 //!
 //! The operands of a tile are 32-bit [`Words`]. A word is one float32 or, for rough products, two bfloat16 neighbours
-//! of a row. The tile is the same but for the instruction that multiplies; sums are float32 either way.
+//! of a row. The tile is the same but for the instruction that multiplies; sums are float32 either way. Where bytes are
+//! multiplied so much faster that six such products cost less than one of float32, a float32 goes as three bytes.
 //!
 //! Every lane of every tile sees the same operations in the same order whatever its place, and tiles are always
 //! full (rows and columns that do not exist are zero), so a row's results do not depend on its neighbours.
@@ -47,14 +48,39 @@ pub enum Words {
     Singles,
     /// Two bfloat16, neighbours in the row, the first in the low half.
     Pairs,
+    /// Four signed bytes, neighbours in the row, the first lowest: the first digits, to base 256, of all numbers of a
+    /// block, then their second and third ones. After these a word is the float32 that they are multiplied by.
+    Digits,
 }
 
+/// Digits of a number.
+pub const DIGITS: usize = 3;
+
 impl Words {
-    /// Numbers in a word.
+    /// Numbers of a whole block.
     #[must_use]
-    pub const fn numbers(self) -> usize {
+    pub const fn block(self) -> usize {
         match self {
-            Self::Singles => 1,
+            Self::Singles | Self::Digits => DEPTH,
+            Self::Pairs => 2 * DEPTH,
+        }
+    }
+
+    /// Words that a row of so many numbers takes, block by block.
+    #[must_use]
+    pub const fn of(self, numbers: usize) -> usize {
+        match self {
+            Self::Singles => numbers,
+            Self::Pairs => numbers.div_ceil(2),
+            Self::Digits => DIGITS * numbers.div_ceil(4) + numbers.div_ceil(DEPTH),
+        }
+    }
+
+    /// Rows that a word of [`Kernel::stack`] has a number of.
+    #[must_use]
+    pub const fn stacked(self) -> usize {
+        match self {
+            Self::Singles | Self::Digits => 1,
             Self::Pairs => 2,
         }
     }
@@ -148,10 +174,10 @@ pub trait Kernel: Sync {
     /// The sum of squares.
     fn squared_norm(&self, x: &[f32]) -> f32;
 
-    /// Round finite numbers to what `pack` makes of them.
+    /// Round finite numbers to what `pack` makes of them, but for digits, whose rounding is less than a product's.
     fn round(&self, x: &mut [f32]);
 
-    /// Lay finite numbers out in words; a last word is filled up with zero.
+    /// Lay finite numbers out in words, at most a block of them; a last word is filled up with zero.
     fn pack(&self, x: &[f32], out: &mut [f32]);
 
     /// Lay rows out in words of one number from each of them, times their factors; one row or, in pairs, both.
@@ -262,6 +288,8 @@ pub struct Isa {
     pub name: &'static str,
     exact: &'static dyn Kernel,
     rough: Option<&'static dyn Kernel>,
+    /// The kernel of the Gram, which only bends steps: the fastest.
+    pub outer: &'static dyn Kernel,
 }
 
 impl Isa {

@@ -17,6 +17,7 @@ pub fn detect() -> Option<Isa> {
         name: "neon",
         exact: &Neon(()),
         rough: None,
+        outer: &Neon(()),
     })
 }
 

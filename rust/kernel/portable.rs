@@ -10,6 +10,7 @@ pub const ISA: Isa = Isa {
     name: "portable",
     exact: &Portable,
     rough: None,
+    outer: &Portable,
 };
 
 type Eight = [f32; 8];

@@ -2,7 +2,7 @@
 //!
 //! Plain loops, which the compiler vectorises for the instruction set that enters them.
 
-use super::Words;
+use super::{DEPTH, DIGITS, Words};
 
 /// See [`super::Kernel::subtract`].
 #[inline(always)]
@@ -36,10 +36,11 @@ pub fn squared_norm(x: &[f32]) -> f32 {
 /// See [`super::Kernel::round`].
 #[inline(always)]
 pub fn round(words: Words, x: &mut [f32]) {
-    if words == Words::Pairs {
-        for x in x {
-            *x = f32::from_bits(bfloat16(*x) << 16);
-        }
+    match words {
+        Words::Singles | Words::Digits => (),
+        Words::Pairs => x
+            .iter_mut()
+            .for_each(|x| *x = f32::from_bits(bfloat16(*x) << 16)),
     }
 }
 
@@ -57,7 +58,43 @@ pub fn pack(words: Words, x: &[f32], out: &mut [f32]) {
                 out[pairs.len()] = f32::from_bits(bfloat16(*low));
             }
         }
+        Words::Digits => digits(x, out),
     }
+}
+
+/// Adding 1.5 2^23 leaves the nearest whole number below 2^22 in a float's low bits.
+const ROUND: f32 = 12_582_912.0;
+const LARGEST: f32 = 4_194_000.0;
+
+/// A block whose largest number is smaller is taken for zeros: its squares are none in float32.
+const SMALLEST: f32 = 1e-30;
+
+/// Numbers as multiples q of about a 2^-22nd of the largest, and q = 65536 d0 + 256 d1 + d2 with digits in -128..=127.
+#[inline(always)]
+fn digits(x: &[f32], out: &mut [f32]) {
+    // Bits of positive numbers are in the order of the numbers, and their maximum is found in any order.
+    let bits = x.iter().map(|x| x.abs().to_bits());
+    let largest = f32::from_bits(bits.fold(0, u32::max));
+    let (factor, inverse) = if largest > SMALLEST {
+        (largest / LARGEST, LARGEST / largest)
+    } else {
+        (0.0, 0.0)
+    };
+    let mut bytes = [[0_u8; DEPTH]; DIGITS];
+    let [first, second, third] = &mut bytes;
+    for (((x, d0), d1), d2) in x.iter().zip(first).zip(second).zip(third) {
+        let q = (x * inverse + ROUND).to_bits().cast_signed() - ROUND.to_bits().cast_signed();
+        let q1 = (q + 128) >> 8;
+        let q0 = (q1 + 128) >> 8;
+        [*d0, *d1, *d2] = [q0, q1, q].map(|q| q.to_le_bytes()[0]);
+    }
+    let depth = x.len().div_ceil(4);
+    for (out, bytes) in out.chunks_mut(depth).zip(&bytes) {
+        for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *out = f32::from_bits(u32::from_le_bytes(*bytes));
+        }
+    }
+    out[DIGITS * depth] = factor;
 }
 
 /// See [`super::Kernel::stack`].
@@ -65,7 +102,7 @@ pub fn pack(words: Words, x: &[f32], out: &mut [f32]) {
 pub fn stack(words: Words, x: [&[f32]; 2], factors: [f32; 2], out: &mut [f32]) {
     let numbers = x[0].iter().zip(x[1]);
     match words {
-        Words::Singles => {
+        Words::Singles | Words::Digits => {
             for (out, (x, _)) in out.iter_mut().zip(numbers) {
                 *out = x * factors[0];
             }
@@ -89,4 +126,43 @@ fn word(low: f32, high: f32) -> f32 {
 fn bfloat16(x: f32) -> u32 {
     let bits = x.to_bits();
     (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_the_number_to_a_float32_of_the_largest() {
+        for d in [1, 2, 3, 4, 37, 384] {
+            for scale in [1e-29, 1e-3, 1.0, 1e20] {
+                let x: Vec<f32> = (0_i16..d)
+                    .map(|k| scale * (f32::from(k) * 1.7).sin() * 0.97_f32.powi(k.into()))
+                    .collect();
+                let x = [&[scale], &x[1..]].concat();
+                let depth = x.len().div_ceil(4);
+                let mut words = vec![7.0; Words::Digits.of(x.len())];
+                pack(Words::Digits, &x, &mut words);
+                let digit = |order: usize, k: usize| {
+                    let bytes = words[order * depth + k / 4].to_bits().to_le_bytes();
+                    f64::from(i8::from_le_bytes([bytes[k % 4]]))
+                };
+                for (k, &x) in x.iter().enumerate() {
+                    let q = 65536.0 * digit(0, k) + 256.0 * digit(1, k) + digit(2, k);
+                    let found = q * f64::from(words[DIGITS * depth]);
+                    let error = (found - f64::from(x)).abs() / f64::from(scale);
+                    assert!(error < 2.0_f64.powi(-22), "{x} of {scale}: {found}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn digits_of_nothing_are_nothing() {
+        for tiny in [0.0, 1e-38, -1e-31] {
+            let mut words = [7.0; 4];
+            pack(Words::Digits, &[tiny, 0.0], &mut words);
+            assert_eq!(words.map(f32::to_bits), [0; 4]);
+        }
+    }
 }

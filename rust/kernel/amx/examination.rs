@@ -1,0 +1,276 @@
+//! What a machine has to answer before its AMX is used.
+
+use super::{COLUMNS, PackedRow, ROWS, SIDE, STRIDE, Steps, digits, pairs};
+use crate::kernel::DIGITS;
+
+/// Depths that are one step or several, whole or with a rest.
+const DEPTHS: [usize; 3] = [1, SIDE, 2 * SIDE + 5];
+
+/// Kernel's tiles of rows that are asked for.
+const TILES: usize = 2;
+
+/// Whether products of small whole numbers come out exactly.
+pub(super) fn passed_by(
+    of_pairs: impl Fn(Steps, &[PackedRow], &[f32], (&mut [f32], usize), bool),
+    of_digits: impl Fn(Steps, &[PackedRow], &[f32], usize, &mut [digits::Orders], bool),
+) -> bool {
+    DEPTHS.into_iter().all(|depth| {
+        let (x, y) = (rows(depth, pair_of), panel(depth, pair_of));
+        let found = answer(|out| pairs::product(&of_pairs, &x, &y, (out, COLUMNS), true));
+        let right = |r, c| {
+            let numbers = 0..2 * depth;
+            numbers.map(|k| x_at(r, k) * y_at(k, c)).sum::<i32>() as f32
+        };
+        agree(&found, right)
+    }) && DEPTHS.into_iter().all(|part| {
+        let depth = DIGITS * part;
+        let (mut x, mut y) = (rows(depth, bytes_of), panel(depth, bytes_of));
+        for x in &mut x {
+            x[depth] = 1.0 / 256.0;
+        }
+        y.extend([1.0 / 256.0; COLUMNS]);
+        let found = answer(|out| digits::product(&of_digits, &x, &y, (out, COLUMNS), true));
+        let order = |r, c, order: usize| {
+            let pairs = (0..=order).map(|i| (4 * part * i, 4 * part * (order - i)));
+            let dot = |(i, j)| {
+                (0..4 * part)
+                    .map(|k| x_at(r, i + k) * y_at(j + k, c))
+                    .sum::<i32>()
+            };
+            pairs.map(dot).sum::<i32>() as f32
+        };
+        let [high, middle, low] = [0, 1, 2].map(|index| move |r, c| order(r, c, index));
+        agree(&found, |r, c| {
+            high(r, c).mul_add(65536.0, middle(r, c).mul_add(256.0, low(r, c)))
+        })
+    })
+}
+
+/// What comes out where 1 was.
+fn answer(multiply: impl FnOnce(&mut [f32])) -> Vec<f32> {
+    let mut out = vec![1.0; TILES * ROWS * COLUMNS];
+    multiply(&mut out);
+    out
+}
+
+fn agree(found: &[f32], right: impl Fn(usize, usize) -> f32) -> bool {
+    found.iter().enumerate().all(|(place, found)| {
+        found.to_bits() == (1.0 + right(place / COLUMNS, place % COLUMNS)).to_bits()
+    })
+}
+
+fn x_at(r: usize, k: usize) -> i32 {
+    ((r * 101 + k) * 7919 % 13) as i32 - 6
+}
+
+fn y_at(k: usize, c: usize) -> i32 {
+    ((k * 37 + c) * 7919 % 11) as i32 - 5
+}
+
+/// Makes a word from the numbers at their places in a row or column.
+type WordOf = fn(usize, &dyn Fn(usize) -> i32) -> f32;
+
+/// A word of two bfloat16.
+fn pair_of(word: usize, at: &dyn Fn(usize) -> i32) -> f32 {
+    let [low, high] = [0, 1].map(|k| (at(2 * word + k) as f32).to_bits());
+    f32::from_bits(high | low >> 16)
+}
+
+/// A word of four bytes.
+fn bytes_of(word: usize, at: &dyn Fn(usize) -> i32) -> f32 {
+    let bytes = [0, 1, 2, 3].map(|k| at(4 * word + k).to_le_bytes()[0]);
+    f32::from_bits(u32::from_le_bytes(bytes))
+}
+
+/// Rows of x, as they are packed.
+fn rows(depth: usize, word_of: WordOf) -> Vec<PackedRow> {
+    let mut x = vec![[0.0; STRIDE]; TILES * ROWS];
+    for (r, x) in x.iter_mut().enumerate() {
+        for (word, x) in x[..depth].iter_mut().enumerate() {
+            *x = word_of(word, &|k| x_at(r, k));
+        }
+    }
+    x
+}
+
+/// A panel of y, as it is packed.
+fn panel(depth: usize, word_of: WordOf) -> Vec<f32> {
+    let places = (0..depth).flat_map(|word| (0..COLUMNS).map(move |c| (word, c)));
+    places
+        .map(|(word, c)| word_of(word, &|k| y_at(k, c)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BELOW, Holds, Shapes};
+    use super::*;
+
+    /// A tile register: what of its 16 rows of 16 words its shape takes in.
+    type Tile = [[u32; SIDE]; SIDE];
+
+    /// The eight tiles, with the instructions written out as Intel's manual describes them.
+    struct Twin {
+        shapes: Shapes,
+        tiles: [Tile; 8],
+    }
+
+    impl Twin {
+        fn new(tiles: [Holds; 8], side: usize) -> Self {
+            Self {
+                shapes: Shapes::new(tiles, side),
+                tiles: [[[0; SIDE]; SIDE]; 8],
+            }
+        }
+
+        fn words(&self, tile: usize) -> usize {
+            usize::from(self.shapes.row_bytes[tile]) / 4
+        }
+
+        fn rows(&self, tile: usize) -> usize {
+            usize::from(self.shapes.rows[tile])
+        }
+
+        fn load(&mut self, tile: usize, word: impl Fn(usize, usize) -> u32) {
+            self.tiles[tile] = [[0; SIDE]; SIDE];
+            for r in 0..self.rows(tile) {
+                for k in 0..self.words(tile) {
+                    self.tiles[tile][r][k] = word(r, k);
+                }
+            }
+        }
+
+        fn load_floats(&mut self, tile: usize, from: &[f32], stride: usize) {
+            self.load(tile, |r, k| from[r * stride + k].to_bits());
+        }
+
+        /// `dot` makes a new sum of the old one and two words.
+        fn multiply(&mut self, [c, a, b]: [usize; 3], dot: impl Fn(u32, u32, u32) -> u32) {
+            assert_eq!((self.rows(a), self.words(b)), (self.rows(c), self.words(c)));
+            assert_eq!(self.words(a), self.rows(b));
+            for r in 0..self.rows(c) {
+                for n in 0..self.words(c) {
+                    for k in 0..self.rows(b) {
+                        let (x, y) = (self.tiles[a][r][k], self.tiles[b][k][n]);
+                        self.tiles[c][r][n] = dot(self.tiles[c][r][n], x, y);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `TDPBF16PS`, of one word.
+    fn dot_of_pairs(sum: u32, x: u32, y: u32) -> u32 {
+        let [high, low] = [
+            |word| f32::from_bits(word & 0xFFFF_0000),
+            |word| f32::from_bits(word << 16),
+        ];
+        let sum = f32::from_bits(sum) + low(x) * low(y);
+        (sum + high(x) * high(y)).to_bits()
+    }
+
+    /// `TDPBSSD`, of one word.
+    fn dot_of_bytes(sum: u32, x: u32, y: u32) -> u32 {
+        let pairs = x.to_le_bytes().into_iter().zip(y.to_le_bytes());
+        let products = pairs.map(|(x, y)| i32::from(x as i8) * i32::from(y as i8));
+        (sum.cast_signed() + products.sum::<i32>()).cast_unsigned()
+    }
+
+    fn pairs_twin(
+        steps: Steps,
+        x: &[PackedRow],
+        y: &[f32],
+        (out, ld): (&mut [f32], usize),
+        accumulate: bool,
+    ) {
+        let places = [(0, 0), (0, SIDE), (SIDE, 0), (SIDE, SIDE)];
+        for (rows, out) in x
+            .as_chunks::<ROWS>()
+            .0
+            .iter()
+            .zip(out.chunks_mut(ROWS * ld))
+        {
+            let mut twin = Twin::new(pairs::TILES, steps.side);
+            for (tile, (row, column)) in places.into_iter().enumerate().filter(|_| accumulate) {
+                twin.load_floats(tile, &out[row * ld + column..], ld);
+            }
+            for step in 0..steps.count {
+                let word = steps.first + step * SIDE;
+                twin.load_floats(4, &rows.as_flattened()[word..], STRIDE);
+                twin.load_floats(5, &rows.as_flattened()[word + BELOW / 4..], STRIDE);
+                twin.load_floats(6, &y[word * COLUMNS..], COLUMNS);
+                twin.load_floats(7, &y[word * COLUMNS + SIDE..], COLUMNS);
+                for tiles in [[0, 4, 6], [1, 4, 7], [2, 5, 6], [3, 5, 7]] {
+                    twin.multiply(tiles, dot_of_pairs);
+                }
+            }
+            for (tile, (row, column)) in places.into_iter().enumerate() {
+                for (r, sums) in twin.tiles[tile].iter().enumerate() {
+                    let out = &mut out[(row + r) * ld + column..][..SIDE];
+                    out.copy_from_slice(&sums.map(f32::from_bits));
+                }
+            }
+        }
+    }
+
+    fn digits_twin(
+        steps: Steps,
+        x: &[PackedRow],
+        y: &[f32],
+        column: usize,
+        sums: &mut [digits::Orders],
+        accumulate: bool,
+    ) {
+        let part = y.len() / COLUMNS / DIGITS;
+        for (rows, sums) in x.as_chunks::<ROWS>().0.iter().zip(sums) {
+            let mut twin = Twin::new(digits::TILES, steps.side);
+            for tile in (0..6).filter(|_| accumulate) {
+                let sums = &sums[tile / 2][tile % 2 * SIDE..];
+                twin.load(tile, |r, c| sums[r][c].cast_unsigned());
+            }
+            for step in 0..steps.count {
+                let word = steps.first + step * SIDE;
+                for (j, i) in [(0, 2), (0, 1), (0, 0), (1, 1), (1, 0), (2, 0)] {
+                    twin.load_floats(7, &y[(j * part + word) * COLUMNS + column..], COLUMNS);
+                    for half in 0..2 {
+                        let from = i * part + word + half * BELOW / 4;
+                        twin.load_floats(6, &rows.as_flattened()[from..], STRIDE);
+                        twin.multiply([2 * (i + j) + half, 6, 7], dot_of_bytes);
+                    }
+                }
+            }
+            for tile in 0..6 {
+                let sums = &mut sums[tile / 2][tile % 2 * SIDE..][..SIDE];
+                for (sums, found) in sums.iter_mut().zip(&twin.tiles[tile]) {
+                    *sums = found.map(u32::cast_signed);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_instructions_pass() {
+        assert!(passed_by(pairs_twin, digits_twin));
+    }
+
+    #[test]
+    fn wrong_products_do_not_pass() {
+        assert!(!passed_by(|_, _, _, _, _| (), digits_twin));
+        assert!(!passed_by(pairs_twin, |_, _, _, _, sums, _| sums
+            .fill([[[0; 16]; ROWS]; DIGITS])));
+        assert!(!passed_by(
+            |steps, x, y, (out, ld), accumulate| {
+                pairs_twin(steps, x, y, (&mut *out, ld), accumulate);
+                out[63 * ld + 31] += 1.0;
+            },
+            digits_twin
+        ));
+        assert!(!passed_by(
+            pairs_twin,
+            |steps, x, y, column, sums, accumulate| {
+                digits_twin(steps, x, y, column, &mut *sums, accumulate);
+                sums[1][2][31][15] += 1;
+            }
+        ));
+    }
+}
