@@ -62,14 +62,13 @@ pub fn pack(words: Words, x: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Adding 1.5 2^23 leaves the nearest whole number below 2^22 in a float's low bits.
-const ROUND: f32 = 12_582_912.0;
-const LARGEST: f32 = 4_194_000.0;
+/// The largest whole number of three digits whose first is not above 127.
+const LARGEST: f32 = 127.0 * 65536.0;
 
 /// A block whose largest number is smaller is taken for zeros: its squares are none in float32.
 const SMALLEST: f32 = 1e-30;
 
-/// Numbers as multiples q of about a 2^-22nd of the largest, and q = 65536 d0 + 256 d1 + d2 with digits in -128..=127.
+/// Numbers as multiples q of about a 2^-23rd of the largest, and q = 65536 d0 + 256 d1 + d2 with digits in -128..=127.
 #[inline(always)]
 fn digits(x: &[f32], out: &mut [f32]) {
     // Bits of positive numbers are in the order of the numbers, and their maximum is found in any order.
@@ -83,7 +82,7 @@ fn digits(x: &[f32], out: &mut [f32]) {
     let mut bytes = [[0_u8; DEPTH]; DIGITS];
     let [first, second, third] = &mut bytes;
     for (((x, d0), d1), d2) in x.iter().zip(first).zip(second).zip(third) {
-        let q = (x * inverse + ROUND).to_bits().cast_signed() - ROUND.to_bits().cast_signed();
+        let q = whole(x * inverse);
         let q1 = (q + 128) >> 8;
         let q0 = (q1 + 128) >> 8;
         [*d0, *d1, *d2] = [q0, q1, q].map(|q| q.to_le_bytes()[0]);
@@ -95,6 +94,17 @@ fn digits(x: &[f32], out: &mut [f32]) {
         }
     }
     out[DIGITS * depth] = factor;
+}
+
+/// The nearest whole number of one below 2^23, by additions alone, which compilers know to do for many at once.
+#[inline(always)]
+fn whole(x: f32) -> i32 {
+    // Added to a number below 2^22, this leaves the nearest whole one in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let whole = |rounded: f32| rounded.to_bits().cast_signed() - ROUND.to_bits().cast_signed();
+    let half = 0.5 * x + ROUND;
+    let rest = x - 2.0 * (half - ROUND);
+    2 * whole(half) + whole(rest + ROUND)
 }
 
 /// See [`super::Kernel::stack`].
@@ -151,7 +161,7 @@ mod tests {
                     let q = 65536.0 * digit(0, k) + 256.0 * digit(1, k) + digit(2, k);
                     let found = q * f64::from(words[DIGITS * depth]);
                     let error = (found - f64::from(x)).abs() / f64::from(scale);
-                    assert!(error < 2.0_f64.powi(-22), "{x} of {scale}: {found}");
+                    assert!(error < 2.0_f64.powi(-23), "{x} of {scale}: {found}");
                 }
             }
         }
