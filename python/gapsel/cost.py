@@ -32,8 +32,12 @@ def cost_matrix(x: NDArray[np.floating], y: NDArray[np.floating], cost: Cost) ->
         u, v = _unit_rows(u, "pool"), _unit_rows(v, "target")
     if cost.kind == "cosine":
         return np.asarray(1.0 - u @ v.T)
-    squared = np.maximum((u**2).sum(1)[:, None] + (v**2).sum(1) - 2.0 * (u @ v.T), 0.0)
-    return np.asarray(np.sqrt(squared) if cost.kind == "euclidean" else squared)
+    # In place: these matrices are the largest of a run's first second, and fresh memory costs more than sums do.
+    squared = u @ v.T
+    squared *= -2.0
+    squared += (u**2).sum(1)[:, None] + (v**2).sum(1)
+    np.maximum(squared, 0.0, out=squared)
+    return np.sqrt(squared, out=squared) if cost.kind == "euclidean" else squared
 
 
 def measure_scale(sample: NDArray[np.floating], target: Target, cost: Cost) -> CostScale:
@@ -43,7 +47,9 @@ def measure_scale(sample: NDArray[np.floating], target: Target, cost: Cost) -> C
     b = target.b[some] / target.b[some].sum()
     c = cost_matrix(sample, target.y[some], cost)
     mean = c @ b
-    variance = np.maximum((c - mean[:, None]) ** 2 @ b, 0.0)
+    c -= mean[:, None]
+    c *= c
+    variance = np.maximum(c @ b, 0.0)
     return CostScale(mean=float(mean.mean()), row_std=float(np.sqrt(variance.mean())))
 
 
