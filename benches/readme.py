@@ -1,4 +1,6 @@
-"""The figures in README.md and docs/speed.md, and docs/speed.svg, made from the newest record in benches/record.
+"""The figures in README.md and docs/speed.md, and docs/speed.svg, made from the newest records in benches/record.
+
+The newest one of each machine, that is; the chart is of the newest of all.
 
 Figures stand between marks; the words around them are written by hand. With --check nothing is written; the exit code
 says whether all is what the record says.
@@ -27,9 +29,13 @@ STYLE = (
 )
 
 
-def newest() -> dict[str, Any]:
-    """Return the record of the last day."""
-    return record.read(max(RECORDS.glob("*.json")))
+def newest() -> list[dict[str, Any]]:
+    """Return the last day's record of each machine, the newest first."""
+    by_machine: dict[str, Path] = {}
+    for file in sorted(RECORDS.glob("*.json")):
+        _, _, _, machine = file.stem.split("-", 3)
+        by_machine[machine] = file
+    return [record.read(file) for file in sorted(by_machine.values(), reverse=True)]
 
 
 def text_cases(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -104,40 +110,49 @@ def _memory(found: dict[str, Any], name: str) -> str:
     return f"{max(peaks) / 2**20:,.0f} MiB" if peaks else "-"
 
 
-def in_readme(found: dict[str, Any]) -> str:
-    """Return what stands between the marks in the README: gapsel beside the fastest other, and the chart."""
-    return (
-        f"{_machine(found)}; time and memory to a marginal error of 1e-3:\n\n{markdown(brief(found))}\n"
-        '<img src="docs/speed.svg" width="660" alt="Time of each solver to an error of 1e-3, for three eps">\n'
-    )
+def in_readme(newest: list[dict[str, Any]]) -> str:
+    """Return what stands between the marks in the README: gapsel beside the fastest other on each machine, a chart."""
+    tables = [f"{_machine(found)}:\n\n{markdown(brief(found))}\n" for found in newest]
+    return "".join(tables) + _chart("docs/speed.svg", newest[0])
 
 
 def _machine(found: dict[str, Any]) -> str:
     machine = found["machine"]
-    return f"{machine['cpu']}, {found['threads']} threads, {machine['memory_gib']} GiB, {found['date']}"
+    tiles = f" ({machine['isa']})" if "isa" in machine else ""
+    return f"{machine['cpu']}{tiles}, {found['threads']} threads, {machine['memory_gib']} GiB, {found['date']}"
 
 
-def overview(found: dict[str, Any]) -> str:
-    """Return the machine, the cases, and a table of all engines at the main goal."""
-    packages = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
-    cases = "".join(f"- {name}: {_problem(case)}\n" for name, case in found["cases"].items())
-    return (
-        f"{_machine(found)}; {packages}.\n\n{cases}\n{markdown(summary(found))}\n"
-        '<img src="speed.svg" width="660" alt="Time of each solver to an error of 1e-3, for three eps">\n'
-    )
+def _chart(file: str, found: dict[str, Any]) -> str:
+    cpu = found["machine"]["cpu"]
+    return f'<img src="{file}" width="660" alt="Time of each solver to an error of 1e-3, for three eps, on {cpu}">\n'
 
 
-def figures(found: dict[str, Any]) -> str:
-    """Return every case, engine and goal."""
+def overview(newest: list[dict[str, Any]]) -> str:
+    """Return for each machine its cases and a table of all engines at the main goal; and the chart."""
+    parts = []
+    for found in newest:
+        packages = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
+        parts.append(f"{_machine(found)}; {packages}.\n\n{markdown(summary(found))}\n")
+    cases = "".join(f"- {name}: {_problem(case)}\n" for name, case in newest[0]["cases"].items())
+    return f"{cases}\n{''.join(parts)}{_chart('speed.svg', newest[0])}"
+
+
+def figures(newest: list[dict[str, Any]]) -> str:
+    """Return every case, engine and goal, machine by machine."""
+    return "\n".join(part for found in newest for part in (f"### {_machine(found)}\n", *_cases(found)))
+
+
+def _cases(found: dict[str, Any]) -> list[str]:
+    """Return a heading, what is asked, and a table for each case."""
     parts = []
     for name, case in found["cases"].items():
         steps = ", ".join(f"{goal}: {count}" for goal, count in case["sinkhorn_steps"].items())
         parts.append(
-            f"### {name}\n\n{case['about'].capitalize()}; n {case['n']:,}, m {case['m']:,}, d {case['d']}, k "
+            f"#### {name}\n\n{case['about'].capitalize()}; n {case['n']:,}, m {case['m']:,}, d {case['d']}, k "
             f"{case['k']:,}. Exact Sinkhorn steps to each goal, on {case['steps_counted_on']:,} rows: {steps}.\n\n"
             f"{markdown(table.rows(case))}"
         )
-    return "\n".join(parts)
+    return parts
 
 
 def picture(found: dict[str, Any]) -> str:
@@ -190,13 +205,13 @@ def put(page: str, name: str, made: str) -> str:
     return f"{before}{begin}{made}{end}{after}"
 
 
-def written(found: dict[str, Any]) -> dict[Path, str]:
-    """Return the three files as the record would have them."""
+def written(newest: list[dict[str, Any]]) -> dict[Path, str]:
+    """Return the three files as the records would have them."""
     readme, page = README.read_text(encoding="utf-8"), PAGE.read_text(encoding="utf-8")
     return {
-        README: put(readme, "speed", in_readme(found)),
-        PAGE: put(put(page, "summary", overview(found)), "figures", figures(found)),
-        PICTURE: picture(found),
+        README: put(readme, "speed", in_readme(newest)),
+        PAGE: put(put(page, "summary", overview(newest)), "figures", figures(newest)),
+        PICTURE: picture(newest[0]),
     }
 
 

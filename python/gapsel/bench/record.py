@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapsel import __version__, files
+from gapsel.backends.cpu import CpuBackend
 
 if TYPE_CHECKING:
     from gapsel.bench.cases import Case
@@ -34,8 +35,11 @@ def empty(threads: int, vectors: str) -> dict[str, Any]:
 
 
 def machine() -> dict[str, object]:
-    """Describe the machine: processor, cores that may be used, memory in GiB, system."""
-    return {"cpu": _cpu(), "cores": cores(), "memory_gib": round(memory() / 2**30), "system": platform.system()}
+    """Describe the machine: processor and the best tiles it has, cores that may be used, memory in GiB, system."""
+    return {
+        "cpu": _cpu(), "isa": CpuBackend().instructions, "cores": cores(), "memory_gib": round(memory() / 2**30),
+        "system": platform.system(),
+    }  # fmt: skip
 
 
 def cores() -> int:
