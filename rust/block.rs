@@ -172,10 +172,12 @@ impl<'a, S: Source> Work<'a, S> {
             // Times n, so that masses of 1/n sit in the middle of float32's range.
             let sum = f64::from(seen.sum);
             mass.push((row.r * n / sum) as f32);
-            let number = place.first + part.first_row + r;
-            let stands_for = stands_for(number, row.r, keep.len(), place.n, d);
-            gram_weight.push((row.w * stands_for * n / sum.powi(2)) as f32);
-            gram_surplus.push(((row.r - row.w) * stands_for * n / sum) as f32);
+            if self.gram {
+                let number = place.first + part.first_row + r;
+                let stands_for = stands_for(number, row.r, keep.len(), place.n, d);
+                gram_weight.push((row.w * stands_for * n / sum.powi(2)) as f32);
+                gram_surplus.push(((row.r - row.w) * stands_for * n / sum) as f32);
+            }
         }
     }
 

@@ -134,6 +134,14 @@ impl Rule<'_> {
     pub fn apply(&self, row: usize, f: f64, h: f64, eps: f64) -> RowMass {
         let (lo, hi) = (self.lo.at(row), self.hi.at(row));
         let (room, price) = (hi - lo, self.price.at(row));
+        if room <= 0.0 {
+            return RowMass {
+                r: lo,
+                w: lo,
+                phi: lo * f,
+                hard: lo * h,
+            };
+        }
         let x = (f + price) / self.eta;
         // The tail e never overflows, whatever the size of f.
         let e = (-x.abs()).exp();

@@ -36,7 +36,7 @@ HOME = {
     "scipy": set[str](),
     "sentence_transformers": set[str](),
     "sklearn": {"mixture/clusters"},
-    "threadpoolctl": {"mixture/clusters", "potentials/linear"},
+    "threadpoolctl": {"blas", "mixture/clusters"},
     "tokenizers": {"evaluation"},
     "torch": {"embed", "evaluation", "bench/engines"},
     "transformers": {"embed", "evaluation"},
@@ -46,8 +46,8 @@ LAZY = set(HOME) - {"rich"}
 NO_ONE = {"pickle", "cPickle", "dill", "joblib"}
 
 FLOOR = {
-    *("_native", "calibration", "errors", "records", "findings", "config", "cost", "files", "memory", "progress"),
-    *("primal", "remote", "wording"),
+    *("_native", "blas", "calibration", "errors", "records", "findings", "config", "cost", "files", "memory"),
+    *("primal", "progress", "remote", "wording"),
 }
 FRONT = {"__init__", "__main__", "api", "bench", "cli", "pipeline", "plan", "stream"}
 # What a room may import of gapsel, where that is an exact list.
@@ -57,7 +57,8 @@ ONLY = {
     "findings": set[str](),
     "calibration": {"errors"},
     "config": {"config", "errors", "records", "remote", "wording"},
-    "cost": {"errors", "records"},
+    "blas": set[str](),
+    "cost": {"blas", "errors", "records"},
     "files": {"errors"},
     "memory": {"errors"},
     "primal": {"backends", "records"},

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapsel.blas import one_thread
 from gapsel.errors import DataError
 from gapsel.records import CostScale
 
@@ -45,11 +46,12 @@ def measure_scale(sample: NDArray[np.floating], target: Target, cost: Cost) -> C
     weighing = np.flatnonzero(target.b)
     some = weighing[:: -(-len(weighing) // _TARGETS_MEASURED)]
     b = target.b[some] / target.b[some].sum()
-    c = cost_matrix(sample, target.y[some], cost)
-    mean = c @ b
-    c -= mean[:, None]
-    c *= c
-    variance = np.maximum(c @ b, 0.0)
+    with one_thread():
+        c = cost_matrix(sample, target.y[some], cost)
+        mean = c @ b
+        c -= mean[:, None]
+        c *= c
+        variance = np.maximum(c @ b, 0.0)
     return CostScale(mean=float(mean.mean()), row_std=float(np.sqrt(variance.mean())))
 
 

@@ -3,7 +3,7 @@
 //! Of a row whose largest exponential is 1, a code tells 2^-30 from 0, and is off by 1 part in 16 at most.
 
 use super::Simd;
-use super::strip::lanes;
+use super::strip::folded;
 
 /// Bits of a float32 below those that are kept. A code is a float32 again when it stands above them.
 pub const DROPPED: u32 = 20;
@@ -48,6 +48,6 @@ pub(super) fn recall<S: Simd>(s: S, codes: &[u8], factors: &[f32], e: &mut [f32]
         before = s.add(before, kept);
         now = s.add(now, exponential);
     }
-    let total = |v| lanes(s, v)[..S::LANES].iter().sum();
+    let total = |v| folded(s, v, |x, y| x + y);
     (total(before), total(now))
 }

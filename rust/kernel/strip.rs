@@ -83,38 +83,49 @@ fn peaks<S: Simd, const NEAREST: bool>(
         }
         hard = s.max(hard, reduced);
     }
-    let (hard, nearest) = first_peak(s, hard, best);
+    let top = folded(s, hard, f32::max);
     Peak {
-        soft: lanes(s, soft)
-            .as_ref()
-            .iter()
-            .copied()
-            .fold(f32::NEG_INFINITY, f32::max),
-        hard,
-        nearest,
+        soft: folded(s, soft, f32::max),
+        hard: top,
+        nearest: if NEAREST {
+            first(s, top, hard, best)
+        } else {
+            0
+        },
     }
 }
 
-/// The highest lane, and the lowest column among the lanes that reach it.
+/// The lowest column among the lanes that reach the top.
 #[inline(always)]
-#[allow(clippy::float_cmp, clippy::cast_sign_loss)] // the maximum is one of the lanes; steps are counts
-fn first_peak<S: Simd>(s: S, hard: S::V, steps: S::V) -> (f32, usize) {
+#[allow(clippy::float_cmp, clippy::cast_sign_loss)] // the top is one of the lanes; steps are counts
+fn first<S: Simd>(s: S, top: f32, hard: S::V, steps: S::V) -> usize {
     let (hard, steps) = (lanes(s, hard), lanes(s, steps));
-    let top = hard.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let columns = hard.iter().zip(&steps).take(S::LANES).enumerate();
-    let nearest = columns
-        .filter(|(_, (value, _))| **value == top)
-        .map(|(lane, (_, step))| *step as usize * S::LANES + lane)
-        .min();
-    (top, nearest.unwrap_or(0))
+    let reaching = columns.filter(|(_, (value, _))| **value == top);
+    let columns = reaching.map(|(lane, (_, step))| *step as usize * S::LANES + lane);
+    columns.min().unwrap_or(0)
 }
 
-/// A register's numbers; entries beyond its lanes are -inf, which takes part in no maximum.
+/// A register's numbers, and zeros beyond its lanes.
 #[inline(always)]
-pub(super) fn lanes<S: Simd>(s: S, v: S::V) -> [f32; 16] {
-    let mut out = [f32::NEG_INFINITY; 16];
+fn lanes<S: Simd>(s: S, v: S::V) -> [f32; 16] {
+    let mut out = [0.0; 16];
     s.store(v, &mut out[..S::LANES]);
     out
+}
+
+/// One number of all in a register, half with half: one after the other they would take as long as a row of columns.
+#[inline(always)]
+pub(super) fn folded<S: Simd>(s: S, v: S::V, operation: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut x = lanes(s, v);
+    let mut width = S::LANES;
+    while width > 1 {
+        width /= 2;
+        for i in 0..width {
+            x[i] = operation(x[i], x[i + width]);
+        }
+    }
+    x[0]
 }
 
 /// See [`super::Kernel::exponentials`].
@@ -130,7 +141,7 @@ pub fn exponentials<S: Simd>(s: S, z: &mut [f32], top: f32) -> (f32, f32) {
         // Where e is 0, t may be -inf: their product is 0 all the same.
         moment = s.mul_add(e, s.max(t, s.splat(SMALLEST)), moment);
     }
-    let total = |v| lanes(s, v)[..S::LANES].iter().sum();
+    let total = |v| folded(s, v, |x, y| x + y);
     (total(sum), total(moment))
 }
 
