@@ -133,7 +133,8 @@ def overview(newest: list[dict[str, Any]]) -> str:
     for found in newest:
         packages = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
         parts.append(f"{_machine(found)}; {packages}.\n\n{markdown(summary(found))}\n")
-    cases = "".join(f"- {name}: {_problem(case)}\n" for name, case in newest[0]["cases"].items())
+    every = {name: case for found in newest for name, case in found["cases"].items()}
+    cases = "".join(f"- {name}: {_problem(every[name])}\n" for name in sorted(every))
     return f"{cases}\n{''.join(parts)}{_chart('speed.svg', newest[0])}"
 
 
