@@ -143,7 +143,7 @@ impl<'a, S: Source> Work<'a, S> {
             place,
             keep,
             eps,
-            d,
+            worthy,
             ..
         } = *self.frame;
         let (n, mut codes) = (place.n as f64, codes.chunks_mut(row_codes(keep.len())));
@@ -174,7 +174,7 @@ impl<'a, S: Source> Work<'a, S> {
             mass.push((row.r * n / sum) as f32);
             if self.gram {
                 let number = place.first + part.first_row + r;
-                let stands_for = stands_for(number, row.r, keep.len(), place.n, d);
+                let stands_for = stands_for(number, row.r * n, worthy);
                 gram_weight.push((row.w * stands_for * n / sum.powi(2)) as f32);
                 gram_surplus.push(((row.r - row.w) * stands_for * n / sum) as f32);
             }

@@ -5,7 +5,8 @@ use crate::kept::row_codes;
 use crate::kernel::{Isa, Kernel};
 use crate::problem::{Place, Wanted};
 use crate::rule::Rule;
-use crate::sizes::{block_rows, span_rows};
+use crate::sizes::{block_rows, group_blocks, span_rows};
+use crate::thinning::worthy;
 
 /// One sweep, but for its rows.
 pub struct Frame<'a> {
@@ -23,10 +24,12 @@ pub struct Frame<'a> {
     pub keep: &'a [usize],
     /// These, rounded up to whole panels.
     pub width: usize,
-    /// Dimensions of a row, if it is multiplied: by what it costs the Gram is thinned.
-    pub d: Option<usize>,
+    /// By what mass the Gram is thinned; see [`worthy`].
+    pub worthy: f64,
     /// Rows of a block.
     pub block_rows: usize,
+    /// Blocks whose Gram is summed in float32.
+    pub group: usize,
     /// Rows of a span.
     pub span: usize,
     /// The kernel of rows.
@@ -58,6 +61,7 @@ impl<'a> Frame<'a> {
     ) -> Self {
         let count = columns.keep.len();
         let kernel = isa.kernel(wanted.rough);
+        let (block_rows, worthy) = (block_rows(count, kernel), worthy(count, place.n, d));
         Self {
             rule,
             eps,
@@ -66,8 +70,9 @@ impl<'a> Frame<'a> {
             m: columns.m,
             keep: columns.keep,
             width: columns.width,
-            d,
-            block_rows: block_rows(count, kernel),
+            worthy,
+            block_rows,
+            group: group_blocks(block_rows, worthy),
             span: span_rows(count, place.n, wanted.gram, isa, wanted.rough),
             kernel,
             outer: isa.outer,

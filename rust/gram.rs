@@ -22,7 +22,7 @@ const SHARE: usize = 2;
 pub struct PackedPlan {
     /// Words a column.
     depth: usize,
-    u: Vec<f32>,
+    u: Aligned,
     v: Aligned,
     words: Vec<f32>,
 }
@@ -39,9 +39,10 @@ impl PackedPlan {
     ) {
         let numbers = kernel.words().stacked();
         let kept: Vec<usize> = (0..weights.len()).filter(|&i| weights[i] != 0.0).collect();
-        self.depth = kept.len().div_ceil(numbers);
+        let filled = kept.len().div_ceil(numbers);
+        self.depth = filled.next_multiple_of(kernel.step());
         self.u
-            .resize(width.next_multiple_of(kernel.tile().0) * self.depth, 0.0);
+            .fit(width.next_multiple_of(kernel.tile().0) * self.depth);
         self.v.fit(width * self.depth);
         for (k, rows) in kept.chunks(numbers).enumerate() {
             // Without a partner the last row is its own, with weight 0.
@@ -49,6 +50,19 @@ impl PackedPlan {
             let one = if rows.len() == numbers { 1.0 } else { 0.0 };
             let rows = [i, j].map(|i| &strip[i * ld..][..ld]);
             self.lay_out(k, rows, [weights[i], one * weights[j]], kernel);
+        }
+        self.finish(filled, kernel);
+    }
+
+    /// Fill up with zeros what is beyond the words that are `filled`, and turn u.
+    fn finish(&mut self, filled: usize, kernel: &dyn Kernel) {
+        let (height, panel) = kernel.tile();
+        for u in self.u.as_mut().chunks_mut((self.depth * height).max(1)) {
+            u[filled * height..].fill(0.0);
+            kernel.turn(u);
+        }
+        for v in self.v.as_mut().chunks_mut((self.depth * panel).max(1)) {
+            v[filled * panel..].fill(0.0);
         }
     }
 
@@ -60,11 +74,13 @@ impl PackedPlan {
         let words = &mut self.words;
         words.resize(rows[0].len(), 0.0);
         kernel.stack(rows, signed, words);
-        let u_parts = self.u.chunks_mut(self.depth * height);
+        let u_parts = self.u.as_mut().chunks_mut(self.depth * height);
         for (u, words) in u_parts.zip(words.chunks_exact(height)) {
             u[k * height..][..height].copy_from_slice(words);
         }
-        kernel.stack(rows, roots, words);
+        if signed.map(f32::to_bits) != roots.map(f32::to_bits) {
+            kernel.stack(rows, roots, words);
+        }
         let v_parts = self.v.as_mut().chunks_mut(self.depth * panel);
         for (v, words) in v_parts.zip(words.chunks_exact(panel)) {
             v[k * panel..][..panel].copy_from_slice(words);
@@ -74,7 +90,7 @@ impl PackedPlan {
     fn part(&self, tile_row: usize, panel_index: usize, tile: (usize, usize)) -> (&[f32], &[f32]) {
         let (u, v) = (self.depth * tile.0, self.depth * tile.1);
         (
-            &self.u[tile_row * u..][..u],
+            &self.u.as_ref()[tile_row * u..][..u],
             &self.v.as_ref()[panel_index * v..][..v],
         )
     }
@@ -111,17 +127,17 @@ impl Gram {
         let shares = self.panels.par_chunks_mut(SHARE).enumerate();
         shares.with_max_len(1).for_each(|(share, panels)| {
             let mut out = vec![0.0; size];
-            for group in groups {
-                for row in first_tile(share * SHARE, tile)..tile_rows {
-                    for (panel, sums) in (share * SHARE..).zip(panels.iter_mut()) {
-                        let Some(at) = row.checked_sub(first_tile(panel, tile)) else {
-                            continue;
-                        };
+            for row in first_tile(share * SHARE, tile)..tile_rows {
+                for (panel, sums) in (share * SHARE..).zip(panels.iter_mut()) {
+                    let Some(at) = row.checked_sub(first_tile(panel, tile)) else {
+                        continue;
+                    };
+                    // The tile's sums come from afar once for all groups.
+                    let sums = &mut sums[at * size..][..size];
+                    for group in groups {
                         let mut parts = group.iter().map(|plan| plan.part(row, panel, tile));
                         kernel.outer(&mut parts, &mut out);
-                        for (sum, &part) in sums[at * size..][..size].iter_mut().zip(&out) {
-                            *sum += f64::from(part);
-                        }
+                        kernel.add_up(sums, &out);
                     }
                 }
             }

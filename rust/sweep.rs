@@ -15,7 +15,6 @@ use crate::kept::{Kept, row_codes};
 use crate::kernel::Isa;
 use crate::pool::ReadAhead;
 use crate::problem::{KeptProblem, Place, Problem, Wanted};
-use crate::sizes::group_blocks;
 use crate::source::Source;
 use crate::target::{Target, weighty};
 use crate::topk::Entry;
@@ -109,7 +108,7 @@ fn run<S: Source>(
     let mut parts: Vec<Part> = Vec::new();
     parts.resize_with(
         (8 * rayon::current_num_threads())
-            .next_multiple_of(group_blocks(block_rows))
+            .next_multiple_of(frame.group)
             .min(count),
         Part::default,
     );

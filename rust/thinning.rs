@@ -14,19 +14,26 @@ const GRAM_ROWS_OF_PLAN: f64 = 16.0;
 /// Rows of less mass than this, in units of 1/n, are thinned even where rows are few.
 const GRAM_MASS: f64 = 0.25;
 
-/// How many rows of its mass a row stands for in the Gram, 0 if it is left out.
+/// T: a row of this mass, in units of 1/n, is worth its cost in the Gram.
 ///
-/// A row of mass r stays with probability min(1, n r / T), so that each row that stays is worth its cost and the Gram is
-/// right in the mean. `columns` are the targets that weigh something, `n` the rows of the whole pool, `d` dimensions, none of a kept plan.
+/// `columns` are the targets that weigh something, `n` the rows of the whole pool, `d` dimensions, none of a kept plan.
 #[must_use]
-pub fn stands_for(row: usize, r: f64, columns: usize, n: usize, d: Option<usize>) -> f64 {
+pub fn worthy(columns: usize, n: usize, d: Option<usize>) -> f64 {
     let (n, m) = (n as f64, columns as f64);
     let least = match d {
         Some(d) => (n / (GRAM_ROWS * m)).min(GRAM_COST * m / (d as f64 + EXPONENTIALS)),
         None => n / (GRAM_ROWS_OF_PLAN * m),
     };
-    let least = least.max(GRAM_MASS);
-    let share = (n * r / least).min(1.0);
+    least.max(GRAM_MASS)
+}
+
+/// How many rows of its mass, in units of 1/n, a row stands for in the Gram, 0 if it is left out.
+///
+/// It stays with probability min(1, mass / T), so that each row that stays is worth its cost and the Gram is right in
+/// the mean.
+#[must_use]
+pub fn stands_for(row: usize, mass: f64, worthy: f64) -> f64 {
+    let share = (mass / worthy).min(1.0);
     if dice(row) < share {
         share.recip()
     } else {

@@ -7,7 +7,6 @@ use crate::block::Part;
 use crate::frame::Frame;
 use crate::gram::{Gram, PackedPlan, mirror};
 use crate::problem::Wanted;
-use crate::sizes::group_blocks;
 use crate::sweep::Sweep;
 use crate::topk::TopK;
 
@@ -82,7 +81,7 @@ impl<'a> Totals<'a> {
     pub fn add(&mut self, parts: &[Part]) {
         if let Some(gram) = &mut self.gram {
             let groups: Vec<Vec<&PackedPlan>> = parts
-                .chunks(group_blocks(self.frame.block_rows))
+                .chunks(self.frame.group)
                 .map(|parts| parts.iter().map(|part| &part.plan).collect())
                 .collect();
             gram.add(&groups, self.frame.outer);

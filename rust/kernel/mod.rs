@@ -41,6 +41,9 @@ pub const STRIDE: usize = DEPTH + 16;
 /// One pool row, or its part within one block of dimensions, ready for the tile.
 pub type PackedRow = [f32; STRIDE];
 
+/// A block of rows, packed for [`Kernel::outer`]: u and v.
+pub type Block<'a> = (&'a [f32], &'a [f32]);
+
 /// What a 32-bit word of an operand holds. Words travel as float32, whose bits are copied and never computed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Words {
@@ -120,6 +123,20 @@ trait Simd: Copy {
     ) {
         tile::product::<_, R, V>(self, x, y, out, ld, accumulate);
     }
+    /// [`Kernel::step`]
+    const STEP: usize = 1;
+    /// [`Kernel::turn`]
+    #[inline(always)]
+    fn turn(self, _u: &mut [f32]) {}
+    /// [`Kernel::outer`], for a tile of R rows and V vectors.
+    #[inline(always)]
+    fn outer<const R: usize, const V: usize>(
+        self,
+        blocks: &mut dyn Iterator<Item = Block<'_>>,
+        out: &mut [f32],
+    ) {
+        tile::outer::<_, R, V>(self, blocks, out);
+    }
     fn max(self, x: Self::V, y: Self::V) -> Self::V;
     fn sqrt(self, x: Self::V) -> Self::V;
     /// `yes` where x > y, `no` elsewhere.
@@ -189,10 +206,19 @@ pub trait Kernel: Sync {
     /// the products are added to `out`, otherwise they replace it.
     fn product(&self, x: &[PackedRow], y: &[f32], out: &mut [f32], ld: usize, accumulate: bool);
 
-    /// One tile of sum_i u_i v_i' over several blocks of rows: `u` (depth, tile rows), `v` (depth, tile columns).
+    /// Words of depth that `outer` takes at once: a block is filled up with zeros to whole steps.
+    fn step(&self) -> usize;
+
+    /// Lay `u` (depth, tile rows), whole steps, out as `outer` reads it.
+    fn turn(&self, u: &mut [f32]);
+
+    /// One tile of sum_i u_i v_i' over several blocks of rows: `u` (depth, tile rows), turned; `v` (depth, tile columns).
     ///
     /// A word holds one row's number, or those of two rows.
-    fn outer(&self, blocks: &mut dyn Iterator<Item = (&[f32], &[f32])>, out: &mut [f32]);
+    fn outer(&self, blocks: &mut dyn Iterator<Item = Block<'_>>, out: &mut [f32]);
+
+    /// `sums[i] += numbers[i]`.
+    fn add_up(&self, sums: &mut [f64], numbers: &[f32]);
 
     /// Turn a row of dot products `z` into logits, in place; `squared` is |x_i|^2 (Euclidean cost only).
     fn logits(&self, z: &mut [f32], columns: &Columns, squared: f32, nearest: bool) -> Peak;
@@ -256,6 +282,10 @@ macro_rules! implement_kernel {
                 <$isa as Simd>::WORDS
             }
 
+            fn step(&self) -> usize {
+                <$isa as Simd>::STEP
+            }
+
             enter!([$($features)?] fn subtract(_s: $isa, x: &mut [f32], centre: &[f32]) = row::subtract(x, centre));
             enter!([$($features)?] fn scale(_s: $isa, x: &mut [f32], factor: f32) = row::scale(x, factor));
             enter!([$($features)?] fn squared_norm(_s: $isa, x: &[f32]) -> f32 = row::squared_norm(x));
@@ -265,8 +295,10 @@ macro_rules! implement_kernel {
                 = row::stack(<$isa as Simd>::WORDS, x, factors, out));
             enter!([$($features)?] fn product(s: $isa, x: &[PackedRow], y: &[f32], out: &mut [f32], ld: usize, accumulate: bool)
                 = s.product::<$rows, $vectors>(x, y, out, ld, accumulate));
-            enter!([$($features)?] fn outer(s: $isa, blocks: &mut dyn Iterator<Item = (&[f32], &[f32])>, out: &mut [f32])
-                = tile::outer::<_, $rows, $vectors>(s, blocks, out));
+            enter!([$($features)?] fn turn(s: $isa, u: &mut [f32]) = s.turn(u));
+            enter!([$($features)?] fn outer(s: $isa, blocks: &mut dyn Iterator<Item = Block<'_>>, out: &mut [f32])
+                = s.outer::<$rows, $vectors>(blocks, out));
+            enter!([$($features)?] fn add_up(_s: $isa, sums: &mut [f64], numbers: &[f32]) = row::add_up(sums, numbers));
             enter!([$($features)?] fn logits(s: $isa, z: &mut [f32], columns: &Columns, squared: f32, nearest: bool) -> Peak
                 = strip::logits(s, z, columns, squared, nearest));
             enter!([$($features)?] fn exponentials(s: $isa, z: &mut [f32], top: f32) -> (f32, f32)

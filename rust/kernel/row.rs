@@ -107,6 +107,14 @@ fn whole(x: f32) -> i32 {
     2 * whole(half) + whole(rest + ROUND)
 }
 
+/// See [`super::Kernel::add_up`].
+#[inline(always)]
+pub fn add_up(sums: &mut [f64], numbers: &[f32]) {
+    for (sum, &number) in sums.iter_mut().zip(numbers) {
+        *sum += f64::from(number);
+    }
+}
+
 /// See [`super::Kernel::stack`].
 #[inline(always)]
 pub fn stack(words: Words, x: [&[f32]; 2], factors: [f32; 2], out: &mut [f32]) {

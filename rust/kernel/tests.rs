@@ -123,7 +123,8 @@ fn rows_are_shifted_scaled_and_measured() {
     }
 }
 
-/// Rows (rows, width) as `outer` reads them, each times its factor; an odd last row is its own partner, times 0.
+/// Rows (rows, width) as `outer` reads them, each times its factor; an odd last row is its own partner, times 0, and a
+/// step is filled up.
 fn stacked(kernel: &dyn Kernel, x: &[f32], width: usize, factor: f32) -> Vec<f32> {
     let rows: Vec<&[f32]> = x.chunks(width).collect();
     let numbers = kernel.words().stacked();
@@ -133,7 +134,10 @@ fn stacked(kernel: &dyn Kernel, x: &[f32], width: usize, factor: f32) -> Vec<f32
         kernel.stack([rows[0], rows[rows.len() - 1]], [factor, full], &mut out);
         out
     });
-    words.collect()
+    let mut words: Vec<f32> = words.collect();
+    let step = kernel.step() * width;
+    words.resize(words.len().next_multiple_of(step), 0.0);
+    words
 }
 
 #[test]
@@ -150,10 +154,9 @@ fn outer_sums_over_all_rows_of_all_blocks() {
         let packed: Vec<(Vec<f32>, Vec<f32>)> = blocks
             .iter()
             .map(|(u, v)| {
-                (
-                    stacked(kernel, u, height, 2.0),
-                    stacked(kernel, v, width, 1.0),
-                )
+                let mut u = stacked(kernel, u, height, 2.0);
+                kernel.turn(&mut u);
+                (u, stacked(kernel, v, width, 1.0))
             })
             .collect();
         let mut out = vec![0.0; height * width];

@@ -4,7 +4,7 @@
 //! multiplications into R V registers. Rows of x lie one after the other (a broadcast can read from anywhere, so
 //! nothing is transposed in packing); y lies in panels of one tile's columns, k by k.
 
-use super::{PackedRow, STRIDE, Simd};
+use super::{Block, PackedRow, STRIDE, Simd};
 
 /// See [`super::Kernel::product`].
 #[inline(always)]
@@ -39,7 +39,7 @@ pub fn product<S: Simd, const R: usize, const V: usize>(
 #[inline(always)]
 pub fn outer<S: Simd, const R: usize, const V: usize>(
     s: S,
-    blocks: &mut dyn Iterator<Item = (&[f32], &[f32])>,
+    blocks: &mut dyn Iterator<Item = Block<'_>>,
     out: &mut [f32],
 ) {
     let mut sums = [[s.splat(0.0); V]; R];

@@ -1,6 +1,6 @@
 //! What a machine has to answer before its AMX is used.
 
-use super::{COLUMNS, PackedRow, ROWS, SIDE, STRIDE, Steps, digits, pairs};
+use super::{Block, COLUMNS, PackedRow, ROWS, SIDE, STEP, STRIDE, Steps, digits, outer, pairs};
 use crate::kernel::DIGITS;
 
 /// Depths that are one step or several, whole or with a rest.
@@ -13,6 +13,13 @@ const TILES: usize = 2;
 pub(super) fn passed_by(
     of_pairs: impl Fn(Steps, &[PackedRow], &[f32], (&mut [f32], usize), bool),
     of_digits: impl Fn(Steps, &[PackedRow], &[f32], usize, &mut [digits::Orders], bool),
+    of_outer: impl Fn(&[Block<'_>], &mut [f32], bool),
+) -> bool {
+    pairs_are_right(of_pairs) && digits_are_right(of_digits) && outer_is_right(of_outer)
+}
+
+fn pairs_are_right(
+    of_pairs: impl Fn(Steps, &[PackedRow], &[f32], (&mut [f32], usize), bool),
 ) -> bool {
     DEPTHS.into_iter().all(|depth| {
         let (x, y) = (rows(depth, pair_of), panel(depth, pair_of));
@@ -22,7 +29,13 @@ pub(super) fn passed_by(
             numbers.map(|k| x_at(r, k) * y_at(k, c)).sum::<i32>() as f32
         };
         agree(&found, right)
-    }) && DEPTHS.into_iter().all(|part| {
+    })
+}
+
+fn digits_are_right(
+    of_digits: impl Fn(Steps, &[PackedRow], &[f32], usize, &mut [digits::Orders], bool),
+) -> bool {
+    DEPTHS.into_iter().all(|part| {
         let depth = DIGITS * part;
         let (mut x, mut y) = (rows(depth, bytes_of), panel(depth, bytes_of));
         for x in &mut x {
@@ -43,6 +56,29 @@ pub(super) fn passed_by(
         agree(&found, |r, c| {
             high(r, c).mul_add(65536.0, middle(r, c).mul_add(256.0, low(r, c)))
         })
+    })
+}
+
+/// Blocks of so many steps, of which there are more than one round takes.
+const BLOCKS: [usize; 20] = [1, 2, 1, 0, 3, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1];
+
+fn outer_is_right(of_outer: impl Fn(&[Block<'_>], &mut [f32], bool)) -> bool {
+    let packed = BLOCKS.map(|steps| {
+        let v = panel(steps * STEP, pair_of);
+        let words = (0..steps * STEP).flat_map(|word| (0..ROWS).map(move |r| (word, r)));
+        let mut u: Vec<f32> = words
+            .map(|(word, r)| pair_of(word, &|k| x_at(r, k)))
+            .collect();
+        outer::turn(&mut u);
+        (u, v)
+    });
+    let mut found = vec![7.0; ROWS * COLUMNS];
+    let mut blocks = packed.iter().map(|(u, v)| (&u[..], &v[..]));
+    outer::product(of_outer, &mut blocks, &mut found);
+    agree(&found, |r, c| {
+        let dot =
+            |steps: &usize| -> i32 { (0..2 * STEP * steps).map(|k| x_at(r, k) * y_at(k, c)).sum() };
+        BLOCKS.iter().map(dot).sum::<i32>() as f32 - 1.0
     })
 }
 
@@ -144,6 +180,12 @@ mod tests {
             self.load(tile, |r, k| from[r * stride + k].to_bits());
         }
 
+        fn store_floats(&self, tile: usize, to: &mut [f32], stride: usize) {
+            for (r, sums) in self.tiles[tile].iter().enumerate() {
+                to[r * stride..][..SIDE].copy_from_slice(&sums.map(f32::from_bits));
+            }
+        }
+
         /// `dot` makes a new sum of the old one and two words.
         fn multiply(&mut self, [c, a, b]: [usize; 3], dot: impl Fn(u32, u32, u32) -> u32) {
             assert_eq!((self.rows(a), self.words(b)), (self.rows(c), self.words(c)));
@@ -205,10 +247,7 @@ mod tests {
                 }
             }
             for (tile, (row, column)) in places.into_iter().enumerate() {
-                for (r, sums) in twin.tiles[tile].iter().enumerate() {
-                    let out = &mut out[(row + r) * ld + column..][..SIDE];
-                    out.copy_from_slice(&sums.map(f32::from_bits));
-                }
+                twin.store_floats(tile, &mut out[row * ld + column..], ld);
             }
         }
     }
@@ -248,29 +287,53 @@ mod tests {
         }
     }
 
+    fn outer_twin(blocks: &[Block<'_>], out: &mut [f32], accumulate: bool) {
+        let places = [(0, 0), (0, SIDE), (SIDE, 0), (SIDE, SIDE)];
+        let mut twin = Twin::new(outer::TILES, STEP);
+        for (tile, (row, column)) in places.into_iter().enumerate().filter(|_| accumulate) {
+            twin.load_floats(tile, &out[row * COLUMNS + column..], COLUMNS);
+        }
+        for (u, v) in blocks {
+            let steps = u.chunks(STEP * ROWS).zip(v.chunks(STEP * COLUMNS));
+            for (u, v) in steps {
+                twin.load_floats(4, u, STEP);
+                twin.load_floats(5, &u[SIDE * STEP..], STEP);
+                twin.load_floats(6, v, COLUMNS);
+                twin.load_floats(7, &v[SIDE..], COLUMNS);
+                for tiles in [[0, 4, 6], [1, 4, 7], [2, 5, 6], [3, 5, 7]] {
+                    twin.multiply(tiles, dot_of_pairs);
+                }
+            }
+        }
+        for (tile, (row, column)) in places.into_iter().enumerate() {
+            twin.store_floats(tile, &mut out[row * COLUMNS + column..], COLUMNS);
+        }
+    }
+
     #[test]
     fn the_instructions_pass() {
-        assert!(passed_by(pairs_twin, digits_twin));
+        assert!(passed_by(pairs_twin, digits_twin, outer_twin));
     }
 
     #[test]
     fn wrong_products_do_not_pass() {
-        assert!(!passed_by(|_, _, _, _, _| (), digits_twin));
-        assert!(!passed_by(pairs_twin, |_, _, _, _, sums, _| sums
-            .fill([[[0; 16]; ROWS]; DIGITS])));
-        assert!(!passed_by(
-            |steps, x, y, (out, ld), accumulate| {
-                pairs_twin(steps, x, y, (&mut *out, ld), accumulate);
-                out[63 * ld + 31] += 1.0;
-            },
-            digits_twin
+        assert!(!pairs_are_right(|_, _, _, _, _| ()));
+        assert!(!pairs_are_right(|steps, x, y, (out, ld), accumulate| {
+            pairs_twin(steps, x, y, (&mut *out, ld), accumulate);
+            out[63 * ld + 31] += 1.0;
+        }));
+        assert!(!digits_are_right(
+            |_, _, _, _, sums, _| sums.fill([[[0; 16]; ROWS]; DIGITS])
         ));
-        assert!(!passed_by(
-            pairs_twin,
+        assert!(!digits_are_right(
             |steps, x, y, column, sums, accumulate| {
                 digits_twin(steps, x, y, column, &mut *sums, accumulate);
                 sums[1][2][31][15] += 1;
             }
         ));
+        assert!(!outer_is_right(|_, _, _| ()));
+        assert!(!outer_is_right(|blocks, out, _| outer_twin(
+            blocks, out, false
+        )));
     }
 }

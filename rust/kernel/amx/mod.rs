@@ -10,12 +10,13 @@
 
 mod digits;
 mod examination;
+mod outer;
 mod pairs;
 
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
-use super::{PackedRow, STRIDE, Words};
+use super::{Block, PackedRow, STRIDE, Words};
 
 /// Rows and columns of the kernel's tile: two of the processor's tiles each way.
 const ROWS: usize = 32;
@@ -33,7 +34,7 @@ pub fn detect() -> bool {
     *PRESENT.get_or_init(|| {
         processor_has_it()
             && system_permits_it()
-            && examination::passed_by(pairs::multiply, digits::multiply)
+            && examination::passed_by(pairs::multiply, digits::multiply, outer::multiply)
     })
 }
 
@@ -81,6 +82,14 @@ pub fn product(
         Words::Digits => digits::product(digits::multiply, x, y, (out, ld), accumulate),
         _ => pairs::product(pairs::multiply, x, y, (out, ld), accumulate),
     }
+}
+
+pub use outer::{STEP, turn};
+
+/// See [`super::Kernel::outer`]; of pairs.
+#[inline(always)]
+pub fn outer(blocks: &mut dyn Iterator<Item = Block<'_>>, out: &mut [f32]) {
+    outer::product(outer::multiply, blocks, out);
 }
 
 /// Steps through the depth: `count` of them, of `side` words, from word `first` on.
