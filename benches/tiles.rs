@@ -62,7 +62,9 @@ fn product(bench: &mut Criterion) {
         for x in x.iter_mut() {
             kernel.pack(&[1.0; D], x);
         }
-        let y = columns(kernel, panel);
+        let words = columns(kernel, panel);
+        let mut y = Aligned::zeros(words.len());
+        y.as_mut().copy_from_slice(&words);
         let mut multiply = || {
             for column in (0..WIDE).step_by(panel) {
                 kernel.product(x, y.as_ref(), &mut strip[column..], LD, false);
@@ -124,7 +126,7 @@ fn recall(bench: &mut Criterion) {
         let (mut codes, mut e, mut q) = (vec![0; M], vec![1.0; M], vec![0.0; M]);
         kernel.keep(&e, &mut codes);
         let mut row = |factor: f32| {
-            let (_, sum) = kernel.recall(&codes, &[factor * UNIT; M], &mut e);
+            let (_, sum) = kernel.recall(&codes, &codes, &[factor * UNIT; M], &mut e);
             kernel.add_rows(&mut q, &e, M, &[1.0]);
             sum
         };

@@ -2,6 +2,7 @@
 //!
 //! The exponentials, which `source` brings, lie in a strip (rows, m) that stays in the second-level cache.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use crate::aligned::Aligned;
@@ -61,10 +62,15 @@ impl Part {
     }
 }
 
+/// Rows that are added up at once, as many as an addition takes.
+const FEW: usize = 4;
+
 /// One thread's buffers.
 struct Workspace<Space> {
     source: Space,
     strip: Aligned,
+    values: Vec<f64>,
+    hard_values: Vec<f64>,
     mass: Vec<f32>,
     gram_weight: Vec<f32>,
     gram_surplus: Vec<f32>,
@@ -111,7 +117,9 @@ impl<'a, S: Source> Work<'a, S> {
         let result = self.source.read(part.first_row, rows, source, strip);
         if result.is_ok() {
             self.see(rows, &mut space, part, codes);
-            self.add_up(&space, part);
+            if self.gram {
+                self.pack(&space, part);
+            }
         }
         self.idle
             .lock()
@@ -124,17 +132,57 @@ impl<'a, S: Source> Work<'a, S> {
         Workspace {
             source: self.source.space(),
             strip: Aligned::zeros(self.frame.block_rows * self.ld),
+            values: Vec::new(),
+            hard_values: Vec::new(),
             mass: Vec::new(),
             gram_weight: Vec::new(),
             gram_surplus: Vec::new(),
         }
     }
 
-    /// Row by row: exponentials, minima, masses.
+    /// A few rows at a time, which then lie in the first cache: exponentials, minima, masses, and column sums.
     fn see(&self, rows: usize, space: &mut Workspace<S::Space>, part: &mut Part, codes: &mut [u8]) {
+        part.entropy = 0.0;
+        let Workspace {
+            mass,
+            gram_weight,
+            gram_surplus,
+            ..
+        } = space;
+        for list in [&mut part.f, &mut part.hard, mass, gram_weight, gram_surplus] {
+            list.clear();
+        }
+        part.nearest.clear();
+        space.values.clear();
+        space.hard_values.clear();
+        for sum in [&mut part.q, &mut part.surplus] {
+            sum.clear();
+            sum.resize(self.frame.width, 0.0);
+        }
+        let mut codes = codes.chunks_mut(FEW * row_codes(self.frame.keep.len()));
+        for first in (0..rows).step_by(FEW) {
+            let few = first..rows.min(first + FEW);
+            self.see_few(few.clone(), space, part, codes.next().unwrap_or_default());
+            self.add_up(few, space, part);
+        }
+        // Not row by row: as pairs, which they then are, they are read once a row of the strip is written, and no sooner.
+        part.value = space.values.iter().sum();
+        part.hard_value = space.hard_values.iter().sum();
+    }
+
+    /// Row by row: exponentials, minima, masses.
+    fn see_few(
+        &self,
+        rows: Range<usize>,
+        space: &mut Workspace<S::Space>,
+        part: &mut Part,
+        codes: &mut [u8],
+    ) {
         let Workspace {
             source,
             strip,
+            values,
+            hard_values,
             mass,
             gram_weight,
             gram_surplus,
@@ -147,12 +195,8 @@ impl<'a, S: Source> Work<'a, S> {
             ..
         } = *self.frame;
         let (n, mut codes) = (place.n as f64, codes.chunks_mut(row_codes(keep.len())));
-        (part.value, part.hard_value, part.entropy) = (0.0, 0.0, 0.0);
-        for list in [&mut part.f, &mut part.hard, mass, gram_weight, gram_surplus] {
-            list.clear();
-        }
-        part.nearest.clear();
-        for (r, e) in strip.as_mut().chunks_mut(self.ld).take(rows).enumerate() {
+        let strip = &mut strip.as_mut()[self.begin(rows.start)..];
+        for (r, e) in rows.zip(strip.chunks_mut(self.ld)) {
             let seen = self.source.exponentials(part.first_row, r, source, e);
             if let Some(codes) = codes.next() {
                 self.frame.kernel.keep(e, codes);
@@ -166,8 +210,8 @@ impl<'a, S: Source> Work<'a, S> {
             if self.nearest {
                 part.nearest.push(keep[seen.nearest] as i32);
             }
-            part.value += row.phi;
-            part.hard_value += row.hard;
+            values.push(row.phi);
+            hard_values.push(row.hard);
             part.entropy += row.r * seen.bits * std::f64::consts::LN_2;
             // Times n, so that masses of 1/n sit in the middle of float32's range.
             let sum = f64::from(seen.sum);
@@ -181,21 +225,31 @@ impl<'a, S: Source> Work<'a, S> {
         }
     }
 
-    /// The sums over the block's rows, of exponentials times masses.
-    fn add_up(&self, space: &Workspace<S::Space>, part: &mut Part) {
-        let (strip, width) = (space.strip.as_ref(), self.frame.width);
-        let mut sums = vec![(&mut part.q, &space.mass)];
+    /// Where the strip has a few rows, the first of which is `row`. Those that nobody reads again share one place, which
+    /// then does not leave the first cache.
+    fn begin(&self, row: usize) -> usize {
+        if S::FILLS || self.gram {
+            row * self.ld
+        } else {
+            0
+        }
+    }
+
+    /// Add exponentials times masses of a few rows to the column sums.
+    fn add_up(&self, rows: Range<usize>, space: &Workspace<S::Space>, part: &mut Part) {
+        let strip = &space.strip.as_ref()[self.begin(rows.start)..];
+        let kernel = self.frame.kernel;
+        kernel.add_rows(&mut part.q, strip, self.ld, &space.mass[rows.clone()]);
         if self.gram {
-            sums.push((&mut part.surplus, &space.gram_surplus));
+            let weights = &space.gram_surplus[rows];
+            kernel.add_rows(&mut part.surplus, strip, self.ld, weights);
         }
-        for (sum, weights) in sums {
-            sum.clear();
-            sum.resize(width, 0.0);
-            self.frame.kernel.add_rows(sum, strip, self.ld, weights);
-        }
-        if self.gram {
-            part.plan
-                .pack(strip, self.ld, width, &space.gram_weight, self.frame.outer);
-        }
+    }
+
+    /// Pack what the block's Gram is made of.
+    fn pack(&self, space: &Workspace<S::Space>, part: &mut Part) {
+        let (strip, weights) = (space.strip.as_ref(), &space.gram_weight);
+        let Frame { width, outer, .. } = *self.frame;
+        part.plan.pack(strip, self.ld, width, weights, outer);
     }
 }

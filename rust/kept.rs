@@ -17,6 +17,9 @@ use crate::source::{Seen, Source};
 /// has the square of its sum, within float32.
 const WIDEST: f64 = 50.0;
 
+/// How many rows ahead codes are called from memory. The processor's own prefetching ends at each page, every fourth row.
+const AHEAD: usize = 4;
+
 /// A plan as the caller holds it.
 #[derive(Clone, Copy, Debug)]
 pub struct KeptView<'a> {
@@ -89,6 +92,8 @@ impl<'a> Kept<'a> {
 impl Source for Kept<'_> {
     type Space = ();
 
+    const FILLS: bool = false;
+
     fn space(&self) {}
 
     fn read(
@@ -103,8 +108,11 @@ impl Source for Kept<'_> {
 
     fn exponentials(&self, first_row: usize, r: usize, (): &(), row: &mut [f32]) -> Seen {
         let width = self.factors.len();
-        let kept = &self.view.codes[(first_row + r) * width..][..width];
-        let (before, sum) = self.kernel.recall(kept, &self.factors, &mut row[..width]);
+        let (kept, rest) = self.view.codes[(first_row + r) * width..].split_at(width);
+        let ahead = rest.get(AHEAD * width..).unwrap_or_default();
+        let ahead = &ahead[..width.min(ahead.len())];
+        let row = &mut row[..width];
+        let (before, sum) = self.kernel.recall(kept, ahead, &self.factors, row);
         let gain = (f64::from(sum) / f64::from(before * codes::UNIT)).log2() + self.shift;
         Seen {
             f: f64::from(self.view.f[first_row + r]) - gain / self.log2_unit,

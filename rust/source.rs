@@ -22,6 +22,9 @@ pub trait Source: Sync {
     /// One thread's buffers.
     type Space: Send;
 
+    /// Whether `read` fills the strip.
+    const FILLS: bool;
+
     /// Make one thread's buffers.
     fn space(&self) -> Self::Space;
 

@@ -60,6 +60,8 @@ impl Vectors<'_> {
 impl Source for Vectors<'_> {
     type Space = Space;
 
+    const FILLS: bool = true;
+
     fn space(&self) -> Space {
         Space {
             scratch: vec![0.0; self.problem.pool.d],

@@ -37,6 +37,7 @@ impl Simd for Avx2 {
             _mm256_castps_si256(x),
             _mm256_slli_epi32::<23>(_mm256_castps_si256(exponent)),
         ));
+        prefetch(line: &[u8]) = _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
         decode(codes: &[u8]) -> __m256 = _mm256_castsi256_ps(_mm256_slli_epi32::<{ codes::DROPPED.cast_signed() }>(
             _mm256_cvtepu8_epi32(_mm_loadl_epi64(codes[..8].as_ptr().cast())),
         ));

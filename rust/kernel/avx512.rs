@@ -110,6 +110,7 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
             _mm512_castps_si512(x),
             _mm512_slli_epi32::<23>(_mm512_castps_si512(exponent)),
         ));
+        prefetch(line: &[u8]) = _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
         decode(codes: &[u8]) -> __m512 = _mm512_castsi512_ps(_mm512_slli_epi32::<{ codes::DROPPED }>(
             _mm512_cvtepu8_epi32(_mm_loadu_si128(codes[..16].as_ptr().cast())),
         ));

@@ -21,6 +21,12 @@ pub const UNIT: f32 = f32::from_bits((127 << 23) + LOWERED) / LARGEST;
 /// Numbers that a row of codes is filled up to a multiple of.
 pub const LANES: usize = 16;
 
+/// Sums that are made side by side, so that none waits for the addition before.
+const CHAINS: usize = 4;
+
+/// Bytes that come from memory at once.
+const LINE: usize = 64;
+
 /// See [`super::Kernel::keep`]; a plain loop, which the compiler vectorises for the instruction set that enters it.
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation)] // e is at most 1, and so the code at most 255
@@ -37,17 +43,57 @@ pub fn keep(e: &[f32], codes: &mut [u8]) {
 
 /// See [`super::Kernel::recall`].
 #[inline(always)]
-pub(super) fn recall<S: Simd>(s: S, codes: &[u8], factors: &[f32], e: &mut [f32]) -> (f32, f32) {
-    let (mut before, mut now) = (s.splat(0.0), s.splat(0.0));
-    let columns = codes.chunks_exact(S::LANES);
-    let columns = columns.zip(factors.chunks_exact(S::LANES));
-    for ((codes, factors), e) in columns.zip(e.chunks_exact_mut(S::LANES)) {
-        let kept = s.decode(codes);
-        let exponential = s.mul_add(kept, s.load(factors), s.splat(0.0));
-        s.store(exponential, e);
-        before = s.add(before, kept);
-        now = s.add(now, exponential);
+pub(super) fn recall<S: Simd>(
+    s: S,
+    codes: &[u8],
+    ahead: &[u8],
+    factors: &[f32],
+    e: &mut [f32],
+) -> (f32, f32) {
+    for line in ahead.chunks(LINE) {
+        s.prefetch(line);
     }
-    let total = |v| folded(s, v, |x, y| x + y);
-    (total(before), total(now))
+    let mut sums = [[s.splat(0.0); 2]; CHAINS];
+    let (wide, lanes) = (CHAINS * S::LANES, S::LANES);
+    let whole = codes.len() / wide * wide;
+    let columns = codes.chunks_exact(wide).zip(factors.chunks_exact(wide));
+    for ((codes, factors), e) in columns.zip(e.chunks_exact_mut(wide)) {
+        for (chain, sums) in sums.iter_mut().enumerate() {
+            let (from, to) = (chain * lanes, (chain + 1) * lanes);
+            *sums = decoded(
+                s,
+                &codes[from..to],
+                &factors[from..to],
+                &mut e[from..to],
+                *sums,
+            );
+        }
+    }
+    let columns = codes[whole..].chunks_exact(lanes);
+    let columns = columns.zip(factors[whole..].chunks_exact(lanes));
+    for ((codes, factors), e) in columns.zip(e[whole..].chunks_exact_mut(lanes)) {
+        sums[0] = decoded(s, codes, factors, e, sums[0]);
+    }
+    let total = |which: usize| {
+        let sum = sums
+            .iter()
+            .fold(s.splat(0.0), |sum, part| s.add(sum, part[which]));
+        folded(s, sum, |x, y| x + y)
+    };
+    (total(0), total(1))
+}
+
+/// Some codes as exponentials, and two sums with them.
+#[inline(always)]
+fn decoded<S: Simd>(
+    s: S,
+    codes: &[u8],
+    factors: &[f32],
+    e: &mut [f32],
+    sums: [S::V; 2],
+) -> [S::V; 2] {
+    let kept = s.decode(codes);
+    let exponential = s.mul_add(kept, s.load(factors), s.splat(0.0));
+    s.store(exponential, e);
+    [s.add(sums[0], kept), s.add(sums[1], exponential)]
 }

@@ -59,6 +59,12 @@ pub enum Words {
 /// Digits of a number.
 pub const DIGITS: usize = 3;
 
+/// Words that one digit of at most a block of numbers takes: whole steps of depth of AMX.
+#[must_use]
+pub const fn digit_words(numbers: usize) -> usize {
+    numbers.div_ceil(4).next_multiple_of(16)
+}
+
 impl Words {
     /// Numbers of a whole block.
     #[must_use]
@@ -75,7 +81,11 @@ impl Words {
         match self {
             Self::Singles => numbers,
             Self::Pairs => numbers.div_ceil(2),
-            Self::Digits => DIGITS * numbers.div_ceil(4) + numbers.div_ceil(DEPTH),
+            Self::Digits => {
+                let (whole, rest) = (numbers / DEPTH, digit_words(numbers % DEPTH));
+                let factors = numbers.div_ceil(DEPTH);
+                DIGITS * (whole * digit_words(DEPTH) + rest) + factors
+            }
         }
     }
 
@@ -143,6 +153,9 @@ trait Simd: Copy {
     fn select_gt(self, x: Self::V, y: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// x 2^i, where i is the integer in the low bits of `exponent`.
     fn scale_exponent(self, x: Self::V, exponent: Self::V) -> Self::V;
+    /// Call a line of memory into the first cache, where the processor can be told to.
+    #[inline(always)]
+    fn prefetch(self, _line: &[u8]) {}
     /// The float32 whose upper bits, but for `codes::DROPPED`, are the codes.
     fn decode(self, codes: &[u8]) -> Self::V;
 }
@@ -234,7 +247,8 @@ pub trait Kernel: Sync {
 
     /// Turn a row of `codes`, whole [`codes::LANES`] of them, back into exponentials, column j times `factors[j]`:
     /// where these hold [`codes::UNIT`] times what changed since. Return the sums of the decoded numbers and of e.
-    fn recall(&self, codes: &[u8], factors: &[f32], e: &mut [f32]) -> (f32, f32);
+    /// Meanwhile the codes `ahead` are called from memory.
+    fn recall(&self, codes: &[u8], ahead: &[u8], factors: &[f32], e: &mut [f32]) -> (f32, f32);
 }
 
 /// Methods of [`Simd`], each an expression of intrinsics.
@@ -306,8 +320,8 @@ macro_rules! implement_kernel {
             enter!([$($features)?] fn add_rows(s: $isa, q: &mut [f32], strip: &[f32], ld: usize, weights: &[f32])
                 = strip::add_rows(s, q, strip, ld, weights));
             enter!([$($features)?] fn keep(_s: $isa, e: &[f32], codes: &mut [u8]) = codes::keep(e, codes));
-            enter!([$($features)?] fn recall(s: $isa, codes: &[u8], factors: &[f32], e: &mut [f32]) -> (f32, f32)
-                = codes::recall(s, codes, factors, e));
+            enter!([$($features)?] fn recall(s: $isa, codes: &[u8], ahead: &[u8], factors: &[f32], e: &mut [f32]) -> (f32, f32)
+                = codes::recall(s, codes, ahead, factors, e));
         }
     };
 }

@@ -2,7 +2,7 @@
 //!
 //! Plain loops, which the compiler vectorises for the instruction set that enters them.
 
-use super::{DEPTH, DIGITS, Words};
+use super::{DEPTH, DIGITS, Words, digit_words};
 
 /// See [`super::Kernel::subtract`].
 #[inline(always)]
@@ -87,7 +87,7 @@ fn digits(x: &[f32], out: &mut [f32]) {
         let q0 = (q1 + 128) >> 8;
         [*d0, *d1, *d2] = [q0, q1, q].map(|q| q.to_le_bytes()[0]);
     }
-    let depth = x.len().div_ceil(4);
+    let depth = digit_words(x.len());
     for (out, bytes) in out.chunks_mut(depth).zip(&bytes) {
         for (out, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
             *out = f32::from_bits(u32::from_le_bytes(*bytes));
@@ -158,7 +158,7 @@ mod tests {
                     .map(|k| scale * (f32::from(k) * 1.7).sin() * 0.97_f32.powi(k.into()))
                     .collect();
                 let x = [&[scale], &x[1..]].concat();
-                let depth = x.len().div_ceil(4);
+                let depth = digit_words(x.len());
                 let mut words = vec![7.0; Words::Digits.of(x.len())];
                 pack(Words::Digits, &x, &mut words);
                 let digit = |order: usize, k: usize| {
@@ -178,9 +178,9 @@ mod tests {
     #[test]
     fn digits_of_nothing_are_nothing() {
         for tiny in [0.0, 1e-38, -1e-31] {
-            let mut words = [7.0; 4];
+            let mut words = [7.0; 49];
             pack(Words::Digits, &[tiny, 0.0], &mut words);
-            assert_eq!(words.map(f32::to_bits), [0; 4]);
+            assert_eq!(words.map(f32::to_bits), [0; 49]);
         }
     }
 }

@@ -345,7 +345,7 @@ fn what_is_recalled_is_what_was_kept_times_its_factor() {
             .map(|j| codes::UNIT * (1.0 + noise(j)))
             .collect();
         let mut e = vec![7.0; kept.len()];
-        let (before, now) = kernel.recall(kept, &factors, &mut e);
+        let (before, now) = kernel.recall(kept, kept, &factors, &mut e);
         let mut sums = (0.0, 0.0);
         for ((&code, &factor), &e) in kept.iter().zip(&factors).zip(&e) {
             let plain = decoded(code);

@@ -12,7 +12,7 @@ const TILES: usize = 2;
 /// Whether products of small whole numbers come out exactly.
 pub(super) fn passed_by(
     of_pairs: impl Fn(Steps, &[PackedRow], &[f32], (&mut [f32], usize), bool),
-    of_digits: impl Fn(Steps, &[PackedRow], &[f32], usize, &mut [digits::Orders], bool),
+    of_digits: impl Fn(&[PackedRow], &[f32], &mut digits::Ring, (&mut [f32], usize), bool),
     of_outer: impl Fn(&[Block<'_>], &mut [f32], bool),
 ) -> bool {
     pairs_are_right(of_pairs) && digits_are_right(of_digits) && outer_is_right(of_outer)
@@ -33,9 +33,10 @@ fn pairs_are_right(
 }
 
 fn digits_are_right(
-    of_digits: impl Fn(Steps, &[PackedRow], &[f32], usize, &mut [digits::Orders], bool),
+    of_digits: impl Fn(&[PackedRow], &[f32], &mut digits::Ring, (&mut [f32], usize), bool),
 ) -> bool {
     DEPTHS.into_iter().all(|part| {
+        let part = part.next_multiple_of(SIDE);
         let depth = DIGITS * part;
         let (mut x, mut y) = (rows(depth, bytes_of), panel(depth, bytes_of));
         for x in &mut x {
@@ -252,37 +253,42 @@ mod tests {
         }
     }
 
+    /// The sums of a unit.
+    fn unit(rows: &[PackedRow; ROWS], y: &[f32], column: usize) -> digits::Orders {
+        let depth = y.len() / COLUMNS / DIGITS;
+        let mut twin = Twin::new(digits::TILES, SIDE);
+        for word in (0..depth).step_by(SIDE) {
+            for (j, i) in [(0, 2), (0, 1), (0, 0), (1, 1), (1, 0), (2, 0)] {
+                twin.load_floats(7, &y[(j * depth + word) * COLUMNS + column..], COLUMNS);
+                for half in 0..2 {
+                    let from = i * depth + word + half * BELOW / 4;
+                    twin.load_floats(6, &rows.as_flattened()[from..], STRIDE);
+                    twin.multiply([2 * (i + j) + half, 6, 7], dot_of_bytes);
+                }
+            }
+        }
+        let sums = |order: usize, r: usize| twin.tiles[2 * order + r / SIDE][r % SIDE];
+        std::array::from_fn(|order| std::array::from_fn(|r| sums(order, r).map(u32::cast_signed)))
+    }
+
     fn digits_twin(
-        steps: Steps,
         x: &[PackedRow],
         y: &[f32],
-        column: usize,
-        sums: &mut [digits::Orders],
+        ring: &mut digits::Ring,
+        (out, ld): (&mut [f32], usize),
         accumulate: bool,
     ) {
-        let part = y.len() / COLUMNS / DIGITS;
-        for (rows, sums) in x.as_chunks::<ROWS>().0.iter().zip(sums) {
-            let mut twin = Twin::new(digits::TILES, steps.side);
-            for tile in (0..6).filter(|_| accumulate) {
-                let sums = &sums[tile / 2][tile % 2 * SIDE..];
-                twin.load(tile, |r, c| sums[r][c].cast_unsigned());
-            }
-            for step in 0..steps.count {
-                let word = steps.first + step * SIDE;
-                for (j, i) in [(0, 2), (0, 1), (0, 0), (1, 1), (1, 0), (2, 0)] {
-                    twin.load_floats(7, &y[(j * part + word) * COLUMNS + column..], COLUMNS);
-                    for half in 0..2 {
-                        let from = i * part + word + half * BELOW / 4;
-                        twin.load_floats(6, &rows.as_flattened()[from..], STRIDE);
-                        twin.multiply([2 * (i + j) + half, 6, 7], dot_of_bytes);
-                    }
-                }
-            }
-            for tile in 0..6 {
-                let sums = &mut sums[tile / 2][tile % 2 * SIDE..][..SIDE];
-                for (sums, found) in sums.iter_mut().zip(&twin.tiles[tile]) {
-                    *sums = found.map(u32::cast_signed);
-                }
+        let tiles = x.as_chunks::<ROWS>().0;
+        let halves = (0..COLUMNS).step_by(digits::WIDE);
+        let units =
+            halves.flat_map(|column| tiles.iter().enumerate().map(move |(at, x)| (column, at, x)));
+        let last = tiles.len() * COLUMNS / digits::WIDE - 1;
+        for (number, (column, at, x)) in units.enumerate() {
+            let sums = &mut ring[number % 2];
+            *sums = unit(x, y, column);
+            if number < last {
+                let out = &mut out[at * ROWS * ld..];
+                digits::weigh(sums, x, (y, column), (out, ld), accumulate);
             }
         }
     }
@@ -322,15 +328,15 @@ mod tests {
             pairs_twin(steps, x, y, (&mut *out, ld), accumulate);
             out[63 * ld + 31] += 1.0;
         }));
-        assert!(!digits_are_right(
-            |_, _, _, _, sums, _| sums.fill([[[0; 16]; ROWS]; DIGITS])
-        ));
-        assert!(!digits_are_right(
-            |steps, x, y, column, sums, accumulate| {
-                digits_twin(steps, x, y, column, &mut *sums, accumulate);
-                sums[1][2][31][15] += 1;
-            }
-        ));
+        assert!(!digits_are_right(|_, _, _, _, _| ()));
+        assert!(!digits_are_right(|x, y, ring, (out, ld), accumulate| {
+            digits_twin(x, y, ring, (&mut *out, ld), accumulate);
+            ring[1][2][31][15] += 1;
+        }));
+        assert!(!digits_are_right(|x, y, ring, (out, ld), accumulate| {
+            digits_twin(x, y, ring, (&mut *out, ld), accumulate);
+            out[31 * ld + 17] = 0.0;
+        }));
         assert!(!outer_is_right(|_, _, _| ()));
         assert!(!outer_is_right(|blocks, out, _| outer_twin(
             blocks, out, false
