@@ -29,9 +29,13 @@ const GRAM_SPANS: usize = 4;
 #[must_use]
 pub fn span_rows(columns: usize, n: usize, gram: bool, isa: Isa, rough: bool) -> usize {
     let block_rows = block_rows(columns, isa.kernel(rough));
-    let whole_groups = block_rows * most_group_blocks(block_rows);
     let rows = n.div_ceil(SPANS).max(SPAN_ROWS);
-    rows.next_multiple_of(whole_groups) * if gram { GRAM_SPANS } else { 1 }
+    if gram {
+        let whole_groups = block_rows * most_group_blocks(block_rows);
+        (GRAM_SPANS * rows).next_multiple_of(whole_groups)
+    } else {
+        rows.next_multiple_of(block_rows)
+    }
 }
 
 /// Blocks whose Gram is summed in float32, where rows of at least a mass `worthy` stay in it: a power of two, so that

@@ -42,17 +42,28 @@ def test_a_vector_is_at_no_distance_from_itself() -> None:
 
 
 @pytest.mark.parametrize("kind", COST_KINDS)
-@pytest.mark.parametrize("m", [7, 4096])
-def test_scale_is_mean_and_spread_within_a_row(kind: CostKind, m: int) -> None:
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("m", [2, 7, 4096])
+def test_scale_is_mean_and_spread_within_a_row(kind: CostKind, m: int, normalize: bool) -> None:  # noqa: FBT001
+    """With fewer targets than dimensions and with more, which are two ways to the same sum."""
     rng = np.random.default_rng(m)
-    x, y, b = rng.standard_normal((20, 3)), rng.standard_normal((m, 3)).astype(np.float32), rng.random(m)
+    x, y, b = 5 + rng.standard_normal((20, 3)), rng.standard_normal((m, 3)).astype(np.float32), rng.random(m)
     b /= b.sum()
-    c = cost_matrix(x, y, Cost(kind))
+    cost = Cost(kind, normalize)
+    c = cost_matrix(x, y, cost)
     means = [np.average(row, weights=b) for row in c]
     variances = [np.average((row - mean) ** 2, weights=b) for row, mean in zip(c, means, strict=True)]
-    scale = measure_scale(x, Target(y, b), Cost(kind))
+    scale = measure_scale(x, Target(y, b), cost)
     assert scale.mean == pytest.approx(np.mean(means), rel=1e-12)
     assert scale.row_std == pytest.approx(math.sqrt(np.mean(variances)), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", COST_KINDS)
+def test_one_target_repeated_has_no_spread(kind: CostKind) -> None:
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((30, 3)), np.repeat(rng.standard_normal((1, 3)), 11, axis=0).astype(np.float32)
+    scale = measure_scale(x, Target(y, np.full(11, 1 / 11)), Cost(kind))
+    assert scale.row_std < 1e-7 * scale.mean
 
 
 def test_many_targets_are_measured_on_a_part() -> None:

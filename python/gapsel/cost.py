@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 # As many targets as are needed to know a standard deviation to about a per cent.
 _TARGETS_MEASURED = 4096
+# Where all rows are alike, what is left of the squared distances is rounding, of about this share of a squared norm.
+_ROUNDING = 1e-28
 
 
 def cost_matrix(x: NDArray[np.floating], y: NDArray[np.floating], cost: Cost) -> NDArray[np.float64]:
     """Return c (n, m) between the rows of x (n, d) and y (m, d). Raises DataError on a row without direction."""
-    u, v = x.astype(np.float64), y.astype(np.float64)
-    if cost.normalize or cost.kind == "cosine":
-        u, v = _unit_rows(u, "pool"), _unit_rows(v, "target")
+    u, v = _prepared(x, y, cost)
     if cost.kind == "cosine":
         return np.asarray(1.0 - u @ v.T)
     # In place: these matrices are the largest of a run's first second, and fresh memory costs more than sums do.
@@ -45,14 +45,49 @@ def measure_scale(sample: NDArray[np.floating], target: Target, cost: Cost) -> C
     """Measure the cost's scale on a random sample (s, d) of the pool's rows."""
     weighing = np.flatnonzero(target.b)
     some = weighing[:: -(-len(weighing) // _TARGETS_MEASURED)]
-    b = target.b[some] / target.b[some].sum()
+    b, y = target.b[some] / target.b[some].sum(), target.y[some]
     with one_thread():
-        c = cost_matrix(sample, target.y[some], cost)
-        mean = c @ b
-        c -= mean[:, None]
-        c *= c
-        variance = np.maximum(c @ b, 0.0)
-    return CostScale(mean=float(mean.mean()), row_std=float(np.sqrt(variance.mean())))
+        if cost.kind == "euclidean":
+            c = cost_matrix(sample, y, cost)
+            mean, variance = float((c @ b).mean()), float((((c - (c @ b)[:, None]) ** 2) @ b).mean())
+        else:
+            mean, variance = _squared_scale(*_prepared(sample, y, cost), b)
+    # Of unit vectors 1 - <x, y> is half of |x - y|^2.
+    unit = 0.5 if cost.kind == "cosine" else 1.0
+    return CostScale(mean=unit * mean, row_std=unit * float(np.sqrt(max(variance, 0.0))))
+
+
+def _squared_scale(u: NDArray[np.float64], v: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
+    """Return E |x - y|^2 and E var_y |x - y|^2 over rows x of u (s, d) and rows y of v (m, d) with weights b (m,).
+
+    With y and x less E y, so that E y = 0, and r = |y|^2, for each x:  var_y = E (r - E r)^2 - 4 <x, E r y> + 4 E <x, y>^2.
+    """
+    centre = b @ v
+    u, v = u - centre, v - centre
+    r = (v**2).sum(1)
+    mean = float((u**2).sum(1).mean() + b @ r)
+    if mean <= _ROUNDING * float(centre @ centre):
+        return 0.0, 0.0
+    variance = float(b @ (r - b @ r) ** 2 - 4.0 * u.mean(0) @ ((b * r) @ v))
+    return mean, variance + 4.0 * _mean_squared_product(u, v, b)
+
+
+def _mean_squared_product(u: NDArray[np.float64], v: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Return E <x, y>^2; by the second moments of both sides where these are smaller than the matrix of products."""
+    if u.shape[1] > len(v):
+        return float((((u @ v.T) ** 2) @ b).mean())
+    half = v * np.sqrt(b)[:, None]
+    return float(np.vdot(u.T @ u, half.T @ half)) / len(u)
+
+
+def _prepared(
+    x: NDArray[np.floating], y: NDArray[np.floating], cost: Cost
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return both sides in float64, as unit vectors where the cost is one of these."""
+    u, v = x.astype(np.float64), y.astype(np.float64)
+    if cost.normalize or cost.kind == "cosine":
+        return _unit_rows(u, "pool"), _unit_rows(v, "target")
+    return u, v
 
 
 def _unit_rows(x: NDArray[np.float64], what: str) -> NDArray[np.float64]:

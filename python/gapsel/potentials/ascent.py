@@ -92,6 +92,12 @@ def gram_pays(m: int, d: int, n: int) -> bool:
     return m <= _LARGEST_GRAM and share * m <= _DEAR_GRAM * (d + _EXPONENTIALS)
 
 
+def first_has_gram(dual: Dual, *, own_gram: bool) -> bool:
+    """Whether the first look of an ascent has a Gram; see `ascend`."""
+    cheap = dual.rows.kept is not None and not own_gram
+    return gram_pays(len(dual.target.b), 0 if cheap else dual.rows.d, dual.rows.n)
+
+
 class _Loop:
     """The state of one ascent between two sweeps."""
 
@@ -114,7 +120,7 @@ class _Loop:
         self._tolerance = tolerance
         # What is cheap beside a Gram is looked at more often instead.
         self._cheap = dual.rows.kept is not None and not own_gram
-        self._gram_pays = gram_pays(len(dual.target.b), 0 if self._cheap else dual.rows.d, dual.rows.n)
+        self._gram_pays = first_has_gram(dual, own_gram=own_gram)
         self._rough = rough
         self._own_gram = own_gram
         self._slow = False

@@ -114,9 +114,13 @@ class Dual:
         way = g - kept.g
         return float(np.abs(way - np.median(way)).max()) > _REACH * self.eps
 
-    def corrected(self, seen: Point) -> Dual:
-        """Return this dual of a kept plan with the gradient that was ``seen`` at the vectors where it was kept."""
-        return replace(self, tilt=self.tilt + (self.at(seen.g).sweep.q - seen.sweep.q))
+    def corrected(self, own: Point, seen: Point) -> tuple[Dual, Point]:
+        """Return this dual of a kept plan with the gradient that was ``seen`` at the vectors where it was kept.
+
+        And what was seen there of the plan, its ``own`` point, as a point of it.
+        """
+        dual = replace(self, tilt=self.tilt + (own.sweep.q - seen.sweep.q))
+        return dual, dual.point(own.g, own.sweep, own.f, rough=own.rough)
 
     @property
     def reads(self) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gapsel.potentials.ascent import first_has_gram
 from gapsel.potentials.course import LOOKS_AT_A_PART
 
 if TYPE_CHECKING:
@@ -36,10 +37,11 @@ def solved_by_plan(course: Course, seen: Point, near: Dual, *, own_gram: bool = 
     for _ in range(_ROUNDS):
         if _is_done(course, dual, seen, curvature):
             break
+        gram = first_has_gram(near, own_gram=own_gram)
+        own = course.look("plan", near, seen.g, gram=gram, want_f=True)
         at = course.ascended(
-            "plan", near.corrected(seen), seen.g, _LEFT * task.tolerance, LOOKS_AT_A_PART,
-            own_gram=own_gram, want_f=True,
-        )  # fmt: skip
+            "plan", *near.corrected(own, seen), _LEFT * task.tolerance, LOOKS_AT_A_PART, own_gram=own_gram, want_f=True
+        )
         before, curvature = seen.error, at.curvature
         seen, near = course.kept("pool", near, at.point.g, over=True)
         if seen.error >= before:
