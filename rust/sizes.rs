@@ -41,6 +41,7 @@ pub fn span_rows(columns: usize, n: usize, gram: bool, isa: Isa, rough: bool) ->
 /// Blocks whose Gram is summed in float32, where rows of at least a mass `worthy` stay in it: a power of two, so that
 /// any group divides the largest.
 #[must_use]
+#[allow(clippy::cast_sign_loss)] // a few hundred rows and more
 pub fn group_blocks(block_rows: usize, worthy: f64) -> usize {
     let blocks = (GROUP_ROWS * worthy.max(1.0)) as usize / block_rows;
     let most = most_group_blocks(block_rows);

@@ -65,12 +65,12 @@ class Problem:
     box: Box
 
     @classmethod
-    def of(cls, n: int = N, d: int = D, seed: int = 0) -> Problem:
+    def of(cls, n: int = N, d: int = D, seed: int = 0, m: int = M) -> Problem:
         rng = np.random.default_rng(seed)
-        target = Target(rng.standard_normal((M, d), np.float32), np.full(M, 1 / M))
+        target = Target(rng.standard_normal((m, d), np.float32), np.full(m, 1 / m))
         lo = rng.random(n) / n
         x = rng.standard_normal((n, d), np.float32).astype(np.float16)
-        return cls(x, target, 0.1 * rng.standard_normal(M), Box(lo, lo + 3 / n, 0.1, rng.random(n, np.float32)))
+        return cls(x, target, 0.1 * rng.standard_normal(m), Box(lo, lo + 3 / n, 0.1, rng.random(n, np.float32)))
 
     def bits(self, backend: CpuBackend | RayBackend, shards: Sequence[NDArray[Any]], **options: Any) -> list[bytes]:  # noqa: ANN401
         """Everything that a sweep gives, as bytes."""
@@ -217,8 +217,8 @@ def processes(cluster: RayBackend) -> list[int]:
 
 @pytest.fixture(scope="module")
 def long() -> Problem:
-    """A sweep of about two seconds."""
-    return Problem.of(400_000, 300, seed=1)
+    """A sweep of a second or more."""
+    return Problem.of(400_000, 300, seed=1, m=1000)
 
 
 @pytest.fixture(scope="module")
