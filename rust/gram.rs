@@ -6,8 +6,8 @@
 //! matrix of no plan, and where eta is small against eps the last digits of the marginal error are not reached.
 //!
 //! When a super-block is complete, each panel of columns of G belongs to one thread, which computes the tiles on and below
-//! the diagonal. Sums run in float32 within a group of about five hundred rows, in float64 from group to group of a span
-//! and from span to span, always in the order of the rows.
+//! the diagonal. Sums run in float32 within a group of blocks in which about five hundred rows are left, in float64 from
+//! group to group of a span and from span to span, always in the order of the rows.
 
 use rayon::prelude::*;
 

@@ -8,10 +8,11 @@
 //! What is left out is about 2^-24 of the largest x times the largest y, as much as float32 rounds off. Sums are of
 //! 32 bits and exact: 384 products of bytes stay below 2^25. At each step two tiles of x in three digits meet one of y
 //! in three, 32 rows by 16 columns of sums of three orders: a unit. While the tiles multiply, the vector instructions put
-//! the sums of the unit before together; one after the other they take half as long again.
+//! the sums of the unit before together. One after the other, a product takes 13 % longer and a sweep 7 %.
 //!
 //! Tried: two bfloat16 a number and three products. A sweep (n 100,000, m 1,000, d 384) takes a sixth less, but costs
 //! are off by 1e-5 in place of 1e-6. Panels of 16 columns, whose tiles lie in one piece, gain 5 %.
+//! Calling the rows of the next step into the first cache, and larger pages, gain nothing in a sweep.
 
 use std::arch::asm;
 use std::mem::offset_of;

@@ -1,4 +1,5 @@
-//! AMX: the processor's own matrix product, 16 x 16 sums at a time, of bfloat16 (`pairs`) or of bytes (`digits`).
+//! AMX: the processor's own matrix product, 16 x 16 sums at a time, of bfloat16 (`pairs`; `outer` for the Gram) or of
+//! bytes (`digits`).
 //!
 //! Packed rows and panels are already what its instructions read: a tile of x is 16 rows of 16 words, a tile of y 16
 //! words deep and 16 columns wide, each read straight from the packed buffer with its stride. One block of assembly does
