@@ -60,7 +60,8 @@ def measure_scale(sample: NDArray[np.floating], target: Target, cost: Cost) -> C
 def _squared_scale(u: NDArray[np.float64], v: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
     """Return E |x - y|^2 and E var_y |x - y|^2 over rows x of u (s, d) and rows y of v (m, d) with weights b (m,).
 
-    With y and x less E y, so that E y = 0, and r = |y|^2, for each x:  var_y = E (r - E r)^2 - 4 <x, E r y> + 4 E <x, y>^2.
+    With y and x less E y, so that E y = 0, and r = |y|^2, for each x:
+    var_y = E (r - E r)^2 - 4 <x, E r y> + 4 E <x, y>^2.
     """
     centre = b @ v
     u, v = u - centre, v - centre
