@@ -12,7 +12,7 @@ from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import row_masses
 from gapsel.errors import DataError
 from gapsel.potentials import dual, solve
-from gapsel.records import Box, KeptPlan, Sweep, plan_columns
+from gapsel.records import Box, KeptPlan, Query, Sweep, plan_columns
 from solving import CPU, UNKEEPING, cloud, make, true_error
 from sweeps import ISAS, REFERENCE, Problem, gram_error, problem
 
@@ -195,3 +195,22 @@ def test_a_list_has_a_plan_where_the_pool_has_none(monkeypatch: pytest.MonkeyPat
     # At the small eps both take some 26, and one or two more or fewer on another processor.
     assert found.potentials.evidence.full_sweeps <= 1.1 * expected.potentials.evidence.full_sweeps + 1
     assert found.potentials.evidence.dual_value == pytest.approx(expected.potentials.evidence.dual_value, rel=1e-4)
+
+
+@pytest.mark.parametrize("rel", [0.02, 0.3])
+def test_one_sweep_leaves_what_its_plan_solves_to(rel: float) -> None:
+    """A limit of one sweep is kept, the answer goes on by the plan, and nothing is claimed that no sweep has seen."""
+    whole = make(cloud(9000, 8), cloud(30, 8, seed=1, shift=0.7), k=90, mass=0.0, rel=rel)
+    task = replace(whole, max_sweeps=1)
+    found, proven = solve(task, CPU), solve(whole, CPU).potentials.evidence
+    evidence, g = found.potentials.evidence, found.potentials.g
+    (seen,) = [stage for stage in evidence.trace if stage.name == "pool"]
+    assert evidence.full_sweeps == 1
+    assert not evidence.converged
+    assert (evidence.marginal_error, evidence.dual_value) == (seen.marginal_error, seen.dual_value)
+    assert evidence.hard_bound < proven.dual_value
+    assert np.isfinite(evidence.perplexity)
+    assert true_error(task, found) <= task.tolerance < 0.1 * seen.marginal_error
+    f = np.empty(task.rows.n)
+    REFERENCE.sweep(task.rows.shards, Query(task.target, g, task.box(), task.eps, task.cost, f=f))
+    assert np.abs(found.f - f).max() <= 0.1 * task.eps

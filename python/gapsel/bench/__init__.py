@@ -59,7 +59,7 @@ class Plan:
     def engines_of(self, case: Case) -> list[Engine]:
         """Return the engines to run on a case: those asked for, else those that the case names, else the usual."""
         some = engines.named(self.engines or list(case.engines))
-        return [engine for engine in some if case.d <= engine.most_d]
+        return [engine for engine in some if engine.takes(case.n, case.d)]
 
 
 def run(
@@ -128,6 +128,8 @@ def _checked(tiny: Case, plan: Plan) -> Iterator[str]:
         msg = f"{tiny.name}: the dual value is {answer.value:.9f} and should be {tiny.tiny_value:.9f}"
         raise GapselError(msg)
     for engine in engines.named(plan.engines) if plan.engines else engines.ENGINES:
+        if not engine.takes(tiny.n, tiny.d):
+            continue
         if package := engine.missing():
             yield f"{tiny.name}  {engine.label}: {package} is not installed"
             continue

@@ -45,11 +45,15 @@ _REJECTIONS = 6
 
 @dataclass(frozen=True, slots=True)
 class Ascent:
-    """Where a run of the loop ended: the best point, the curvature it leaves, the sweeps it took."""
+    """Where a run of the loop ended: the best point, the curvature it leaves, the sweeps it took.
+
+    ``seen``: the last point that was seen of the vectors, where ``point`` is only of a plan that was kept there.
+    """
 
     point: Point
     curvature: Curvature
     sweeps: int
+    seen: Point | None = None
 
 
 def ascend(

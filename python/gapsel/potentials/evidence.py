@@ -23,22 +23,22 @@ def concluded(course: Course, reached: Ascent, plain_value: float = float("nan")
     """Return the solution with its evidence.
 
     The dual value at mass 0 is the highest that the pool was seen to have there, or ``plain_value``, if it was not
-    looked at.
+    looked at. Where the answer is a kept plan's, the evidence is of what was seen before.
     """
-    task, point = course.task, reached.point
+    task, point, seen = course.task, reached.point, reached.seen or reached.point
     dual, rounding = course.dual(task.rows, task.mass), _rounding(course)
     after, unsettled = course.next_choice(dual, point, reached.curvature)
     evidence = Evidence(
-        converged=point.error <= task.tolerance and rounding <= task.tolerance,
+        converged=seen.error <= task.tolerance and rounding <= task.tolerance,
         tolerance=task.tolerance,
-        marginal_error=point.error,
+        marginal_error=seen.error,
         rounding=rounding,
         unsettled=unsettled,
-        dual_value=point.value,
-        hard_bound=float(task.target.b @ point.g) + point.sweep.hard,
+        dual_value=seen.value,
+        hard_bound=float(task.target.b @ seen.g) + seen.sweep.hard,
         plain_value=max(_plain_values(course), default=plain_value),
         full_sweeps=course.full_sweeps,
-        perplexity=float(np.exp(point.sweep.entropy)),
+        perplexity=float(np.exp(seen.sweep.entropy)),
         rows=task.rows.n,
         sampling_error=0.0,
         trace=tuple(course.trace),

@@ -3,7 +3,8 @@
 A look at the plan costs a twentieth of one at the vectors. Its dual is given the gradient that the vectors had where it
 was kept; so it is wrong only in what its rounding makes of the way from there: at mass 0 the next look sees what the
 plan promised, to some 1e-4, and at a mass above 0 about 1e-2, since there the masses of rows answer sharply to f. That
-look keeps a plan of its own, near enough to the solution for the rest.
+look keeps a plan of its own, near enough to the solution for the rest. Where no sweep is left for that look, the answer
+is the plan's, and what is known of it is what was seen before.
 
 The measurements are in docs/method.md.
 """
@@ -19,7 +20,6 @@ from gapsel.potentials.course import LOOKS_AT_A_PART
 if TYPE_CHECKING:
     from gapsel.potentials.ascent import Ascent
     from gapsel.potentials.course import Course
-    from gapsel.potentials.curvature import Curvature
     from gapsel.potentials.dual import Dual, Point
 
 # The plan is solved to this share of the tolerance.
@@ -35,22 +35,17 @@ def solved_by_plan(course: Course, seen: Point, near: Dual, *, own_gram: bool = 
     task, curvature = course.task, None
     dual = replace(near, rows=task.rows)
     for _ in range(_ROUNDS):
-        if _is_done(course, dual, seen, curvature):
+        if seen.error <= task.tolerance or (curvature is not None and course.settled(dual, seen, curvature)):
             break
         gram = first_has_gram(near, own_gram=own_gram)
         own = course.look("plan", near, seen.g, gram=gram, want_f=True)
         at = course.ascended(
             "plan", *near.corrected(own, seen), _LEFT * task.tolerance, LOOKS_AT_A_PART, own_gram=own_gram, want_f=True
         )
+        if course.full_sweeps >= task.max_sweeps:
+            return replace(at, seen=seen)
         before, curvature = seen.error, at.curvature
-        seen, near = course.kept("pool", near, at.point.g, over=True)
+        seen, near = course.kept("pool", dual, at.point.g, over=True)
         if seen.error >= before:
             break
     return course.ascended("pool", dual, seen, task.tolerance, kept=curvature, want_f=True)
-
-
-def _is_done(course: Course, dual: Dual, seen: Point, curvature: Curvature | None) -> bool:
-    """Whether the tolerance is met, no sweep is left, or the ranking is settled, where that is all that is wanted."""
-    if seen.error <= course.task.tolerance or course.full_sweeps >= course.task.max_sweeps:
-        return not seen.rough
-    return curvature is not None and course.settled(dual, seen, curvature)
