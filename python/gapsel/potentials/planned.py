@@ -45,7 +45,7 @@ def solved_by_plan(course: Course, seen: Point, near: Dual, *, own_gram: bool = 
         if course.full_sweeps >= task.max_sweeps:
             return replace(at, seen=seen)
         before, curvature = seen.error, at.curvature
-        seen, near = course.kept("pool", dual, at.point.g, over=True)
+        seen, near = course.kept("pool", near, at.point.g, over=True)
         if seen.error >= before:
             break
     return course.ascended("pool", dual, seen, task.tolerance, kept=curvature, want_f=True)
