@@ -30,9 +30,10 @@ fn columns(kernel: &dyn Kernel, width: usize) -> Vec<f32> {
 
 /// Rows of ones, as `outer` reads them.
 fn stacked(kernel: &dyn Kernel, width: usize) -> Vec<f32> {
-    let (ones, mut words) = (vec![1.0; width], vec![0.0; width]);
-    kernel.stack([&ones, &ones], [1.0, 1.0], &mut words);
-    words.repeat(ROWS / kernel.words().stacked())
+    let ones = vec![1.0; width];
+    let mut words = vec![0.0; ROWS / kernel.words().stacked() * width];
+    kernel.stack(&[&ones[..]; ROWS], 0..width, &[1.0; ROWS], &mut words);
+    words
 }
 
 fn rows(bench: &mut Criterion) {
@@ -83,13 +84,13 @@ fn outer(bench: &mut Criterion) {
         group.throughput(Throughput::Elements((ROWS * height * width) as u64));
         let (u, v) = (stacked(kernel, height), stacked(kernel, width));
         let mut out = vec![0.0; height * width];
-        kernel.outer(&mut std::iter::once((&u[..], &v[..])), &mut out);
+        kernel.outer(&u, &v, &mut out);
         assert!(
             out.iter()
                 .all(|sum| sum.to_bits() == (ROWS as f32).to_bits())
         );
         group.bench_function(kernel.name(), |bench| {
-            bench.iter(|| kernel.outer(&mut std::iter::once((&u[..], &v[..])), &mut out));
+            bench.iter(|| kernel.outer(&u, &v, &mut out));
         });
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::aligned::Aligned;
 use crate::error::Error;
 use crate::frame::Frame;
-use crate::gram::PackedPlan;
+use crate::gram::Left;
 use crate::kept::row_codes;
 use crate::problem::Wanted;
 use crate::sizes::stride;
@@ -37,7 +37,7 @@ pub struct Part {
     /// sum_i r_i (-sum_j p_ij log p_ij)
     pub entropy: f64,
     /// What its Gram is made of.
-    pub plan: PackedPlan,
+    pub left: Left,
 }
 
 impl Part {
@@ -117,9 +117,6 @@ impl<'a, S: Source> Work<'a, S> {
         let result = self.source.read(part.first_row, rows, source, strip);
         if result.is_ok() {
             self.see(rows, &mut space, part, codes);
-            if self.gram {
-                self.pack(&space, part);
-            }
         }
         self.idle
             .lock()
@@ -153,6 +150,7 @@ impl<'a, S: Source> Work<'a, S> {
             list.clear();
         }
         part.nearest.clear();
+        part.left.clear();
         space.values.clear();
         space.hard_values.clear();
         for sum in [&mut part.q, &mut part.surplus] {
@@ -225,31 +223,23 @@ impl<'a, S: Source> Work<'a, S> {
         }
     }
 
-    /// Where the strip has a few rows, the first of which is `row`. Those that nobody reads again share one place, which
+    /// Where the strip has a few rows, the first of which is `row`. Those that were not there before share one place, which
     /// then does not leave the first cache.
     fn begin(&self, row: usize) -> usize {
-        if S::FILLS || self.gram {
-            row * self.ld
-        } else {
-            0
-        }
+        if S::FILLS { row * self.ld } else { 0 }
     }
 
-    /// Add exponentials times masses of a few rows to the column sums.
+    /// Add exponentials times masses of a few rows to the column sums, and take those that are left in the Gram.
     fn add_up(&self, rows: Range<usize>, space: &Workspace<S::Space>, part: &mut Part) {
         let strip = &space.strip.as_ref()[self.begin(rows.start)..];
         let kernel = self.frame.kernel;
         kernel.add_rows(&mut part.q, strip, self.ld, &space.mass[rows.clone()]);
         if self.gram {
-            let weights = &space.gram_surplus[rows];
-            kernel.add_rows(&mut part.surplus, strip, self.ld, weights);
+            let surplus = &space.gram_surplus[rows.clone()];
+            if surplus.iter().any(|surplus| *surplus != 0.0) {
+                kernel.add_rows(&mut part.surplus, strip, self.ld, surplus);
+            }
+            part.left.take(strip, self.ld, &space.gram_weight[rows]);
         }
-    }
-
-    /// Pack what the block's Gram is made of.
-    fn pack(&self, space: &Workspace<S::Space>, part: &mut Part) {
-        let (strip, weights) = (space.strip.as_ref(), &space.gram_weight);
-        let Frame { width, outer, .. } = *self.frame;
-        part.plan.pack(strip, self.ld, width, weights, outer);
     }
 }

@@ -5,7 +5,7 @@ use crate::kept::row_codes;
 use crate::kernel::{Isa, Kernel};
 use crate::problem::{Place, Wanted};
 use crate::rule::Rule;
-use crate::sizes::{block_rows, group_blocks, span_rows};
+use crate::sizes::{block_rows, span_rows};
 use crate::thinning::worthy;
 
 /// One sweep, but for its rows.
@@ -28,8 +28,6 @@ pub struct Frame<'a> {
     pub worthy: f64,
     /// Rows of a block.
     pub block_rows: usize,
-    /// Blocks whose Gram is summed in float32.
-    pub group: usize,
     /// Rows of a span.
     pub span: usize,
     /// The kernel of rows.
@@ -72,7 +70,6 @@ impl<'a> Frame<'a> {
             width: columns.width,
             worthy,
             block_rows,
-            group: group_blocks(block_rows, worthy),
             span: span_rows(count, place.n, wanted.gram, isa, wanted.rough),
             kernel,
             outer: isa.outer,

@@ -1,4 +1,4 @@
-//! How a pool is cut: into blocks of rows, groups of blocks, and spans.
+//! How a pool is cut: into blocks of rows, and spans.
 //!
 //! All follows from the problem alone, so that nobody who sweeps a part of it changes a sum.
 
@@ -13,10 +13,6 @@ const BLOCK_ROWS: usize = 112;
 const BLOCK_TILES: usize = 6;
 const STRIP: usize = 1 << 21;
 
-/// Rows of the Gram summed in float32, about, and the most that these are of before the Gram is thinned.
-const GROUP_ROWS: f64 = 512.0;
-const GROUP_READ: usize = 3072;
-
 /// A pool is cut into at most so many spans of at least so many rows: less is not worth a journey to another machine.
 /// Where each span has a Gram of its own, which is large and is added up, so many of them are one.
 const SPANS: usize = 256;
@@ -30,26 +26,8 @@ const GRAM_SPANS: usize = 4;
 pub fn span_rows(columns: usize, n: usize, gram: bool, isa: Isa, rough: bool) -> usize {
     let block_rows = block_rows(columns, isa.kernel(rough));
     let rows = n.div_ceil(SPANS).max(SPAN_ROWS);
-    if gram {
-        let whole_groups = block_rows * most_group_blocks(block_rows);
-        (GRAM_SPANS * rows).next_multiple_of(whole_groups)
-    } else {
-        rows.next_multiple_of(block_rows)
-    }
-}
-
-/// Blocks whose Gram is summed in float32, where rows of at least a mass `worthy` stay in it: a power of two, so that
-/// any group divides the largest.
-#[must_use]
-#[allow(clippy::cast_sign_loss)] // a few hundred rows and more
-pub fn group_blocks(block_rows: usize, worthy: f64) -> usize {
-    let blocks = (GROUP_ROWS * worthy.max(1.0)) as usize / block_rows;
-    let most = most_group_blocks(block_rows);
-    1 << blocks.clamp(1, most).ilog2()
-}
-
-fn most_group_blocks(block_rows: usize) -> usize {
-    1 << (GROUP_READ / block_rows).max(1).ilog2()
+    let spans = if gram { GRAM_SPANS } else { 1 };
+    (spans * rows).next_multiple_of(block_rows)
 }
 
 /// Rows of a block, whole tiles of the kernel.

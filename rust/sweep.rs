@@ -106,12 +106,8 @@ fn run<S: Source>(
     let mut codes = wanted.plan.take().map(|plan| plan.chunks_mut(block_codes));
     let count = frame.rows.div_ceil(block_rows);
     let mut parts: Vec<Part> = Vec::new();
-    parts.resize_with(
-        (8 * rayon::current_num_threads())
-            .next_multiple_of(frame.group)
-            .min(count),
-        Part::default,
-    );
+    let live = (8 * rayon::current_num_threads()).min(count);
+    parts.resize_with(live, Part::default);
     for first in (0..count).step_by(parts.len()) {
         ahead(first * block_rows);
         let live = parts.len().min(count - first);
@@ -126,7 +122,7 @@ fn run<S: Source>(
             .map(|(index, (part, codes))| work.run(first + index, part, codes))
             .collect();
         results.into_iter().collect::<Result<(), Error>>()?;
-        for parts in parts.chunk_by(|_, later| !later.first_row.is_multiple_of(span)) {
+        for parts in parts.chunk_by_mut(|_, later| !later.first_row.is_multiple_of(span)) {
             totals.add(parts);
             let end = parts.last().map_or(0, Part::end);
             if end.is_multiple_of(span) || end == frame.rows {

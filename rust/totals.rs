@@ -5,7 +5,7 @@
 
 use crate::block::Part;
 use crate::frame::Frame;
-use crate::gram::{Gram, PackedPlan, mirror};
+use crate::gram::{Gram, mirror};
 use crate::problem::Wanted;
 use crate::sweep::Sweep;
 use crate::topk::TopK;
@@ -77,14 +77,11 @@ impl<'a> Totals<'a> {
         }
     }
 
-    /// Add the next blocks of a span; the Gram in groups of them.
-    pub fn add(&mut self, parts: &[Part]) {
+    /// Add the next blocks of a span.
+    pub fn add(&mut self, parts: &mut [Part]) {
         if let Some(gram) = &mut self.gram {
-            let groups: Vec<Vec<&PackedPlan>> = parts
-                .chunks(self.frame.group)
-                .map(|parts| parts.iter().map(|part| &part.plan).collect())
-                .collect();
-            gram.add(&groups, self.frame.outer);
+            let blocks = parts.iter_mut().map(|part| &mut part.left);
+            gram.add(blocks, self.frame.outer);
         }
         for part in parts {
             self.span.add(part);
@@ -107,7 +104,7 @@ impl<'a> Totals<'a> {
             sweep.q[j] += span.q[column] * scale;
         }
         if let (Some(gram), Some((out, surplus))) = (&mut self.gram, &mut sweep.gram) {
-            gram.end_span(keep, scale, out);
+            gram.end_span(keep, scale, out, self.frame.outer);
             for (column, &j) in keep.iter().enumerate() {
                 surplus[j] += span.surplus[column] * scale;
             }

@@ -78,15 +78,11 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
         }
     }
     #[inline(always)]
-    fn outer<const R: usize, const V: usize>(
-        self,
-        blocks: &mut dyn Iterator<Item = Block<'_>>,
-        out: &mut [f32],
-    ) {
+    fn outer<const R: usize, const V: usize>(self, u: &[f32], v: &[f32], out: &mut [f32]) {
         if BF16 && AMX {
-            amx::outer(blocks, out);
+            amx::outer(u, v, out);
         } else {
-            tile::outer::<_, R, V>(self, blocks, out);
+            tile::outer::<_, R, V>(self, u, v, out);
         }
     }
 

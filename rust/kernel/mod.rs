@@ -28,6 +28,8 @@ mod strip;
 mod tests;
 mod tile;
 
+use std::ops::Range;
+
 use crate::error::Error;
 
 /// How many words of a row one packed block holds: a tile of rows then stays near the first cache.
@@ -40,9 +42,6 @@ pub const STRIDE: usize = DEPTH + 16;
 
 /// One pool row, or its part within one block of dimensions, ready for the tile.
 pub type PackedRow = [f32; STRIDE];
-
-/// A block of rows, packed for [`Kernel::outer`]: u and v.
-pub type Block<'a> = (&'a [f32], &'a [f32]);
 
 /// What a 32-bit word of an operand holds. Words travel as float32, whose bits are copied and never computed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,12 +139,8 @@ trait Simd: Copy {
     fn turn(self, _u: &mut [f32]) {}
     /// [`Kernel::outer`], for a tile of R rows and V vectors.
     #[inline(always)]
-    fn outer<const R: usize, const V: usize>(
-        self,
-        blocks: &mut dyn Iterator<Item = Block<'_>>,
-        out: &mut [f32],
-    ) {
-        tile::outer::<_, R, V>(self, blocks, out);
+    fn outer<const R: usize, const V: usize>(self, u: &[f32], v: &[f32], out: &mut [f32]) {
+        tile::outer::<_, R, V>(self, u, v, out);
     }
     fn max(self, x: Self::V, y: Self::V) -> Self::V;
     fn sqrt(self, x: Self::V) -> Self::V;
@@ -210,8 +205,9 @@ pub trait Kernel: Sync {
     /// Lay finite numbers out in words, at most a block of them; a last word is filled up with zero.
     fn pack(&self, x: &[f32], out: &mut [f32]);
 
-    /// Lay rows out in words of one number from each of them, times their factors; one row or, in pairs, both.
-    fn stack(&self, x: [&[f32]; 2], factors: [f32; 2], out: &mut [f32]);
+    /// Lay some columns of rows, times their factors, out for `outer`: `out` (depth, columns) in words of one row or two,
+    /// the rest zeros.
+    fn stack(&self, rows: &[&[f32]], columns: Range<usize>, factors: &[f32], out: &mut [f32]);
 
     /// Multiply packed rows with one panel: `out[r * ld + c] (+)= sum_k x[r][k] y[k][c]`.
     ///
@@ -219,16 +215,16 @@ pub trait Kernel: Sync {
     /// the products are added to `out`, otherwise they replace it.
     fn product(&self, x: &[PackedRow], y: &[f32], out: &mut [f32], ld: usize, accumulate: bool);
 
-    /// Words of depth that `outer` takes at once: a block is filled up with zeros to whole steps.
+    /// Words of depth that `outer` takes at once; its operands have whole steps.
     fn step(&self) -> usize;
 
     /// Lay `u` (depth, tile rows), whole steps, out as `outer` reads it.
     fn turn(&self, u: &mut [f32]);
 
-    /// One tile of sum_i u_i v_i' over several blocks of rows: `u` (depth, tile rows), turned; `v` (depth, tile columns).
+    /// One tile of sum_i u_i v_i': `u` (depth, tile rows), turned; `v` (depth, tile columns).
     ///
     /// A word holds one row's number, or those of two rows.
-    fn outer(&self, blocks: &mut dyn Iterator<Item = Block<'_>>, out: &mut [f32]);
+    fn outer(&self, u: &[f32], v: &[f32], out: &mut [f32]);
 
     /// `sums[i] += numbers[i]`.
     fn add_up(&self, sums: &mut [f64], numbers: &[f32]);
@@ -305,13 +301,13 @@ macro_rules! implement_kernel {
             enter!([$($features)?] fn squared_norm(_s: $isa, x: &[f32]) -> f32 = row::squared_norm(x));
             enter!([$($features)?] fn round(_s: $isa, x: &mut [f32]) = row::round(<$isa as Simd>::WORDS, x));
             enter!([$($features)?] fn pack(_s: $isa, x: &[f32], out: &mut [f32]) = row::pack(<$isa as Simd>::WORDS, x, out));
-            enter!([$($features)?] fn stack(_s: $isa, x: [&[f32]; 2], factors: [f32; 2], out: &mut [f32])
-                = row::stack(<$isa as Simd>::WORDS, x, factors, out));
+            enter!([$($features)?] fn stack(_s: $isa, rows: &[&[f32]], columns: Range<usize>, factors: &[f32], out: &mut [f32])
+                = row::stack(<$isa as Simd>::WORDS, rows, columns, factors, out));
             enter!([$($features)?] fn product(s: $isa, x: &[PackedRow], y: &[f32], out: &mut [f32], ld: usize, accumulate: bool)
                 = s.product::<$rows, $vectors>(x, y, out, ld, accumulate));
             enter!([$($features)?] fn turn(s: $isa, u: &mut [f32]) = s.turn(u));
-            enter!([$($features)?] fn outer(s: $isa, blocks: &mut dyn Iterator<Item = Block<'_>>, out: &mut [f32])
-                = s.outer::<$rows, $vectors>(blocks, out));
+            enter!([$($features)?] fn outer(s: $isa, u: &[f32], v: &[f32], out: &mut [f32])
+                = s.outer::<$rows, $vectors>(u, v, out));
             enter!([$($features)?] fn add_up(_s: $isa, sums: &mut [f64], numbers: &[f32]) = row::add_up(sums, numbers));
             enter!([$($features)?] fn logits(s: $isa, z: &mut [f32], columns: &Columns, squared: f32, nearest: bool) -> Peak
                 = strip::logits(s, z, columns, squared, nearest));

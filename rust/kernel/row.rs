@@ -2,6 +2,8 @@
 //!
 //! Plain loops, which the compiler vectorises for the instruction set that enters them.
 
+use std::ops::Range;
+
 use super::{DEPTH, DIGITS, Words, digit_words};
 
 /// See [`super::Kernel::subtract`].
@@ -117,17 +119,36 @@ pub fn add_up(sums: &mut [f64], numbers: &[f32]) {
 
 /// See [`super::Kernel::stack`].
 #[inline(always)]
-pub fn stack(words: Words, x: [&[f32]; 2], factors: [f32; 2], out: &mut [f32]) {
-    let numbers = x[0].iter().zip(x[1]);
-    match words {
-        Words::Singles | Words::Digits => {
-            for (out, (x, _)) in out.iter_mut().zip(numbers) {
-                *out = x * factors[0];
+pub fn stack(
+    words: Words,
+    rows: &[&[f32]],
+    columns: Range<usize>,
+    factors: &[f32],
+    out: &mut [f32],
+) {
+    let numbers = words.stacked();
+    let (filled, rest) = out.split_at_mut(rows.len().div_ceil(numbers) * columns.len());
+    rest.fill(0.0);
+    let steps = rows.chunks(numbers).zip(factors.chunks(numbers));
+    for ((rows, factors), out) in steps.zip(filled.chunks_exact_mut(columns.len())) {
+        let x = &rows[0][columns.clone()];
+        match (words, rows.get(1)) {
+            (Words::Singles | Words::Digits, _) => {
+                for (out, x) in out.iter_mut().zip(x) {
+                    *out = x * factors[0];
+                }
             }
-        }
-        Words::Pairs => {
-            for (out, (low, high)) in out.iter_mut().zip(numbers) {
-                *out = word(low * factors[0], high * factors[1]);
+            (Words::Pairs, Some(partner)) => {
+                for (out, (low, high)) in
+                    out.iter_mut().zip(x.iter().zip(&partner[columns.clone()]))
+                {
+                    *out = word(low * factors[0], high * factors[1]);
+                }
+            }
+            (Words::Pairs, None) => {
+                for (out, low) in out.iter_mut().zip(x) {
+                    *out = word(low * factors[0], 0.0);
+                }
             }
         }
     }

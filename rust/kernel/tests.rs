@@ -123,52 +123,37 @@ fn rows_are_shifted_scaled_and_measured() {
     }
 }
 
-/// Rows (rows, width) as `outer` reads them, each times its factor; an odd last row is its own partner, times 0, and a
-/// step is filled up.
-fn stacked(kernel: &dyn Kernel, x: &[f32], width: usize, factor: f32) -> Vec<f32> {
-    let rows: Vec<&[f32]> = x.chunks(width).collect();
-    let numbers = kernel.words().stacked();
-    let words = rows.chunks(numbers).flat_map(|rows| {
-        let full = if rows.len() == numbers { factor } else { 0.0 };
-        let mut out = vec![0.0; width];
-        kernel.stack([rows[0], rows[rows.len() - 1]], [factor, full], &mut out);
-        out
-    });
-    let mut words: Vec<f32> = words.collect();
-    let step = kernel.step() * width;
-    words.resize(words.len().next_multiple_of(step), 0.0);
-    words
+/// Columns of rows (rows, width) as `outer` reads them, each times its factor, from the second on.
+fn stacked(kernel: &dyn Kernel, x: &[f32], width: usize, factors: &[f32]) -> Vec<f32> {
+    let rows: Vec<&[f32]> = x.chunks(width + 1).collect();
+    let words = rows.len().div_ceil(kernel.words().stacked());
+    let mut out = vec![7.0; words.next_multiple_of(kernel.step()) * width];
+    kernel.stack(&rows, 1..width + 1, factors, &mut out);
+    out
 }
 
 #[test]
-fn outer_sums_over_all_rows_of_all_blocks() {
+fn outer_sums_over_all_rows() {
     for kernel in kernels() {
         let (height, width) = kernel.tile();
-        let blocks: Vec<(Vec<f32>, Vec<f32>)> = [1, 5, 64]
-            .iter()
-            .map(|&rows| {
-                let u = rounded(kernel, rows, height, rows);
-                (u, rounded(kernel, rows, width, 77 * rows))
-            })
-            .collect();
-        let packed: Vec<(Vec<f32>, Vec<f32>)> = blocks
-            .iter()
-            .map(|(u, v)| {
-                let mut u = stacked(kernel, u, height, 2.0);
-                kernel.turn(&mut u);
-                (u, stacked(kernel, v, width, 1.0))
-            })
-            .collect();
-        let mut out = vec![0.0; height * width];
-        kernel.outer(&mut packed.iter().map(|(u, v)| (&u[..], &v[..])), &mut out);
-        for r in 0..height {
-            for c in 0..width {
-                let exact: f64 = blocks
-                    .iter()
-                    .flat_map(|(u, v)| u.chunks(height).zip(v.chunks(width)))
-                    .map(|(u, v)| 2.0 * f64::from(u[r]) * f64::from(v[c]))
-                    .sum();
-                close(out[r * width + c], exact, 1e-5, "outer", kernel);
+        for count in [1, 5, 64, 67] {
+            // Powers of two, so that what is rounded stays what it is.
+            let factors: Vec<f32> = (0..count).map(|i| [2.0, -0.5, 1.0][i % 3]).collect();
+            let x = rounded(kernel, count, height + 1, count);
+            let y = rounded(kernel, count, width + 1, 77 * count);
+            let mut u = stacked(kernel, &x, height, &factors);
+            kernel.turn(&mut u);
+            let v = stacked(kernel, &y, width, &vec![1.0; count]);
+            let mut out = vec![7.0; height * width];
+            kernel.outer(&u, &v, &mut out);
+            for r in 0..height {
+                for c in 0..width {
+                    let rows = x.chunks(height + 1).zip(y.chunks(width + 1)).zip(&factors);
+                    let exact = rows
+                        .map(|((x, y), &factor)| f64::from(factor * x[r + 1]) * f64::from(y[c + 1]))
+                        .sum();
+                    close(out[r * width + c], exact, 1e-5, "outer", kernel);
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 //! multiplications into R V registers. Rows of x lie one after the other (a broadcast can read from anywhere, so
 //! nothing is transposed in packing); y lies in panels of one tile's columns, k by k.
 
-use super::{Block, PackedRow, STRIDE, Simd};
+use super::{PackedRow, STRIDE, Simd};
 
 /// See [`super::Kernel::product`].
 #[inline(always)]
@@ -37,21 +37,11 @@ pub fn product<S: Simd, const R: usize, const V: usize>(
 
 /// See [`super::Kernel::outer`].
 #[inline(always)]
-pub fn outer<S: Simd, const R: usize, const V: usize>(
-    s: S,
-    blocks: &mut dyn Iterator<Item = Block<'_>>,
-    out: &mut [f32],
-) {
+pub fn outer<S: Simd, const R: usize, const V: usize>(s: S, u: &[f32], v: &[f32], out: &mut [f32]) {
     let mut sums = [[s.splat(0.0); V]; R];
-    for (u, v) in blocks {
-        for (u, v) in u
-            .as_chunks::<R>()
-            .0
-            .iter()
-            .zip(v.chunks_exact(V * S::LANES))
-        {
-            step(s, &mut sums, |r| u[r], v);
-        }
+    let steps = u.as_chunks::<R>().0.iter();
+    for (u, v) in steps.zip(v.chunks_exact(V * S::LANES)) {
+        step(s, &mut sums, |r| u[r], v);
     }
     for (&sum, out) in sums
         .as_flattened()

@@ -1,6 +1,6 @@
 //! What a machine has to answer before its AMX is used.
 
-use super::{Block, COLUMNS, PackedRow, ROWS, SIDE, STEP, STRIDE, Steps, digits, outer, pairs};
+use super::{COLUMNS, PackedRow, ROWS, SIDE, STEP, STRIDE, Steps, digits, outer, pairs};
 use crate::kernel::DIGITS;
 
 /// Depths that are one step or several, whole or with a rest.
@@ -13,7 +13,7 @@ const TILES: usize = 2;
 pub(super) fn passed_by(
     of_pairs: impl Fn(Steps, &[PackedRow], &[f32], (&mut [f32], usize), bool),
     of_digits: impl Fn(&[PackedRow], &[f32], &mut digits::Ring, (&mut [f32], usize), bool),
-    of_outer: impl Fn(&[Block<'_>], &mut [f32], bool),
+    of_outer: impl Fn(&[f32], &[f32], &mut [f32]),
 ) -> bool {
     pairs_are_right(of_pairs) && digits_are_right(of_digits) && outer_is_right(of_outer)
 }
@@ -60,26 +60,20 @@ fn digits_are_right(
     })
 }
 
-/// Blocks of so many steps, of which there are more than one round takes.
-const BLOCKS: [usize; 20] = [1, 2, 1, 0, 3, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1];
-
-fn outer_is_right(of_outer: impl Fn(&[Block<'_>], &mut [f32], bool)) -> bool {
-    let packed = BLOCKS.map(|steps| {
+fn outer_is_right(of_outer: impl Fn(&[f32], &[f32], &mut [f32])) -> bool {
+    [0, 1, 3].into_iter().all(|steps| {
         let v = panel(steps * STEP, pair_of);
         let words = (0..steps * STEP).flat_map(|word| (0..ROWS).map(move |r| (word, r)));
         let mut u: Vec<f32> = words
             .map(|(word, r)| pair_of(word, &|k| x_at(r, k)))
             .collect();
         outer::turn(&mut u);
-        (u, v)
-    });
-    let mut found = vec![7.0; ROWS * COLUMNS];
-    let mut blocks = packed.iter().map(|(u, v)| (&u[..], &v[..]));
-    outer::product(of_outer, &mut blocks, &mut found);
-    agree(&found, |r, c| {
-        let dot =
-            |steps: &usize| -> i32 { (0..2 * STEP * steps).map(|k| x_at(r, k) * y_at(k, c)).sum() };
-        BLOCKS.iter().map(dot).sum::<i32>() as f32 - 1.0
+        let mut found = vec![7.0; ROWS * COLUMNS];
+        of_outer(&u, &v, &mut found);
+        agree(&found, |r, c| {
+            let numbers = 0..2 * STEP * steps;
+            numbers.map(|k| x_at(r, k) * y_at(k, c)).sum::<i32>() as f32 - 1.0
+        })
     })
 }
 
@@ -293,24 +287,18 @@ mod tests {
         }
     }
 
-    fn outer_twin(blocks: &[Block<'_>], out: &mut [f32], accumulate: bool) {
-        let places = [(0, 0), (0, SIDE), (SIDE, 0), (SIDE, SIDE)];
+    fn outer_twin(u: &[f32], v: &[f32], out: &mut [f32]) {
         let mut twin = Twin::new(outer::TILES, STEP);
-        for (tile, (row, column)) in places.into_iter().enumerate().filter(|_| accumulate) {
-            twin.load_floats(tile, &out[row * COLUMNS + column..], COLUMNS);
-        }
-        for (u, v) in blocks {
-            let steps = u.chunks(STEP * ROWS).zip(v.chunks(STEP * COLUMNS));
-            for (u, v) in steps {
-                twin.load_floats(4, u, STEP);
-                twin.load_floats(5, &u[SIDE * STEP..], STEP);
-                twin.load_floats(6, v, COLUMNS);
-                twin.load_floats(7, &v[SIDE..], COLUMNS);
-                for tiles in [[0, 4, 6], [1, 4, 7], [2, 5, 6], [3, 5, 7]] {
-                    twin.multiply(tiles, dot_of_pairs);
-                }
+        for (u, v) in u.chunks(STEP * ROWS).zip(v.chunks(STEP * COLUMNS)) {
+            twin.load_floats(4, u, STEP);
+            twin.load_floats(5, &u[SIDE * STEP..], STEP);
+            twin.load_floats(6, v, COLUMNS);
+            twin.load_floats(7, &v[SIDE..], COLUMNS);
+            for tiles in [[0, 4, 6], [1, 4, 7], [2, 5, 6], [3, 5, 7]] {
+                twin.multiply(tiles, dot_of_pairs);
             }
         }
+        let places = [(0, 0), (0, SIDE), (SIDE, 0), (SIDE, SIDE)];
         for (tile, (row, column)) in places.into_iter().enumerate() {
             twin.store_floats(tile, &mut out[row * COLUMNS + column..], COLUMNS);
         }
@@ -338,8 +326,9 @@ mod tests {
             out[31 * ld + 17] = 0.0;
         }));
         assert!(!outer_is_right(|_, _, _| ()));
-        assert!(!outer_is_right(|blocks, out, _| outer_twin(
-            blocks, out, false
-        )));
+        assert!(!outer_is_right(|u, v, out| {
+            outer_twin(u, v, out);
+            out[ROWS * COLUMNS - 1] += 1.0;
+        }));
     }
 }

@@ -17,7 +17,7 @@ mod pairs;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
-use super::{Block, PackedRow, STRIDE, Words};
+use super::{PackedRow, STRIDE, Words};
 
 /// Rows and columns of the kernel's tile: two of the processor's tiles each way.
 const ROWS: usize = 32;
@@ -89,8 +89,8 @@ pub use outer::{STEP, turn};
 
 /// See [`super::Kernel::outer`]; of pairs.
 #[inline(always)]
-pub fn outer(blocks: &mut dyn Iterator<Item = Block<'_>>, out: &mut [f32]) {
-    outer::product(outer::multiply, blocks, out);
+pub fn outer(u: &[f32], v: &[f32], out: &mut [f32]) {
+    outer::multiply(u, v, out);
 }
 
 /// Steps through the depth: `count` of them, of `side` words, from word `first` on.
