@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 Rough = Literal["never", "first", "always"]
 
-# A slower fall of the error than this asks for a fresh Gram; of a kept plan, where a Gram costs as much as some five
-# looks with their steps, a slower one. There secants help the Gram on (eps .01 of the mean cost: 8 looks, 11 without).
-_SLOW, _SLOW_ON_PLAN = 0.3, 0.6
+# A slower fall of the error than this asks for a fresh Gram; on a kept plan, where a Gram with its step costs as much
+# as some six looks, one that would take more than so many looks to the tolerance. There secants help the Gram on
+# (eps .01 of the mean cost: 8 looks, 11 without), and a fall is seldom slow twice.
+_SLOW, _GRAM_IN_LOOKS = 0.3, 10
 # What a first step leaves of the error; later ones are taken to do as the one before. Looks that should be the last
 # ones, by a margin, need no Gram.
 _GOOD_STEP, _SURE = 0.08, 0.5
@@ -186,7 +187,9 @@ class _Loop:
 
     def _judge(self, here: Point, there: Point, step: NDArray[np.float64], *, newton: bool) -> Point:
         self._rate = there.error / here.error
-        self._slow = self._rate > (_SLOW_ON_PLAN if self._cheap else _SLOW)
+        self._slow = self._rate > _SLOW
+        if self._cheap:
+            self._slow = there.error * self._rate**_GRAM_IN_LOOKS > self._tolerance
         if here.rough and not there.rough:
             # Rounded vectors are a problem of their own, whose D says nothing about this one.
             return there

@@ -63,9 +63,8 @@ def annealed(course: Course, rows: Rows, tolerance: float, *, whole: bool) -> As
         dual = _by_plan(course, stage, course.dual(rows, 0.0, eps=eps), g)
         g = ahead(dual, course.ascended(stage, dual, g, _ON_THE_WAY, _LOOKS_ON_THE_WAY, rough="always"))
     dual = _by_plan(course, stage, course.dual(rows, 0.0), g)
-    return course.ascended(
-        stage, dual, g, tolerance, task.max_sweeps, rough="first" if whole else "always", want_f=whole
-    )
+    looks = task.max_sweeps if whole else LOOKS_AT_A_PART
+    return course.ascended(stage, dual, g, tolerance, looks, rough="first" if whole else "always", want_f=whole)
 
 
 def _by_plan(course: Course, stage: str, dual: Dual, g: NDArray[np.float64]) -> Dual:
