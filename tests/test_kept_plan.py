@@ -214,3 +214,14 @@ def test_one_sweep_leaves_what_its_plan_solves_to(rel: float) -> None:
     f = np.empty(task.rows.n)
     REFERENCE.sweep(task.rows.shards, Query(task.target, g, task.box(), task.eps, task.cost, f=f))
     assert np.abs(found.f - f).max() <= 0.1 * task.eps
+
+
+@pytest.mark.parametrize("mass", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+@pytest.mark.parametrize("cpu", [CPU, UNKEEPING], ids=["kept", "not kept"])
+def test_a_limit_of_sweeps_holds(cpu: CpuBackend, most: int, mass: float) -> None:
+    task = make(cloud(9000, 8), cloud(30, 8, seed=1, shift=0.7), k=90, mass=mass, rel=0.1, tolerance=1e-10)
+    evidence = solve(replace(task, max_sweeps=most), cpu).potentials.evidence
+    # A mass has a sweep of its own besides the one that ranks the rows for its list.
+    assert evidence.full_sweeps <= max(most, 2 if mass else 1)
+    assert not evidence.converged

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gapsel.potentials.ascent import ascend, newton_step
 from gapsel.potentials.capped import CappedDual
-from gapsel.potentials.dual import Dual
+from gapsel.potentials.dual import Dual, Point
 from gapsel.potentials.ranking import chosen_after, exchanged
 from gapsel.records import Stage
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from gapsel.backends import Backend
     from gapsel.potentials.ascent import Ascent, Rough
     from gapsel.potentials.curvature import Curvature
-    from gapsel.potentials.dual import Point
     from gapsel.potentials.rows import Rows
     from gapsel.potentials.task import Task
     from gapsel.potentials.trimming import Trimmed
@@ -109,10 +108,11 @@ class Course:
     ) -> Ascent:
         """Raise a dual from a g (m,), or from a point with the curvature that is ``kept``; see ascend.
 
-        Of the pool no more sweeps are made than are left.
+        Of the pool no more sweeps are made than are left; but one, where it was not looked at yet.
         """
         most = max_sweeps or self.task.max_sweeps
-        left = max(1, self.sweeps_left // dual.reads)
+        left = (self.task.max_sweeps - self.full_sweeps) // dual.reads
+        left = max(0 if isinstance(start, Point) else 1, left)
         return ascend(
             dual, start, tolerance=tolerance, max_sweeps=min(most, left) if stage == "pool" else most,
             curvature=kept, rough=rough, own_gram=own_gram, want_f=want_f, stop=self._stop(stage, dual),
