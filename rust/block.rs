@@ -223,8 +223,8 @@ impl<'a, S: Source> Work<'a, S> {
         }
     }
 
-    /// Where the strip has a few rows, the first of which is `row`. Those that were not there before share one place, which
-    /// then does not leave the first cache.
+    /// Where the strip has a few rows, the first of which is `row`. What no product has filled shares one place, which then
+    /// does not leave the first cache.
     fn begin(&self, row: usize) -> usize {
         if S::FILLS { row * self.ld } else { 0 }
     }

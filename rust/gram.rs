@@ -156,6 +156,9 @@ impl Gram {
 
     /// Add groups, each of which is summed in float32.
     fn add_groups(&mut self, groups: Vec<Vec<Left>>, kernel: &dyn Kernel) {
+        if groups.is_empty() {
+            return;
+        }
         self.packed.resize_with(groups.len(), PackedPlan::default);
         for (packed, group) in self.packed.iter_mut().zip(&groups) {
             packed.pack(group, self.width, kernel);
