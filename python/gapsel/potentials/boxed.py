@@ -48,7 +48,7 @@ _LIST_LEAVES, _LEFT_AT_MOST = 0.1, 0.5
 _ETAS_AGAIN = 3
 # An eta that falls on, and the first list, are solved to this, and go one step further, which the next stage looks at.
 # Tried: such a step from a list that was solved again: the pool's error stayed at 2e-3, for it is the list's own last
-# digits that count there.
+# digits that count there. A list's Gram at the first look of each eta and after slow ones alone: more looks in all.
 _ETA_ON_THE_WAY, _LIST_ON_THE_WAY = 0.25, 5e-2
 # How often the plan of a list is kept anew at the last eta.
 _PLANS = 4

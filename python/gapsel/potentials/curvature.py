@@ -32,6 +32,8 @@ LEAST_DAMPING = 1e-6
 # In units of eps: how far a step may first move one target, and what that may grow to. Where the rows near a few
 # targets are all full or all at their bottom, the dual is flat there until they are not, and Newton's step far too
 # long. It is cut there and nowhere else. Tried: to shorten the whole step, or to damp it: that holds back all targets.
+# A reach for each target, narrowed where its gradient turned: at a mass of 1 nine looks at a plan became eight, and at
+# eps .01 of the mean cost thirteen became fifteen.
 _FIRST_REACH, _LONGEST_REACH, _SHORTEST_REACH = 4.0, 20.0, 0.05
 _SECANTS = 20
 # Of two numbers whose logarithms differ by less, either is their logarithmic mean.
