@@ -181,6 +181,23 @@ def test_solutions_by_plan_are_those_by_vectors(mass: float, rel: float) -> None
     assert len(chosen[0] & chosen[1]) >= 88
 
 
+@pytest.mark.parametrize("mass", [0.0, 0.5])
+def test_a_pool_has_one_plan_at_a_time(mass: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one of the last sweep is written over the one before, which is 100 MB of 100,000 rows and 1,000 targets."""
+    task = make(cloud(9000, 8), cloud(30, 8, seed=1, shift=0.7), k=90, mass=mass, rel=0.1)
+    places, sweep = [], CpuBackend.sweep
+
+    def watched(self: CpuBackend, shards: Sequence[Any], query: Query) -> Sweep:
+        if query.plan is not None and len(query.plan) == task.rows.n:
+            places.append(query.plan.ctypes.data)
+        return sweep(self, shards, query)
+
+    monkeypatch.setattr(CpuBackend, "sweep", watched)
+    assert solve(task, CPU).potentials.evidence.converged
+    assert len(places) > 1
+    assert len(set(places)) == 1
+
+
 @pytest.mark.parametrize("mass", [0.5, 1.0])
 @pytest.mark.parametrize("rel", [0.005, 0.3])
 def test_a_list_has_a_plan_where_the_pool_has_none(monkeypatch: pytest.MonkeyPatch, mass: float, rel: float) -> None:
