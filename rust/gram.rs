@@ -7,7 +7,8 @@
 //! digits of the marginal error are not reached.
 //!
 //! Where a selection has all the mass, a block has but two or three such rows. As groups of 16 blocks, each filled up to
-//! AMX's 32 rows, they took a look at a kept plan 43 ms in place of 23 (n 100,000, m 1,000, mass 1).
+//! AMX's 32 rows, they took a look at a kept plan 43 ms in place of 23 (n 100,000, m 1,000, mass 1;
+//! by a script that is not kept).
 //!
 //! Each panel of columns of G belongs to one thread, which computes the tiles on and below the diagonal. Sums run in
 //! float32 within a group, in float64 from group to group of a span and from span to span, always in the order of the

@@ -245,8 +245,8 @@ class Evidence:
     of the solver would exchange, an estimate of what could still change; nan where a shortlist does not tell.
     ``dual_value`` D(g) bounds the regularised optimum from below, ``hard_bound`` the unregularised one; ``perplexity``
     is how many targets a document really sees (exp of the mean entropy of the plan's rows); ``trace`` has every sweep.
-    All is as the last sweep saw it: where a limit of sweeps ended the solver, g may have gone on from there by the plan
-    that was kept, and is mostly better than is said.
+    All but ``unsettled`` is as the last sweep saw it: where a limit of sweeps ended the solver, g may have gone on from
+    there by the plan that was kept, unproven.
     """
 
     converged: bool

@@ -105,7 +105,7 @@ def sharpened(
     limit = task.max_sweeps if whole else LOOKS_AT_A_PART
     level = 0.0
     for eta in etas[:-1]:
-        if whole and course.sweeps_left == 1:
+        if whole and course.sweeps_left <= 1:
             break
         dual = replace(course.dual(rows, task.mass, eta=eta), tilt=0.0 if tilt is None else tilt)
         start = g + dual.threshold(f) - level
@@ -183,7 +183,7 @@ def _from_list(course: Course, short: Shortlist, at: Ascent, rng: np.random.Gene
     for _ in range(_ROUNDS):
         off_list = missed_mass(dual.taken(seen.f), short) > _MISSED * seen.error
         newton_leads = task.mass < LISTS_LEAD and (seen.error <= _LISTED or not off_list)
-        done = seen.error <= task.tolerance or course.full_sweeps >= task.max_sweeps
+        done = seen.error <= task.tolerance or not course.sweeps_left
         if done or newton_leads or course.settled(dual, seen, at.curvature):
             break
         if off_list:

@@ -55,8 +55,8 @@ class Course:
 
     @property
     def sweeps_left(self) -> int:
-        """How many sweeps of the pool are left; each stage looks at least once."""
-        return max(1, self.task.max_sweeps - self.full_sweeps)
+        """How many sweeps of the pool are left."""
+        return max(0, self.task.max_sweeps - self.full_sweeps)
 
     def dual(self, rows: Rows, mass: float, *, eps: float | None = None, eta: float | None = None) -> Dual:
         """Return the function of these rows at a mass; eps, and eta in units of it, are the task's last ones."""
@@ -111,8 +111,7 @@ class Course:
         Of the pool no more sweeps are made than are left; but one, where it was not looked at yet.
         """
         most = max_sweeps or self.task.max_sweeps
-        left = (self.task.max_sweeps - self.full_sweeps) // dual.reads
-        left = max(0 if isinstance(start, Point) else 1, left)
+        left = max(0 if isinstance(start, Point) else 1, self.sweeps_left // dual.reads)
         return ascend(
             dual, start, tolerance=tolerance, max_sweeps=min(most, left) if stage == "pool" else most,
             curvature=kept, rough=rough, own_gram=own_gram, want_f=want_f, stop=self._stop(stage, dual),

@@ -58,7 +58,7 @@ def annealed(course: Course, rows: Rows, tolerance: float, *, whole: bool) -> As
     task, stage = course.task, "pool" if whole else "sample"
     g: NDArray[np.float64] = np.zeros(len(task.target.b))
     for eps in annealed_eps(task.scale.mean, task.eps)[:-1]:
-        if whole and course.sweeps_left == 1:
+        if whole and course.sweeps_left <= 1:
             break
         dual = _by_plan(course, stage, course.dual(rows, 0.0, eps=eps), g)
         g = ahead(dual, course.ascended(stage, dual, g, _ON_THE_WAY, _LOOKS_ON_THE_WAY, rough="always"))

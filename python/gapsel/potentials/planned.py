@@ -42,7 +42,7 @@ def solved_by_plan(course: Course, seen: Point, near: Dual, *, own_gram: bool = 
         at = course.ascended(
             "plan", *near.corrected(own, seen), _LEFT * task.tolerance, LOOKS_AT_A_PART, own_gram=own_gram, want_f=True
         )
-        if course.full_sweeps >= task.max_sweeps:
+        if not course.sweeps_left:
             return replace(at, seen=seen)
         before, curvature = seen.error, at.curvature
         seen, near = course.kept("pool", near, at.point.g, over=True)
