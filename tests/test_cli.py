@@ -266,7 +266,7 @@ def test_not_converged_is_4_with_all_files_written_and_4_again(
     for _ in range(2):
         code, out, err = command(capsys, *arguments)
         assert code == 4
-        assert "not converged: the marginal error is" in err
+        assert "not converged: the last sweep of the pool, number" in err
         assert "1e-12 was asked for" in err
         assert "--max-sweeps helps" in err
         assert strict(out)["findings"]["converged"] is False if form else "NOT CONVERGED" in out

@@ -16,7 +16,6 @@ from gapsel.cli.words import in_json, in_words, task_in_words
 from gapsel.config import Settings
 from gapsel.errors import NotConvergedError, UsageError
 from gapsel.files import reading
-from gapsel.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,8 +159,8 @@ def _check_converged(summary: dict[str, Any]) -> None:
         raise NotConvergedError(msg)
     if fit and not fit["converged"]:
         msg = (
-            f"not converged: the marginal error is {fit['marginal_error']:.1e} after "
-            f"{counted(fit['full_sweeps'], 'sweep')} of the pool, {fit['tolerance']:.0e} was asked for. All files are "
+            f"not converged: the last sweep of the pool, number {fit['full_sweeps']}, saw a marginal error of "
+            f"{fit['marginal_error']:.1e}, {fit['tolerance']:.0e} was asked for. All files are "
             "written; a larger --eps or --max-sweeps helps"
         )
         raise NotConvergedError(msg)
