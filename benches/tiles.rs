@@ -63,13 +63,12 @@ fn product(bench: &mut Criterion) {
         for x in x.iter_mut() {
             kernel.pack(&[1.0; D], x);
         }
-        let words = columns(kernel, panel);
+        let (depth, words) = (kernel.words().of(D), columns(kernel, panel));
+        let words = words.repeat(WIDE / panel);
         let mut y = Aligned::zeros(words.len());
         y.as_mut().copy_from_slice(&words);
         let mut multiply = || {
-            for column in (0..WIDE).step_by(panel) {
-                kernel.product(x, y.as_ref(), &mut strip[column..], LD, false);
-            }
+            kernel.product(x, y.as_ref(), depth, strip, LD, false);
             strip[WIDE - 1]
         };
         assert_eq!(multiply().to_bits(), (D as f32).to_bits());

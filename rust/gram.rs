@@ -80,7 +80,7 @@ impl PackedPlan {
         let words = rows.len().div_ceil(kernel.words().stacked());
         self.depth = words.next_multiple_of(kernel.step());
         self.u.fit(width.next_multiple_of(height) * self.depth);
-        self.v.fit(width * self.depth);
+        self.v.fit(width.next_multiple_of(panel) * self.depth);
         let tiles = self.u.as_mut().par_chunks_mut(self.depth * height);
         tiles.enumerate().for_each(|(tile, u)| {
             kernel.stack(&rows, tile * height..(tile + 1) * height, &signed, u);
@@ -120,7 +120,7 @@ impl Gram {
     pub fn new(width: usize, tile: (usize, usize)) -> Self {
         let tile_rows = width.div_ceil(tile.0);
         let rows_from = |panel| (tile_rows - first_tile(panel, tile)) * tile.0;
-        let panels = (0..width / tile.1)
+        let panels = (0..width.div_ceil(tile.1))
             .map(|panel| vec![0.0; rows_from(panel) * tile.1])
             .collect();
         Self {

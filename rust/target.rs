@@ -166,7 +166,6 @@ pub struct Target {
     /// What is done to pool rows.
     pub preparation: Preparation,
     panels: Aligned,
-    panel: usize,
     depth: usize,
     block_depth: usize,
     kind: CostKind,
@@ -211,12 +210,13 @@ impl Target {
             scratch.copy_from_slice(&view.y[j * view.d..(j + 1) * view.d]);
             squared.push(preparation.apply(&mut scratch, "target", j)?);
             let blocks = scratch.chunks(kernel.words().block());
-            for (y, words) in blocks.zip(words.chunks_mut(block_depth)) {
+            let parts = panels.as_mut().chunks_mut(width * block_depth);
+            for ((y, words), part) in blocks.zip(words.chunks_mut(block_depth)).zip(parts) {
                 kernel.pack(y, words);
-            }
-            let slots = &mut panels.as_mut()[column / panel * panel * depth + column % panel..];
-            for (slot, &word) in slots.iter_mut().step_by(panel).zip(&words) {
-                *slot = word;
+                let first = column / panel * panel * words.len() + column % panel;
+                for (slot, &word) in part[first..].iter_mut().step_by(panel).zip(&*words) {
+                    *slot = word;
+                }
             }
         }
         let log2_unit = LOG2_E / eps;
@@ -226,7 +226,6 @@ impl Target {
             columns: Columns::default(),
             preparation,
             panels,
-            panel,
             depth,
             block_depth,
             kind: cost.kind,
@@ -295,17 +294,10 @@ impl Target {
         self.depth.div_ceil(self.block_depth)
     }
 
-    /// Panels of y for each block of words: (first column, the panel's part (depth, panel)).
-    pub fn panels(&self, depth_block: usize) -> impl Iterator<Item = (usize, &[f32])> {
-        let (from, to) = (
-            depth_block * self.block_depth,
-            self.depth.min((depth_block + 1) * self.block_depth),
-        );
-        self.panels
-            .as_ref()
-            .chunks_exact(self.panel * self.depth)
-            .enumerate()
-            .map(move |(index, y)| (index * self.panel, &y[from * self.panel..to * self.panel]))
+    /// For each block of words all panels of y, one after the other, and how deep they are.
+    pub fn panels(&self) -> impl Iterator<Item = (&[f32], usize)> {
+        let parts = self.panels.as_ref().chunks(self.width * self.block_depth);
+        parts.map(|part| (part, part.len() / self.width))
     }
 
     /// Refuse a pool row whose logits would leave float32.

@@ -81,12 +81,12 @@ impl Source for Vectors<'_> {
         self.pack(first_row, rows, space)?;
         let rows = rows.next_multiple_of(self.kernel.tile().0);
         let (packed, _) = space.packed.as_ref().as_chunks::<STRIDE>();
-        for (index, packed) in packed.chunks_exact(self.block_rows).enumerate() {
-            for (column, y) in self.target.panels(index) {
-                let strip = &mut strip[column..];
-                self.kernel
-                    .product(&packed[..rows], y, strip, ld, index > 0);
-            }
+        let parts = packed
+            .chunks_exact(self.block_rows)
+            .zip(self.target.panels());
+        for (index, (packed, (y, depth))) in parts.enumerate() {
+            let x = &packed[..rows];
+            self.kernel.product(x, y, depth, strip, ld, index > 0);
         }
         Ok(())
     }

@@ -36,7 +36,8 @@ def cost_matrix(x: NDArray[np.floating], y: NDArray[np.floating], cost: Cost) ->
     # In place: these matrices are the largest of a run's first second, and fresh memory costs more than sums do.
     squared = u @ v.T
     squared *= -2.0
-    squared += (u**2).sum(1)[:, None] + (v**2).sum(1)
+    squared += _squared_norms(u)[:, None]
+    squared += _squared_norms(v)
     np.maximum(squared, 0.0, out=squared)
     return np.sqrt(squared, out=squared) if cost.kind == "euclidean" else squared
 
@@ -60,13 +61,14 @@ def measure_scale(sample: NDArray[np.floating], target: Target, cost: Cost) -> C
 def _squared_scale(u: NDArray[np.float64], v: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
     """Return E |x - y|^2 and E var_y |x - y|^2 over rows x of u (s, d) and rows y of v (m, d) with weights b (m,).
 
-    With y and x less E y, so that E y = 0, and r = |y|^2, for each x:
+    Both are overwritten. With y and x less E y, so that E y = 0, and r = |y|^2, for each x:
     var_y = E (r - E r)^2 - 4 <x, E r y> + 4 E <x, y>^2.
     """
     centre = b @ v
-    u, v = u - centre, v - centre
-    r = (v**2).sum(1)
-    mean = float((u**2).sum(1).mean() + b @ r)
+    u -= centre
+    v -= centre
+    r = _squared_norms(v)
+    mean = float(_squared_norms(u).mean() + b @ r)
     if mean <= _ROUNDING * float(centre @ centre):
         return 0.0, 0.0
     variance = float(b @ (r - b @ r) ** 2 - 4.0 * u.mean(0) @ ((b * r) @ v))
@@ -74,11 +76,14 @@ def _squared_scale(u: NDArray[np.float64], v: NDArray[np.float64], b: NDArray[np
 
 
 def _mean_squared_product(u: NDArray[np.float64], v: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return E <x, y>^2; by the second moments of both sides where these are smaller than the matrix of products."""
+    """Return E <x, y>^2; by the second moments of both sides where these are smaller than the matrix of products.
+
+    v is overwritten.
+    """
     if u.shape[1] > len(v):
         return float((((u @ v.T) ** 2) @ b).mean())
-    half = v * np.sqrt(b)[:, None]
-    return float(np.vdot(u.T @ u, half.T @ half)) / len(u)
+    v *= np.sqrt(b)[:, None]
+    return float(np.vdot(u.T @ u, v.T @ v)) / len(u)
 
 
 def _prepared(
@@ -92,9 +97,15 @@ def _prepared(
 
 
 def _unit_rows(x: NDArray[np.float64], what: str) -> NDArray[np.float64]:
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    bad = np.flatnonzero(~(norm[:, 0] > 0) | ~np.isfinite(norm[:, 0]))
+    """Scale rows to unit length, in place."""
+    norm = np.sqrt(_squared_norms(x))
+    bad = np.flatnonzero(~(norm > 0) | ~np.isfinite(norm))
     if bad.size:
-        msg = f"{what} row {bad[0]} has norm {norm[bad[0], 0]}: it cannot be scaled to unit length; remove the row"
+        msg = f"{what} row {bad[0]} has norm {norm[bad[0]]}: it cannot be scaled to unit length; remove the row"
         raise DataError(msg)
-    return np.asarray(x / norm)
+    x /= norm[:, None]
+    return x
+
+
+def _squared_norms(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.einsum("ij,ij->i", x, x))

@@ -59,15 +59,14 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
     fn product<const R: usize, const V: usize>(
         self,
         x: &[PackedRow],
-        y: &[f32],
-        out: &mut [f32],
-        ld: usize,
+        y: (&[f32], usize),
+        out: (&mut [f32], usize),
         accumulate: bool,
     ) {
         if AMX {
-            amx::product(Self::WORDS, x, y, out, ld, accumulate);
+            amx::product(Self::WORDS, x, y, out, accumulate);
         } else {
-            tile::product::<_, R, V>(self, x, y, out, ld, accumulate);
+            tile::product::<_, R, V>(self, x, y, out, accumulate);
         }
     }
     const STEP: usize = if BF16 && AMX { amx::STEP } else { 1 };
@@ -117,4 +116,4 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
 implement_kernel!(Avx512<false, false>, "avx512", 14 x 2, "avx512f,avx512dq,fma");
 implement_kernel!(Avx512<true, false>, "avx512bf16", 14 x 2, "avx512f,avx512dq,avx512bf16,fma");
 implement_kernel!(Avx512<true, true>, "amx", 32 x 2, "avx512f,avx512dq,avx512bf16,fma");
-implement_kernel!(Avx512<false, true>, "amx, digits", 32 x 2, "avx512f,avx512dq,fma");
+implement_kernel!(Avx512<false, true>, "amx, digits", 32 x 1, "avx512f,avx512dq,fma");

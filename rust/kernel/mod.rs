@@ -125,12 +125,11 @@ trait Simd: Copy {
     fn product<const R: usize, const V: usize>(
         self,
         x: &[PackedRow],
-        y: &[f32],
-        out: &mut [f32],
-        ld: usize,
+        y: (&[f32], usize),
+        out: (&mut [f32], usize),
         accumulate: bool,
     ) {
-        tile::product::<_, R, V>(self, x, y, out, ld, accumulate);
+        tile::product::<_, R, V>(self, x, y, out, accumulate);
     }
     /// [`Kernel::step`]
     const STEP: usize = 1;
@@ -209,11 +208,19 @@ pub trait Kernel: Sync {
     /// the rest zeros.
     fn stack(&self, rows: &[&[f32]], columns: Range<usize>, factors: &[f32], out: &mut [f32]);
 
-    /// Multiply packed rows with one panel: `out[r * ld + c] (+)= sum_k x[r][k] y[k][c]`.
+    /// Multiply packed rows with panels: `out[r * ld + c] (+)= sum_k x[r][k] y[k][c]`.
     ///
-    /// `x` holds whole tiles of rows; `y` is (depth, tile columns), depth at most `DEPTH` words. With `accumulate`
-    /// the products are added to `out`, otherwise they replace it.
-    fn product(&self, x: &[PackedRow], y: &[f32], out: &mut [f32], ld: usize, accumulate: bool);
+    /// `x` holds whole tiles of rows; `y` is panels one after the other, each (depth, tile columns), of at most `DEPTH`
+    /// words of depth. With `accumulate` the products are added to `out`, otherwise they replace it.
+    fn product(
+        &self,
+        x: &[PackedRow],
+        y: &[f32],
+        depth: usize,
+        out: &mut [f32],
+        ld: usize,
+        accumulate: bool,
+    );
 
     /// Words of depth that `outer` takes at once; its operands have whole steps.
     fn step(&self) -> usize;
@@ -303,8 +310,8 @@ macro_rules! implement_kernel {
             enter!([$($features)?] fn pack(_s: $isa, x: &[f32], out: &mut [f32]) = row::pack(<$isa as Simd>::WORDS, x, out));
             enter!([$($features)?] fn stack(_s: $isa, rows: &[&[f32]], columns: Range<usize>, factors: &[f32], out: &mut [f32])
                 = row::stack(<$isa as Simd>::WORDS, rows, columns, factors, out));
-            enter!([$($features)?] fn product(s: $isa, x: &[PackedRow], y: &[f32], out: &mut [f32], ld: usize, accumulate: bool)
-                = s.product::<$rows, $vectors>(x, y, out, ld, accumulate));
+            enter!([$($features)?] fn product(s: $isa, x: &[PackedRow], y: &[f32], depth: usize, out: &mut [f32], ld: usize, accumulate: bool)
+                = s.product::<$rows, $vectors>(x, (y, depth), (out, ld), accumulate));
             enter!([$($features)?] fn turn(s: $isa, u: &mut [f32]) = s.turn(u));
             enter!([$($features)?] fn outer(s: $isa, u: &[f32], v: &[f32], out: &mut [f32])
                 = s.outer::<$rows, $vectors>(u, v, out));

@@ -50,19 +50,21 @@ fn product_is_the_sum_of_products() {
     for kernel in kernels() {
         let (height, width) = kernel.tile();
         for d in [1, 2, 37, DEPTH, kernel.words().block()] {
-            let (rows, ld) = (2 * height, width + 3);
+            let (rows, panels) = (2 * height, 3);
+            let ld = panels * width + 3;
             let (x, y) = (
                 rounded(kernel, rows, d, 0),
-                rounded(kernel, width, d, 1_000_003),
+                rounded(kernel, panels * width, d, 1_000_003),
             );
             let mut packed = vec![[0.0; STRIDE]; rows];
             for (packed, x) in packed.iter_mut().zip(x.chunks(d)) {
                 kernel.pack(x, packed);
             }
-            let y_panel = panel(kernel, &y, d);
+            let y_panels = y.chunks(width * d).flat_map(|y| panel(kernel, y, d));
+            let (y_panels, depth) = (y_panels.collect::<Vec<_>>(), kernel.words().of(d));
             let mut out = vec![7.0; rows * ld];
-            kernel.product(&packed, &y_panel, &mut out, ld, false);
-            kernel.product(&packed, &y_panel, &mut out, ld, true);
+            kernel.product(&packed, &y_panels, depth, &mut out, ld, false);
+            kernel.product(&packed, &y_panels, depth, &mut out, ld, true);
             for (x, out) in x.chunks(d).zip(out.chunks(ld)) {
                 for (y, &found) in y.chunks(d).zip(out) {
                     let terms = x.iter().zip(y);
@@ -75,8 +77,8 @@ fn product_is_the_sum_of_products() {
                     close(found, 2.0 * exact, tolerance, "product", kernel);
                 }
                 assert!(
-                    out[width..].iter().all(|&v| v == 7.0),
-                    "wrote beyond the panel"
+                    out[panels * width..].iter().all(|&v| v == 7.0),
+                    "wrote beyond the panels"
                 );
             }
         }

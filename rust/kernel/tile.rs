@@ -11,25 +11,27 @@ use super::{PackedRow, STRIDE, Simd};
 pub fn product<S: Simd, const R: usize, const V: usize>(
     s: S,
     x: &[PackedRow],
-    y: &[f32],
-    out: &mut [f32],
-    ld: usize,
+    (y, depth): (&[f32], usize),
+    (out, ld): (&mut [f32], usize),
     accumulate: bool,
 ) {
     let columns = V * S::LANES;
-    for (rows, out) in x.as_chunks::<R>().0.iter().zip(out.chunks_mut(R * ld)) {
-        let mut sums = [[s.splat(0.0); V]; R];
-        for (k, y) in (0..STRIDE).zip(y.chunks_exact(columns)) {
-            step(s, &mut sums, |r| rows[r][k], y);
-        }
-        for (sums, out) in sums.iter().zip(out.chunks_mut(ld)) {
-            for (&sum, out) in sums.iter().zip(out.chunks_exact_mut(S::LANES)) {
-                let sum = if accumulate {
-                    s.add(s.load(out), sum)
-                } else {
-                    sum
-                };
-                s.store(sum, out);
+    for (panel, y) in y.chunks_exact(depth * columns).enumerate() {
+        let out = out[panel * columns..].chunks_mut(R * ld);
+        for (rows, out) in x.as_chunks::<R>().0.iter().zip(out) {
+            let mut sums = [[s.splat(0.0); V]; R];
+            for (k, y) in (0..STRIDE).zip(y.chunks_exact(columns)) {
+                step(s, &mut sums, |r| rows[r][k], y);
+            }
+            for (sums, out) in sums.iter().zip(out.chunks_mut(ld)) {
+                for (&sum, out) in sums.iter().zip(out.chunks_exact_mut(S::LANES)) {
+                    let sum = if accumulate {
+                        s.add(s.load(out), sum)
+                    } else {
+                        sum
+                    };
+                    s.store(sum, out);
+                }
             }
         }
     }

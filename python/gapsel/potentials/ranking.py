@@ -48,4 +48,7 @@ def candidates(f: NDArray[np.float32], step: NDArray[np.float64], k: int, resolu
 
 def exchanged(before: NDArray[np.int64], after: NDArray[np.int64] | None) -> float:
     """Return the share of the rows (k,) that are no longer there; nan where that is not known."""
-    return float("nan") if after is None else 1.0 - len(np.intersect1d(before, after)) / len(before)
+    if after is None:
+        return float("nan")
+    # Said to be unique: to make them so, NumPy first imports numpy.ma, 8 ms of a solve of 400.
+    return 1.0 - len(np.intersect1d(before, after, assume_unique=True)) / len(before)

@@ -10,14 +10,16 @@
 //! in three, 32 rows by 16 columns of sums of three orders: a unit. While the tiles multiply, the vector instructions put
 //! the sums of the unit before together. One after the other, a product takes 13 % longer and a sweep 7 %.
 //!
+//! Multiplying is not what takes the time, but bringing lines to the first cache, one every other cycle. The digits of a
+//! tile of rows, 36 KB, stay in it while columns pass by, each line of which is asked for once.
+//!
 //! Tried: two bfloat16 a number and three products. A sweep (n 100,000, m 1,000, d 384) takes a sixth less, but costs
-//! are off by 1e-5 in place of 1e-6. Panels of 16 columns, whose tiles lie in one piece, gain 5 %.
-//! Calling the rows of the next step into the first cache, and larger pages, gain nothing in a sweep.
+//! are off by 1e-5 in place of 1e-6. Larger pages gain nothing in a sweep.
 
 use std::arch::asm;
 use std::mem::offset_of;
 
-use super::{BELOW, COLUMNS, Holds, PackedRow, ROWS, SIDE, STRIDE, Shapes};
+use super::{BELOW, Holds, PackedRow, ROWS, SIDE, STRIDE, Shapes};
 use crate::kernel::DIGITS;
 
 /// Tiles 0 to 5 hold sums, an order's upper and lower rows after the other's; 6 holds x, 7 y.
@@ -26,60 +28,55 @@ pub(super) const TILES: [Holds; 8] = {
     [Sums, Sums, Sums, Sums, Sums, Sums, X, Y]
 };
 
-/// Columns of a unit.
-pub(super) const WIDE: usize = SIDE;
+/// Columns of a unit, a panel.
+pub(super) const COLUMNS: usize = SIDE;
+
+/// So many panels pass by all rows of a block before the next: they and the rows stay in the second-level cache.
+const PANELS: usize = 24;
 
 /// Sums of a unit, order by order.
-pub(super) type Orders = [[[i32; WIDE]; ROWS]; DIGITS];
+#[repr(C, align(64))]
+pub(super) struct Orders(pub(super) [[[i32; COLUMNS]; ROWS]; DIGITS]);
 
-/// Sums of two units: those that are made, and those that are put together.
-pub(super) type Ring = [Orders; 2];
-
-/// Tiles of rows times a panel y (depth, columns).
+/// Tiles of rows times panels y, each (depth, columns).
 #[inline(always)]
 pub(super) fn product(
-    mut multiply: impl FnMut(&[PackedRow], &[f32], &mut Ring, (&mut [f32], usize), bool),
+    mut multiply: impl FnMut(&[PackedRow; ROWS], &[f32], usize, &mut Orders, (&mut [f32], usize), bool),
     x: &[PackedRow],
-    y: &[f32],
+    (y, depth): (&[f32], usize),
     (out, ld): (&mut [f32], usize),
     accumulate: bool,
 ) {
-    let (tiles, _) = x.as_chunks::<ROWS>();
-    let Some(last) = tiles.last() else {
-        return;
-    };
-    let mut ring = [[[[0; WIDE]; ROWS]; DIGITS]; 2];
-    multiply(x, y, &mut ring, (out, ld), accumulate);
-    let units = tiles.len() * COLUMNS / WIDE;
-    let out = &mut out[(tiles.len() - 1) * ROWS * ld..];
-    let column = COLUMNS - WIDE;
-    weigh(
-        &ring[(units - 1) % 2],
-        last,
-        (y, column),
-        (out, ld),
-        accumulate,
-    );
+    let panel = depth * COLUMNS;
+    let mut sums = Orders([[[0; COLUMNS]; ROWS]; DIGITS]);
+    for (part, y) in y.chunks(PANELS * panel).enumerate() {
+        let out = &mut out[part * PANELS * COLUMNS..];
+        for (x, out) in x.as_chunks().0.iter().zip(out.chunks_mut(ROWS * ld)) {
+            multiply(x, y, depth, &mut sums, (out, ld), accumulate);
+            let last = y.len() - panel;
+            let out = &mut out[last / depth..];
+            weigh(&sums, x, &y[last..], (out, ld), accumulate);
+        }
+    }
 }
 
-/// Put the orders of a unit's sums together, times both sides' factors; `column` is the first of `out` and of the panel.
+/// Put the orders of a unit's sums together, times both sides' factors.
 #[inline(always)]
 pub(super) fn weigh(
-    [first, second, third]: &Orders,
+    Orders([first, second, third]): &Orders,
     x: &[PackedRow; ROWS],
-    (y, column): (&[f32], usize),
+    panel: &[f32],
     (out, ld): (&mut [f32], usize),
     accumulate: bool,
 ) {
-    let depth = y.len() / COLUMNS / DIGITS;
-    let factors = &y[y.len() - COLUMNS + column..][..WIDE];
+    let (digits, factors) = panel.split_at(panel.len() - COLUMNS);
     for r in 0..ROWS {
-        let out = &mut out[r * ld + column..][..WIDE];
-        for c in 0..WIDE {
+        let out = &mut out[r * ld..][..COLUMNS];
+        for c in 0..COLUMNS {
             let [high, middle, low] =
                 [first[r][c], second[r][c], third[r][c]].map(|sum| sum as f32);
             let dot = high.mul_add(65536.0, middle.mul_add(256.0, low));
-            let dot = dot * x[r][DIGITS * depth] * (65536.0 * factors[c]);
+            let dot = dot * x[r][digits.len() / COLUMNS] * (65536.0 * factors[c]);
             out[c] = if accumulate { out[c] + dot } else { dot };
         }
     }
@@ -89,86 +86,60 @@ pub(super) fn weigh(
 #[repr(C)]
 struct Order {
     shapes: Shapes,
-    /// The unit's rows of x, the panel's columns, their factors, and where the product goes.
-    x: *const f32,
-    y: *const f32,
+    /// The rows, their factors, and where the product of the next unit goes.
+    x: *const PackedRow,
     factors: *const f32,
     out: *mut f32,
-    /// The rows and the product of the panel's first unit.
-    first_x: *const f32,
-    first_out: *mut f32,
-    /// Sums that are made, and the other ones.
     sums: *mut Orders,
-    other_sums: *mut Orders,
     /// From a digit to the next, in x and in y.
     x_digit: usize,
     y_digit: usize,
-    /// From a row of x to its factor.
-    factor: usize,
-    /// From a tile of rows of the product to the next.
-    out_below: usize,
     /// Steps of a unit, and those left.
     depth: usize,
     steps: usize,
     /// Rows that are put together in a step.
     rows: usize,
-    /// Units of some columns, those left, and columns left.
-    tiles: usize,
+    /// Units left.
     units: usize,
-    halves: usize,
     /// A bit for each column where there is a product already.
     accumulate: usize,
 }
 
-/// All units of a panel, its first columns first; the sums of the last unit are left in the ring.
-#[allow(clippy::too_many_lines)] // one loop of assembly
+/// A tile of rows times panels; the sums of the last one are left, to be put together.
 pub(super) fn multiply(
-    x: &[PackedRow],
+    x: &[PackedRow; ROWS],
     y: &[f32],
-    ring: &mut Ring,
+    depth: usize,
+    sums: &mut Orders,
     (out, ld): (&mut [f32], usize),
     accumulate: bool,
 ) {
-    let tiles = x.len() / ROWS;
-    let depth = y.len() / COLUMNS / DIGITS;
+    let (digit, panels) = (depth / DIGITS, y.len() / (depth * COLUMNS));
     assert!(
-        tiles > 0 && depth > 0 && depth.is_multiple_of(SIDE) && DIGITS * depth < STRIDE,
-        "x has no whole tile of rows, or the depth is not one of whole steps"
+        digit > 0 && digit.is_multiple_of(SIDE) && depth == DIGITS * digit + 1 && depth < STRIDE,
+        "the depth is not one of three digits of whole steps, and factors"
     );
     assert!(
-        y.len() == (DIGITS * depth + 1) * COLUMNS,
-        "the panel is not three digits and factors"
-    );
-    assert!(
-        ld >= COLUMNS && out.len() >= (tiles * ROWS - 1) * ld + COLUMNS,
+        panels > 0 && ld >= panels * COLUMNS && out.len() >= (ROWS - 1) * ld + panels * COLUMNS,
         "the product is larger than where it goes"
     );
-    let [sums, other_sums] = ring;
     let word = size_of::<f32>();
     let mut order = Order {
         shapes: Shapes::new(TILES, SIDE),
-        x: x.as_ptr().cast(),
-        y: y.as_ptr(),
-        factors: y[DIGITS * depth * COLUMNS..].as_ptr(),
+        x: x.as_ptr(),
+        factors: x[0][DIGITS * digit..].as_ptr(),
         out: out.as_mut_ptr(),
-        first_x: x.as_ptr().cast(),
-        first_out: out.as_mut_ptr(),
         sums,
-        other_sums,
-        x_digit: word * depth,
-        y_digit: word * COLUMNS * depth,
-        factor: word * DIGITS * depth,
-        out_below: word * ROWS * ld,
-        depth: depth / SIDE,
+        x_digit: word * digit,
+        y_digit: word * COLUMNS * digit,
+        depth: digit / SIDE,
         steps: 0,
-        rows: ROWS.div_ceil(depth / SIDE),
-        tiles,
-        units: tiles,
-        halves: COLUMNS / WIDE,
+        rows: ROWS.div_ceil(digit / SIDE),
+        units: panels,
         accumulate: if accumulate { 0xFFFF } else { 0 },
     };
-    // SAFETY: `detect` found the instructions and the permission. Whole tiles of rows have all words of the depth and
-    // a factor after them, so has the panel, and all that is written of the product is there, as just seen.
+    // SAFETY: `detect` found the instructions and the permission. Rows have all words of the depth and a factor after
+    // them, so have the panels, and all that is written of the product is there, as just seen.
     unsafe {
         asm!(
             "ldtilecfg [{order}]",
@@ -189,14 +160,14 @@ pub(super) fn multiply(
             "tilezero tmm4",
             "tilezero tmm5",
             "mov {x}, [{order} + {x_at}]",
-            "mov {y}, [{order} + {y_at}]",
             "mov {at}, [{order} + {depth}]",
             "mov [{order} + {steps}], {at}",
-            // A step of depth: each digit of y meets those of x whose order is one of three.
+            // A step of depth: each digit of y, which then may leave the first cache, meets those of x whose order is one
+            // of three.
             "3:",
             "mov {at}, [{order} + {x_digit}]",
             "lea {at}, [{x} + 2*{at}]",
-            "tileloadd tmm7, [{y} + {y_stride}*1]",
+            "tileloaddt1 tmm7, [{y} + {line}*1]",
             "tileloadd tmm6, [{at} + {x_stride}*1]",
             "tdpbssd tmm4, tmm6, tmm7",
             "tileloadd tmm6, [{at} + {x_stride}*1 + {below}]",
@@ -213,7 +184,7 @@ pub(super) fn multiply(
             "tdpbssd tmm1, tmm6, tmm7",
             "mov {from}, [{order} + {y_digit}]",
             "add {from}, {y}",
-            "tileloadd tmm7, [{from} + {y_stride}*1]",
+            "tileloaddt1 tmm7, [{from} + {line}*1]",
             "tileloadd tmm6, [{at} + {x_stride}*1]",
             "tdpbssd tmm4, tmm6, tmm7",
             "tileloadd tmm6, [{at} + {x_stride}*1 + {below}]",
@@ -223,28 +194,28 @@ pub(super) fn multiply(
             "tileloadd tmm6, [{x} + {x_stride}*1 + {below}]",
             "tdpbssd tmm3, tmm6, tmm7",
             "add {from}, [{order} + {y_digit}]",
-            "tileloadd tmm7, [{from} + {y_stride}*1]",
+            "tileloaddt1 tmm7, [{from} + {line}*1]",
             "tileloadd tmm6, [{x} + {x_stride}*1]",
             "tdpbssd tmm4, tmm6, tmm7",
             "tileloadd tmm6, [{x} + {x_stride}*1 + {below}]",
             "tdpbssd tmm5, tmm6, tmm7",
-            "add {x}, {x_step}",
-            "add {y}, {y_step}",
+            "add {x}, {line}",
+            "add {y}, {tile}",
             // Meanwhile some rows of the unit before: its orders put together, times both sides' factors.
             "mov {from}, [{order} + {rows}]",
             "4:",
             "test {left}, {left}",
             "jz 5f",
             "vcvtdq2ps zmm0, [{sums}]",
-            "vcvtdq2ps zmm1, [{sums} + {next_order}]",
-            "vcvtdq2ps zmm2, [{sums} + 2*{next_order}]",
+            "vcvtdq2ps zmm1, [{sums} + 2*{tile}]",
+            "vcvtdq2ps zmm2, [{sums} + 4*{tile}]",
             "vfmadd213ps zmm1, zmm3, zmm2",
             "vfmadd213ps zmm0, zmm4, zmm1",
             "vmulps zmm0, zmm0, dword ptr [{factor}]{{1to16}}",
             "vmulps zmm0, zmm0, zmm5",
             "vaddps zmm0{{k1}}, zmm0, [{out}]",
             "vmovups [{out}], zmm0",
-            "add {sums}, {sums_row}",
+            "add {sums}, {line}",
             "add {factor}, {x_stride}",
             "add {out}, {ld}",
             "dec {left}",
@@ -255,49 +226,29 @@ pub(super) fn multiply(
             "jnz 3b",
             // The sums of this unit are done, and are put together next.
             "mov {sums}, [{order} + {sums_at}]",
-            "mov {from:e}, {sums_row}",
-            "tilestored [{sums} + {from}*1], tmm0",
-            "tilestored [{sums} + {from}*1 + {sums_tile}], tmm1",
-            "tilestored [{sums} + {from}*1 + 2*{sums_tile}], tmm2",
-            "tilestored [{sums} + {from}*1 + 3*{sums_tile}], tmm3",
-            "tilestored [{sums} + {from}*1 + 4*{sums_tile}], tmm4",
-            "tilestored [{sums} + {from}*1 + 5*{sums_tile}], tmm5",
-            "mov {at}, [{order} + {other_sums}]",
-            "mov [{order} + {sums_at}], {at}",
-            "mov [{order} + {other_sums}], {sums}",
-            "mov {factor}, [{order} + {x_at}]",
-            "lea {at}, [{factor} + 2*{below}]",
-            "mov [{order} + {x_at}], {at}",
-            "add {factor}, [{order} + {factor_at}]",
+            "tilestored [{sums} + {line}*1], tmm0",
+            "tilestored [{sums} + {line}*1 + {tile}], tmm1",
+            "tilestored [{sums} + {line}*1 + 2*{tile}], tmm2",
+            "tilestored [{sums} + {line}*1 + 3*{tile}], tmm3",
+            "tilestored [{sums} + {line}*1 + 4*{tile}], tmm4",
+            "tilestored [{sums} + {line}*1 + 5*{tile}], tmm5",
+            "mov {factor}, [{order} + {factors}]",
             "mov {out}, [{order} + {out_at}]",
-            "mov {at}, [{order} + {out_below}]",
-            "add {at}, {out}",
-            "mov [{order} + {out_at}], {at}",
-            "mov {at}, [{order} + {factors}]",
-            "vmulps zmm5, zmm4, [{at}]",
+            "add [{order} + {out_at}], {line}",
+            "mov {at}, [{order} + {y_digit}]",
+            "lea {y}, [{y} + 2*{at}]",
+            "vmulps zmm5, zmm4, [{y}]",
+            "add {y}, {line}",
             "mov {left:e}, {unit_rows}",
             "dec qword ptr [{order} + {units}]",
             "jnz 2b",
-            // The next columns.
-            "add {at}, {sums_row}",
-            "mov [{order} + {factors}], {at}",
-            "add qword ptr [{order} + {y_at}], {sums_row}",
-            "mov {at}, [{order} + {first_x}]",
-            "mov [{order} + {x_at}], {at}",
-            "mov {at}, [{order} + {first_out}]",
-            "add {at}, {sums_row}",
-            "mov [{order} + {out_at}], {at}",
-            "mov {at}, [{order} + {tiles}]",
-            "mov [{order} + {units}], {at}",
-            "dec qword ptr [{order} + {halves}]",
-            "jnz 2b",
             "tilerelease",
             order = in(reg) &raw mut order,
+            y = inout(reg) y.as_ptr() => _,
             x_stride = in(reg) size_of::<PackedRow>(),
-            y_stride = in(reg) size_of::<[f32; COLUMNS]>(),
+            line = in(reg) size_of::<[f32; SIDE]>(),
             ld = in(reg) word * ld,
             x = out(reg) _,
-            y = out(reg) _,
             at = out(reg) _,
             from = out(reg) _,
             left = out(reg) _,
@@ -305,31 +256,19 @@ pub(super) fn multiply(
             factor = out(reg) _,
             out = out(reg) _,
             x_at = const offset_of!(Order, x),
-            y_at = const offset_of!(Order, y),
             factors = const offset_of!(Order, factors),
             out_at = const offset_of!(Order, out),
-            first_x = const offset_of!(Order, first_x),
-            first_out = const offset_of!(Order, first_out),
             sums_at = const offset_of!(Order, sums),
-            other_sums = const offset_of!(Order, other_sums),
             x_digit = const offset_of!(Order, x_digit),
             y_digit = const offset_of!(Order, y_digit),
-            factor_at = const offset_of!(Order, factor),
-            out_below = const offset_of!(Order, out_below),
             depth = const offset_of!(Order, depth),
             steps = const offset_of!(Order, steps),
             rows = const offset_of!(Order, rows),
-            tiles = const offset_of!(Order, tiles),
             units = const offset_of!(Order, units),
-            halves = const offset_of!(Order, halves),
             accumulate = const offset_of!(Order, accumulate),
             below = const BELOW,
-            x_step = const size_of::<[f32; SIDE]>(),
-            y_step = const SIDE * size_of::<[f32; COLUMNS]>(),
             unit_rows = const ROWS,
-            sums_row = const size_of::<[i32; WIDE]>(),
-            sums_tile = const size_of::<[[i32; WIDE]; SIDE]>(),
-            next_order = const size_of::<[[i32; WIDE]; ROWS]>(),
+            tile = const size_of::<[[i32; SIDE]; SIDE]>(),
             out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _, out("k1") _,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,

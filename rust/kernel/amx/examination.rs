@@ -1,49 +1,79 @@
 //! What a machine has to answer before its AMX is used.
 
+use std::ops::Range;
+
 use super::{COLUMNS, PackedRow, ROWS, SIDE, STEP, STRIDE, Steps, digits, outer, pairs};
 use crate::kernel::DIGITS;
 
 /// Depths that are one step or several, whole or with a rest.
 const DEPTHS: [usize; 3] = [1, SIDE, 2 * SIDE + 5];
 
-/// Kernel's tiles of rows that are asked for.
+/// Kernel's tiles of rows that are asked for, and panels.
 const TILES: usize = 2;
+const PANELS: usize = 2;
 
 /// Whether products of small whole numbers come out exactly.
 pub(super) fn passed_by(
-    of_pairs: impl Fn(Steps, &[PackedRow], &[f32], (&mut [f32], usize), bool),
-    of_digits: impl Fn(&[PackedRow], &[f32], &mut digits::Ring, (&mut [f32], usize), bool),
+    of_pairs: impl Fn(Steps, &[PackedRow; ROWS], (&[f32], usize), (&mut [f32], usize), bool),
+    of_digits: impl Fn(
+        &[PackedRow; ROWS],
+        &[f32],
+        usize,
+        &mut digits::Orders,
+        (&mut [f32], usize),
+        bool,
+    ),
     of_outer: impl Fn(&[f32], &[f32], &mut [f32]),
 ) -> bool {
     pairs_are_right(of_pairs) && digits_are_right(of_digits) && outer_is_right(of_outer)
 }
 
 fn pairs_are_right(
-    of_pairs: impl Fn(Steps, &[PackedRow], &[f32], (&mut [f32], usize), bool),
+    of_pairs: impl Fn(Steps, &[PackedRow; ROWS], (&[f32], usize), (&mut [f32], usize), bool),
 ) -> bool {
     DEPTHS.into_iter().all(|depth| {
-        let (x, y) = (rows(depth, pair_of), panel(depth, pair_of));
-        let found = answer(|out| pairs::product(&of_pairs, &x, &y, (out, COLUMNS), true));
+        let x = rows(depth, pair_of);
+        let firsts = (0..PANELS).map(|panel| panel * COLUMNS);
+        let y = firsts.flat_map(|first| panel(depth, first..first + COLUMNS, pair_of));
+        let (y, ld) = (y.collect::<Vec<_>>(), PANELS * COLUMNS);
+        let found = answer(ld, |out| {
+            pairs::product(&of_pairs, &x, (&y, depth), (out, ld), true);
+        });
         let right = |r, c| {
             let numbers = 0..2 * depth;
             numbers.map(|k| x_at(r, k) * y_at(k, c)).sum::<i32>() as f32
         };
-        agree(&found, right)
+        agree(&found, ld, right)
     })
 }
 
 fn digits_are_right(
-    of_digits: impl Fn(&[PackedRow], &[f32], &mut digits::Ring, (&mut [f32], usize), bool),
+    of_digits: impl Fn(
+        &[PackedRow; ROWS],
+        &[f32],
+        usize,
+        &mut digits::Orders,
+        (&mut [f32], usize),
+        bool,
+    ),
 ) -> bool {
     DEPTHS.into_iter().all(|part| {
         let part = part.next_multiple_of(SIDE);
         let depth = DIGITS * part;
-        let (mut x, mut y) = (rows(depth, bytes_of), panel(depth, bytes_of));
+        let mut x = rows(depth, bytes_of);
         for x in &mut x {
             x[depth] = 1.0 / 256.0;
         }
-        y.extend([1.0 / 256.0; COLUMNS]);
-        let found = answer(|out| digits::product(&of_digits, &x, &y, (out, COLUMNS), true));
+        let columns = digits::COLUMNS;
+        let mut y = Vec::new();
+        for first in (0..PANELS).map(|panel| panel * columns) {
+            y.extend(panel(depth, first..first + columns, bytes_of));
+            y.extend([1.0 / 256.0; digits::COLUMNS]);
+        }
+        let ld = PANELS * columns;
+        let found = answer(ld, |out| {
+            digits::product(&of_digits, &x, (&y, depth + 1), (out, ld), true);
+        });
         let order = |r, c, order: usize| {
             let pairs = (0..=order).map(|i| (4 * part * i, 4 * part * (order - i)));
             let dot = |(i, j)| {
@@ -54,7 +84,7 @@ fn digits_are_right(
             pairs.map(dot).sum::<i32>() as f32
         };
         let [high, middle, low] = [0, 1, 2].map(|index| move |r, c| order(r, c, index));
-        agree(&found, |r, c| {
+        agree(&found, ld, |r, c| {
             high(r, c).mul_add(65536.0, middle(r, c).mul_add(256.0, low(r, c)))
         })
     })
@@ -62,7 +92,7 @@ fn digits_are_right(
 
 fn outer_is_right(of_outer: impl Fn(&[f32], &[f32], &mut [f32])) -> bool {
     [0, 1, 3].into_iter().all(|steps| {
-        let v = panel(steps * STEP, pair_of);
+        let v = panel(steps * STEP, 0..COLUMNS, pair_of);
         let words = (0..steps * STEP).flat_map(|word| (0..ROWS).map(move |r| (word, r)));
         let mut u: Vec<f32> = words
             .map(|(word, r)| pair_of(word, &|k| x_at(r, k)))
@@ -70,24 +100,25 @@ fn outer_is_right(of_outer: impl Fn(&[f32], &[f32], &mut [f32])) -> bool {
         outer::turn(&mut u);
         let mut found = vec![7.0; ROWS * COLUMNS];
         of_outer(&u, &v, &mut found);
-        agree(&found, |r, c| {
+        agree(&found, COLUMNS, |r, c| {
             let numbers = 0..2 * STEP * steps;
             numbers.map(|k| x_at(r, k) * y_at(k, c)).sum::<i32>() as f32 - 1.0
         })
     })
 }
 
-/// What comes out where 1 was.
-fn answer(multiply: impl FnOnce(&mut [f32])) -> Vec<f32> {
-    let mut out = vec![1.0; TILES * ROWS * COLUMNS];
+/// What comes out where 1 was, in rows of `ld`.
+fn answer(ld: usize, multiply: impl FnOnce(&mut [f32])) -> Vec<f32> {
+    let mut out = vec![1.0; TILES * ROWS * ld];
     multiply(&mut out);
     out
 }
 
-fn agree(found: &[f32], right: impl Fn(usize, usize) -> f32) -> bool {
-    found.iter().enumerate().all(|(place, found)| {
-        found.to_bits() == (1.0 + right(place / COLUMNS, place % COLUMNS)).to_bits()
-    })
+fn agree(found: &[f32], ld: usize, right: impl Fn(usize, usize) -> f32) -> bool {
+    found
+        .iter()
+        .enumerate()
+        .all(|(place, found)| found.to_bits() == (1.0 + right(place / ld, place % ld)).to_bits())
 }
 
 fn x_at(r: usize, k: usize) -> i32 {
@@ -124,9 +155,9 @@ fn rows(depth: usize, word_of: WordOf) -> Vec<PackedRow> {
     x
 }
 
-/// A panel of y, as it is packed.
-fn panel(depth: usize, word_of: WordOf) -> Vec<f32> {
-    let places = (0..depth).flat_map(|word| (0..COLUMNS).map(move |c| (word, c)));
+/// A panel of some columns of y, as it is packed.
+fn panel(depth: usize, columns: Range<usize>, word_of: WordOf) -> Vec<f32> {
+    let places = (0..depth).flat_map(|word| columns.clone().map(move |c| (word, c)));
     places
         .map(|(word, c)| word_of(word, &|k| y_at(k, c)))
         .collect()
@@ -215,75 +246,69 @@ mod tests {
 
     fn pairs_twin(
         steps: Steps,
-        x: &[PackedRow],
-        y: &[f32],
+        x: &[PackedRow; ROWS],
+        (y, depth): (&[f32], usize),
         (out, ld): (&mut [f32], usize),
         accumulate: bool,
     ) {
-        let places = [(0, 0), (0, SIDE), (SIDE, 0), (SIDE, SIDE)];
-        for (rows, out) in x
-            .as_chunks::<ROWS>()
-            .0
-            .iter()
-            .zip(out.chunks_mut(ROWS * ld))
-        {
+        for (panel, y) in y.chunks(depth * COLUMNS).enumerate() {
+            let places = [(0, 0), (0, SIDE), (SIDE, 0), (SIDE, SIDE)];
+            let places = places.map(|(row, column)| row * ld + column + panel * COLUMNS);
             let mut twin = Twin::new(pairs::TILES, steps.side);
-            for (tile, (row, column)) in places.into_iter().enumerate().filter(|_| accumulate) {
-                twin.load_floats(tile, &out[row * ld + column..], ld);
+            for (tile, place) in places.into_iter().enumerate().filter(|_| accumulate) {
+                twin.load_floats(tile, &out[place..], ld);
             }
             for step in 0..steps.count {
                 let word = steps.first + step * SIDE;
-                twin.load_floats(4, &rows.as_flattened()[word..], STRIDE);
-                twin.load_floats(5, &rows.as_flattened()[word + BELOW / 4..], STRIDE);
+                twin.load_floats(4, &x.as_flattened()[word..], STRIDE);
+                twin.load_floats(5, &x.as_flattened()[word + BELOW / 4..], STRIDE);
                 twin.load_floats(6, &y[word * COLUMNS..], COLUMNS);
                 twin.load_floats(7, &y[word * COLUMNS + SIDE..], COLUMNS);
                 for tiles in [[0, 4, 6], [1, 4, 7], [2, 5, 6], [3, 5, 7]] {
                     twin.multiply(tiles, dot_of_pairs);
                 }
             }
-            for (tile, (row, column)) in places.into_iter().enumerate() {
-                twin.store_floats(tile, &mut out[row * ld + column..], ld);
+            for (tile, place) in places.into_iter().enumerate() {
+                twin.store_floats(tile, &mut out[place..], ld);
             }
         }
     }
 
     /// The sums of a unit.
-    fn unit(rows: &[PackedRow; ROWS], y: &[f32], column: usize) -> digits::Orders {
-        let depth = y.len() / COLUMNS / DIGITS;
+    fn unit(rows: &[PackedRow; ROWS], y: &[f32], depth: usize) -> digits::Orders {
+        let digit = depth / DIGITS;
         let mut twin = Twin::new(digits::TILES, SIDE);
-        for word in (0..depth).step_by(SIDE) {
+        for word in (0..digit).step_by(SIDE) {
             for (j, i) in [(0, 2), (0, 1), (0, 0), (1, 1), (1, 0), (2, 0)] {
-                twin.load_floats(7, &y[(j * depth + word) * COLUMNS + column..], COLUMNS);
+                let columns = digits::COLUMNS;
+                twin.load_floats(7, &y[(j * digit + word) * columns..], columns);
                 for half in 0..2 {
-                    let from = i * depth + word + half * BELOW / 4;
+                    let from = i * digit + word + half * BELOW / 4;
                     twin.load_floats(6, &rows.as_flattened()[from..], STRIDE);
                     twin.multiply([2 * (i + j) + half, 6, 7], dot_of_bytes);
                 }
             }
         }
         let sums = |order: usize, r: usize| twin.tiles[2 * order + r / SIDE][r % SIDE];
-        std::array::from_fn(|order| std::array::from_fn(|r| sums(order, r).map(u32::cast_signed)))
+        digits::Orders(std::array::from_fn(|order| {
+            std::array::from_fn(|r| sums(order, r).map(u32::cast_signed))
+        }))
     }
 
     fn digits_twin(
-        x: &[PackedRow],
+        x: &[PackedRow; ROWS],
         y: &[f32],
-        ring: &mut digits::Ring,
+        depth: usize,
+        sums: &mut digits::Orders,
         (out, ld): (&mut [f32], usize),
         accumulate: bool,
     ) {
-        let tiles = x.as_chunks::<ROWS>().0;
-        let halves = (0..COLUMNS).step_by(digits::WIDE);
-        let units =
-            halves.flat_map(|column| tiles.iter().enumerate().map(move |(at, x)| (column, at, x)));
-        let last = tiles.len() * COLUMNS / digits::WIDE - 1;
-        for (number, (column, at, x)) in units.enumerate() {
-            let sums = &mut ring[number % 2];
-            *sums = unit(x, y, column);
-            if number < last {
-                let out = &mut out[at * ROWS * ld..];
-                digits::weigh(sums, x, (y, column), (out, ld), accumulate);
-            }
+        let panels: Vec<&[f32]> = y.chunks(depth * digits::COLUMNS).collect();
+        *sums = unit(x, panels[0], depth);
+        for (index, pair) in panels.windows(2).enumerate() {
+            let out = &mut out[index * digits::COLUMNS..];
+            digits::weigh(sums, x, pair[0], (out, ld), accumulate);
+            *sums = unit(x, pair[1], depth);
         }
     }
 
@@ -314,17 +339,21 @@ mod tests {
         assert!(!pairs_are_right(|_, _, _, _, _| ()));
         assert!(!pairs_are_right(|steps, x, y, (out, ld), accumulate| {
             pairs_twin(steps, x, y, (&mut *out, ld), accumulate);
-            out[63 * ld + 31] += 1.0;
+            out[31 * ld + 63] += 1.0;
         }));
-        assert!(!digits_are_right(|_, _, _, _, _| ()));
-        assert!(!digits_are_right(|x, y, ring, (out, ld), accumulate| {
-            digits_twin(x, y, ring, (&mut *out, ld), accumulate);
-            ring[1][2][31][15] += 1;
-        }));
-        assert!(!digits_are_right(|x, y, ring, (out, ld), accumulate| {
-            digits_twin(x, y, ring, (&mut *out, ld), accumulate);
-            out[31 * ld + 17] = 0.0;
-        }));
+        assert!(!digits_are_right(|_, _, _, _, _, _| ()));
+        assert!(!digits_are_right(
+            |x, y, depth, sums, (out, ld), accumulate| {
+                digits_twin(x, y, depth, sums, (&mut *out, ld), accumulate);
+                sums.0[2][31][15] += 1;
+            }
+        ));
+        assert!(!digits_are_right(
+            |x, y, depth, sums, (out, ld), accumulate| {
+                digits_twin(x, y, depth, sums, (&mut *out, ld), accumulate);
+                out[31 * ld + 15] = 0.0;
+            }
+        ));
         assert!(!outer_is_right(|_, _, _| ()));
         assert!(!outer_is_right(|u, v, out| {
             outer_twin(u, v, out);

@@ -2,8 +2,8 @@
 //! bytes (`digits`).
 //!
 //! Packed rows and panels are already what its instructions read: a tile of x is 16 rows of 16 words, a tile of y 16
-//! words deep and 16 columns wide, each read straight from the packed buffer with its stride. One block of assembly does
-//! all rows of a block, from `LDTILECFG` to `TILERELEASE`, so that no tile outlives it.
+//! words deep and 16 columns wide, each read straight from the packed buffer with its stride. One block of assembly takes
+//! a tile of rows through some panels, from `LDTILECFG` to `TILERELEASE`, so that no tile outlives it.
 //!
 //! The instructions have no stable intrinsics, and few machines have them. So each machine is examined before it may
 //! use them (`examination`): small products of whole numbers must come out exactly.
@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 
 use super::{PackedRow, STRIDE, Words};
 
-/// Rows and columns of the kernel's tile: two of the processor's tiles each way.
+/// Rows and columns of the kernel's tile: two of the processor's tiles each way, but of digits one column of them.
 const ROWS: usize = 32;
 const COLUMNS: usize = 32;
 
@@ -74,14 +74,13 @@ fn system_permits_it() -> bool {
 pub fn product(
     words: Words,
     x: &[PackedRow],
-    y: &[f32],
-    out: &mut [f32],
-    ld: usize,
+    y: (&[f32], usize),
+    out: (&mut [f32], usize),
     accumulate: bool,
 ) {
     match words {
-        Words::Digits => digits::product(digits::multiply, x, y, (out, ld), accumulate),
-        _ => pairs::product(pairs::multiply, x, y, (out, ld), accumulate),
+        Words::Digits => digits::product(digits::multiply, x, y, out, accumulate),
+        _ => pairs::product(pairs::multiply, x, y, out, accumulate),
     }
 }
 

@@ -11,18 +11,26 @@ pub(super) const TILES: [Holds; 8] = {
     [Sums, Sums, Sums, Sums, X, X, Y, Y]
 };
 
-/// Tiles of rows times a panel y (depth, columns).
+/// So many panels pass by all rows of a block before the next: they and the rows stay in the second-level cache.
+const PANELS: usize = 16;
+
+/// Tiles of rows times panels y, each (depth, columns).
 #[inline(always)]
 pub(super) fn product(
-    mut multiply: impl FnMut(Steps, &[PackedRow], &[f32], (&mut [f32], usize), bool),
+    mut multiply: impl FnMut(Steps, &[PackedRow; ROWS], (&[f32], usize), (&mut [f32], usize), bool),
     x: &[PackedRow],
-    y: &[f32],
+    (y, depth): (&[f32], usize),
     (out, ld): (&mut [f32], usize),
     accumulate: bool,
 ) {
-    let depth = y.len() / COLUMNS;
-    for steps in Steps::through(depth) {
-        multiply(steps, x, y, (out, ld), accumulate || steps.first > 0);
+    for (part, y) in y.chunks(PANELS * depth * COLUMNS).enumerate() {
+        let out = &mut out[part * PANELS * COLUMNS..];
+        for (x, out) in x.as_chunks().0.iter().zip(out.chunks_mut(ROWS * ld)) {
+            for steps in Steps::through(depth) {
+                let accumulate = accumulate || steps.first > 0;
+                multiply(steps, x, (y, depth), (&mut *out, ld), accumulate);
+            }
+        }
     }
 }
 
@@ -30,49 +38,46 @@ pub(super) fn product(
 #[repr(C)]
 struct Order {
     shapes: Shapes,
-    y: *const f32,
+    x: *const f32,
     steps: usize,
-    /// Bytes from a tile of sums to the one below it.
+    /// Bytes from an upper tile of sums to the lower one.
     below: usize,
-    /// Kernel's tiles of rows.
-    tiles: usize,
+    /// Panels left.
+    panels: usize,
     accumulate: usize,
 }
 
-/// Some steps of the product.
+/// Some steps of the product of a tile of rows with panels.
 pub(super) fn multiply(
     steps: Steps,
-    x: &[PackedRow],
-    y: &[f32],
+    x: &[PackedRow; ROWS],
+    (y, depth): (&[f32], usize),
     (out, ld): (&mut [f32], usize),
     accumulate: bool,
 ) {
-    let tiles = x.len() / ROWS;
-    if tiles == 0 {
-        return;
-    }
+    let panels = y.len() / (depth * COLUMNS);
     assert!(
-        steps.end() <= STRIDE && steps.end() * COLUMNS <= y.len(),
+        steps.end() <= depth && depth <= STRIDE,
         "steps go beyond a row of x or the panel"
     );
     assert!(
-        ld >= COLUMNS && out.len() >= (tiles * ROWS - 1) * ld + COLUMNS,
+        panels > 0 && ld >= panels * COLUMNS && out.len() >= (ROWS - 1) * ld + panels * COLUMNS,
         "the product is larger than where it goes"
     );
     let mut order = Order {
         shapes: Shapes::new(TILES, steps.side),
-        y: y[steps.first * COLUMNS..].as_ptr(),
+        x: x.as_flattened()[steps.first..].as_ptr(),
         steps: steps.count,
         below: SIDE * size_of::<f32>() * ld,
-        tiles,
+        panels,
         accumulate: usize::from(accumulate),
     };
-    // SAFETY: `detect` found the instructions and the permission. All words that the steps read of whole tiles of rows
-    // and of the panel are there, as just seen, and so is all that is written.
+    // SAFETY: `detect` found the instructions and the permission. All words that the steps read of the rows and of the
+    // panels are there, as just seen, and so is all that is written.
     unsafe {
         asm!(
             "ldtilecfg [{order}]",
-            // A tile of rows: the sums so far.
+            // A panel: the sums so far.
             "2:",
             "mov {below}, [{order} + {out_below}]",
             "add {below}, {out}",
@@ -89,48 +94,48 @@ pub(super) fn multiply(
             "tileloadd tmm2, [{below} + {ld}*1]",
             "tileloadd tmm3, [{below} + {ld}*1 + 64]",
             "4:",
-            "mov {rows}, {x}",
-            "mov {panel}, [{order} + {y}]",
+            "mov {rows}, [{order} + {x_at}]",
+            "mov {at}, {y}",
             "mov {steps}, [{order} + {count}]",
-            // A step of depth.
+            // A step of depth. The rows stay in the first cache, and columns need not.
             "5:",
             "tileloadd tmm4, [{rows} + {x_stride}*1]",
-            "tileloadd tmm6, [{panel} + {y_stride}*1]",
-            "tileloadd tmm7, [{panel} + {y_stride}*1 + 64]",
+            "tileloaddt1 tmm6, [{at} + {y_stride}*1]",
+            "tileloaddt1 tmm7, [{at} + {y_stride}*1 + 64]",
             "tileloadd tmm5, [{rows} + {x_stride}*1 + {x_below}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tdpbf16ps tmm1, tmm4, tmm7",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
             "add {rows}, {x_step}",
-            "add {panel}, {y_step}",
+            "add {at}, {y_step}",
             "dec {steps}",
             "jnz 5b",
-            // The sums of this tile are done.
+            // The sums of this panel are done.
             "tilestored [{out} + {ld}*1], tmm0",
             "tilestored [{out} + {ld}*1 + 64], tmm1",
             "tilestored [{below} + {ld}*1], tmm2",
             "tilestored [{below} + {ld}*1 + 64], tmm3",
-            "mov {out}, [{order} + {out_below}]",
-            "add {out}, {below}",
-            "add {x}, 2*{x_below}",
-            "dec qword ptr [{order} + {tiles}]",
+            "add {out}, {y_stride}",
+            "add {y}, {panel}",
+            "dec qword ptr [{order} + {panels}]",
             "jnz 2b",
             "tilerelease",
             order = in(reg) &raw mut order,
-            x = inout(reg) x.as_flattened()[steps.first..].as_ptr() => _,
+            y = inout(reg) y[steps.first * COLUMNS..].as_ptr() => _,
             out = inout(reg) out.as_mut_ptr() => _,
             ld = in(reg) size_of::<f32>() * ld,
             x_stride = in(reg) size_of::<PackedRow>(),
             y_stride = in(reg) size_of::<[f32; COLUMNS]>(),
+            panel = in(reg) depth * size_of::<[f32; COLUMNS]>(),
             below = out(reg) _,
             rows = out(reg) _,
-            panel = out(reg) _,
+            at = out(reg) _,
             steps = out(reg) _,
-            y = const offset_of!(Order, y),
+            x_at = const offset_of!(Order, x),
             count = const offset_of!(Order, steps),
             out_below = const offset_of!(Order, below),
-            tiles = const offset_of!(Order, tiles),
+            panels = const offset_of!(Order, panels),
             accumulate = const offset_of!(Order, accumulate),
             x_below = const BELOW,
             x_step = const size_of::<[f32; SIDE]>(),
