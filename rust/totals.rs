@@ -70,7 +70,7 @@ impl<'a> Totals<'a> {
                 value: 0.0,
                 hard: 0.0,
                 entropy: 0.0,
-                gram: wanted.gram.then(|| (vec![0.0; m * m], vec![0.0; m])),
+                gram: wanted.gram.then(|| (Gram::zeros(m), vec![0.0; m])),
                 top: Vec::new(),
             },
             top: TopK::new(wanted.k),

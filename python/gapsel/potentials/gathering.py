@@ -25,6 +25,8 @@ def gather(shards: Sequence[NDArray[np.floating]], rows: NDArray[np.int64]) -> N
 
     What is more than a share of the memory goes through a temporary file, mapped, which is gone when it is let go.
     """
+    if len(shards) == 1 and len(rows) <= _BLOCK_ROWS:
+        return shards[0][rows]
     shape, dtype = (len(rows), shards[0].shape[1]), np.result_type(*{shard.dtype for shard in shards})
     if len(rows) * shape[1] * dtype.itemsize > memory.share(_HELD, least=_HELD_AT_LEAST):
         return _spilled(_picked(shards, rows), shape, dtype)

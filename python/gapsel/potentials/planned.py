@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 # The plan is solved to this share of the tolerance.
 _LEFT = 0.25
 _ROUNDS = 5
-# At mass 0 the look after a plan that was solved to a tolerance above this finds it met, and no plan is kept of it: that
-# is a tenth of the look.
-_PROMISED = 5e-4
+# At mass 0 what a plan promises is kept to well within this. To a larger tolerance it is solved to half of that, and no
+# plan is kept of the look that sees it, which is a tenth of the look.
+_PROMISED, _LEFT_AT_MASS_0 = 5e-4, 0.5
 
 
 def solved_by_plan(course: Course, seen: Point, near: Dual, *, own_gram: bool = False) -> Ascent:
@@ -37,18 +37,20 @@ def solved_by_plan(course: Course, seen: Point, near: Dual, *, own_gram: bool = 
     """
     task, curvature = course.task, None
     dual = replace(near, rows=task.rows)
+    closing = task.mass == 0 and task.tolerance > _PROMISED
+    left = (_LEFT_AT_MASS_0 if closing else _LEFT) * task.tolerance
     for _ in range(_ROUNDS):
         if seen.error <= task.tolerance or (curvature is not None and course.settled(dual, seen, curvature)):
             break
         gram = first_has_gram(near, own_gram=own_gram)
         own = course.look("plan", near, seen.g, gram=gram, want_f=True)
         at = course.ascended(
-            "plan", *near.corrected(own, seen), _LEFT * task.tolerance, LOOKS_AT_A_PART, own_gram=own_gram, want_f=True
+            "plan", *near.corrected(own, seen), left, LOOKS_AT_A_PART, own_gram=own_gram, want_f=True
         )
         if not course.sweeps_left:
             return replace(at, seen=seen)
         before, curvature = seen.error, at.curvature
-        if task.mass == 0 and task.tolerance > _PROMISED:
+        if closing:
             seen = course.look("pool", dual, at.point.g, want_f=True)
             break
         seen, near = course.kept("pool", near, at.point.g, over=True)

@@ -106,6 +106,7 @@ struct Order {
 }
 
 /// A tile of rows times panels; the sums of the last one are left, to be put together.
+#[allow(clippy::too_many_lines)] // one loop of assembly
 pub(super) fn multiply(
     x: &[PackedRow; ROWS],
     y: &[f32],
