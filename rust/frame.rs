@@ -58,7 +58,7 @@ impl<'a> Frame<'a> {
         wanted: &Wanted,
     ) -> Self {
         let count = columns.keep.len();
-        let kernel = isa.kernel(wanted.rough);
+        let kernel = isa.kernel(wanted.precision);
         let (block_rows, worthy) = (block_rows(count, kernel), worthy(count, place.n, d));
         Self {
             rule,
@@ -70,7 +70,7 @@ impl<'a> Frame<'a> {
             width: columns.width,
             worthy,
             block_rows,
-            span: span_rows(count, place.n, wanted.gram, isa, wanted.rough),
+            span: span_rows(count, place.n, wanted.gram, isa, wanted.precision),
             kernel,
             outer: isa.outer,
         }

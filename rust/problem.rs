@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::kept::KeptView;
+use crate::kernel::Precision;
 use crate::pool::Pool;
 use crate::rule::Rule;
 use crate::target::{Cost, TargetView};
@@ -54,8 +55,8 @@ pub struct Wanted<'a> {
     pub gram: bool,
     /// How many of the lowest f.
     pub k: usize,
-    /// Products of vectors may be in bfloat16; those of the Gram, which only bends steps, always may.
-    pub rough: bool,
+    /// How far products of vectors may be off; those of the Gram, which only bends steps, may be rough.
+    pub precision: Precision,
     /// Soft minima.
     pub f: Option<&'a mut [f32]>,
     /// Hard minima.

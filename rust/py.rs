@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyAny;
 
 use crate::kept::KeptView;
-use crate::kernel;
+use crate::kernel::{self, Precision};
 use crate::pool::Pool;
 use crate::problem::{KeptProblem, Place, Problem, Wanted};
 use crate::rule::Rule;
@@ -42,10 +42,21 @@ struct Query<'py> {
     gram: bool,
     k: usize,
     rough: bool,
+    close: bool,
     f: Option<Bound<'py, PyArray1<f32>>>,
     hard: Option<Bound<'py, PyArray1<f32>>>,
     nearest: Option<Bound<'py, PyArray1<i32>>>,
     plan: Option<Bound<'py, PyArray2<u8>>>,
+}
+
+impl Query<'_> {
+    fn precision(&self) -> Precision {
+        match (self.rough, self.close) {
+            (true, _) => Precision::Rough,
+            (false, true) => Precision::Close,
+            (false, false) => Precision::Exact,
+        }
+    }
 }
 
 #[derive(FromPyObject)]
@@ -183,7 +194,7 @@ impl<'py> Outputs<'py> {
         Ok(Wanted {
             gram: query.gram,
             k: query.k,
-            rough: query.rough,
+            precision: query.precision(),
             f: numbers("f", &mut self.f)?,
             hard: numbers("hard", &mut self.hard)?,
             nearest: numbers("nearest", &mut self.nearest)?,
@@ -248,7 +259,12 @@ fn py_span_rows(
     isa: Option<&str>,
 ) -> PyResult<usize> {
     let isa = kernel::choose(isa)?;
-    Ok(crate::sizes::span_rows(columns, n, gram, isa, rough))
+    let precision = if rough {
+        Precision::Rough
+    } else {
+        Precision::Exact
+    };
+    Ok(crate::sizes::span_rows(columns, n, gram, isa, precision))
 }
 
 #[pyfunction]

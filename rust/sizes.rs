@@ -2,7 +2,7 @@
 //!
 //! All follows from the problem alone, so that nobody who sweeps a part of it changes a sum.
 
-use crate::kernel::{Isa, Kernel};
+use crate::kernel::{Isa, Kernel, Precision};
 
 /// Rows of a block, about; and how many numbers its strip may have where m is large.
 ///
@@ -23,8 +23,8 @@ const GRAM_SPANS: usize = 4;
 ///
 /// `columns` is the number of targets that weigh something, `n` the rows of the whole pool.
 #[must_use]
-pub fn span_rows(columns: usize, n: usize, gram: bool, isa: Isa, rough: bool) -> usize {
-    let block_rows = block_rows(columns, isa.kernel(rough));
+pub fn span_rows(columns: usize, n: usize, gram: bool, isa: Isa, precision: Precision) -> usize {
+    let block_rows = block_rows(columns, isa.kernel(precision));
     let rows = n.div_ceil(SPANS).max(SPAN_ROWS);
     let spans = if gram { GRAM_SPANS } else { 1 };
     (spans * rows).next_multiple_of(block_rows)

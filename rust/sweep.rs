@@ -49,7 +49,7 @@ pub fn sweep(problem: &Problem, mut wanted: Wanted, isa: Isa) -> Result<Sweep, E
         &problem.target,
         problem.cost,
         problem.eps,
-        isa.kernel(wanted.rough),
+        isa.kernel(wanted.precision),
     )?;
     let columns = Columns {
         m: problem.target.b.len(),
@@ -77,7 +77,7 @@ pub fn sweep(problem: &Problem, mut wanted: Wanted, isa: Isa) -> Result<Sweep, E
 pub fn sweep_kept(problem: &KeptProblem, mut wanted: Wanted, isa: Isa) -> Result<Sweep, Error> {
     check_eps(problem.eps)?;
     let keep = weighty(problem.b, problem.g)?;
-    let kernel = isa.kernel(wanted.rough);
+    let kernel = isa.kernel(wanted.precision);
     let source = Kept::new(problem.kept, (problem.g, &keep), problem.eps, kernel)?;
     let columns = Columns {
         m: problem.b.len(),

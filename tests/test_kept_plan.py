@@ -12,7 +12,7 @@ from gapsel.backends.cpu import CpuBackend
 from gapsel.backends.reference import row_masses
 from gapsel.errors import DataError
 from gapsel.potentials import dual, solve
-from gapsel.records import Box, KeptPlan, Query, Sweep, plan_columns
+from gapsel.records import Box, Cost, KeptPlan, Query, Sweep, plan_columns
 from solving import CPU, UNKEEPING, cloud, make, true_error
 from sweeps import ISAS, REFERENCE, Problem, gram_error, problem
 
@@ -181,21 +181,46 @@ def test_solutions_by_plan_are_those_by_vectors(mass: float, rel: float) -> None
     assert len(chosen[0] & chosen[1]) >= 88
 
 
-@pytest.mark.parametrize("mass", [0.0, 0.5])
-def test_a_pool_has_one_plan_at_a_time(mass: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one of the last sweep is written over the one before, which is 100 MB of 100,000 rows and 1,000 targets."""
-    task = make(cloud(9000, 8), cloud(30, 8, seed=1, shift=0.7), k=90, mass=mass, rel=0.1)
-    places, sweep = [], CpuBackend.sweep
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Query]:
+    """What is asked of vectors from here on."""
+    queries, sweep = [], CpuBackend.sweep
 
     def watched(self: CpuBackend, shards: Sequence[Any], query: Query) -> Sweep:
-        if query.plan is not None and len(query.plan) == task.rows.n:
-            places.append(query.plan.ctypes.data)
+        queries.append(query)
         return sweep(self, shards, query)
 
     monkeypatch.setattr(CpuBackend, "sweep", watched)
+    return queries
+
+
+@pytest.mark.parametrize(("mass", "tolerance"), [(0.0, 1e-4), (0.5, 1e-3)])
+def test_a_pool_has_one_plan_at_a_time(mass: float, tolerance: float, asked: list[Query]) -> None:
+    """The one of the last sweep is written over the one before, which is 100 MB of 100,000 rows and 1,000 targets."""
+    task = make(cloud(9000, 8), cloud(30, 8, seed=1, shift=0.7), k=90, mass=mass, rel=0.1, tolerance=tolerance)
     assert solve(task, CPU).potentials.evidence.converged
-    assert len(places) > 1
-    assert len(set(places)) == 1
+    plans = [query.plan for query in asked if query.plan is not None and len(query.plan) == task.rows.n]
+    assert len(plans) > 1
+    assert len({plan.ctypes.data for plan in plans}) == 1
+
+
+def test_the_first_look_is_close_and_the_last_exact(asked: list[Query]) -> None:
+    """At mass 0, of unit vectors; the last one meets the tolerance, and no plan is kept of it."""
+    task = make(cloud(9000, 8), cloud(30, 8, seed=1, shift=0.7), k=90, rel=0.1, cost=Cost(normalize=True))
+    found = solve(task, CPU).potentials.evidence
+    assert found.converged
+    assert found.full_sweeps == 2
+    of_pool = [query for query in asked if query.f is not None and len(query.f) == task.rows.n]
+    assert [(query.close, query.plan is not None) for query in of_pool] == [(True, True), (False, False)]
+
+
+def test_what_is_only_close_has_not_converged() -> None:
+    """Even if all was met at the first look: nobody has seen it exactly."""
+    x, y, cost = cloud(9000, 8), cloud(30, 8, seed=1, shift=0.7), Cost(normalize=True)
+    task = make(x, y, k=90, rel=0.3, cost=cost, tolerance=0.5, max_sweeps=1)
+    found = solve(task, CPU).potentials.evidence
+    assert found.marginal_error < task.tolerance
+    assert not found.converged
 
 
 @pytest.mark.parametrize("mass", [0.5, 1.0])

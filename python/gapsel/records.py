@@ -138,7 +138,8 @@ class Query:
     - ``plan``: an output (n, ``plan_columns``) uint8: the plan's rows, by which a `KeptPlan` is looked at.
 
     ``rough`` lets a backend multiply in bfloat16, about twice as fast where the machine can: on unit vectors costs are
-    then off by about 2e-4, enough to solve for g but not to score. A backend may always be exact instead.
+    then off by about 2e-4, enough to solve for g but not to score. ``close`` lets them be off by some 1e-5, enough for
+    a plan that is kept. A backend may always be exact instead.
     """
 
     target: Target
@@ -150,6 +151,7 @@ class Query:
     gram: bool = False
     k: int = 0
     rough: bool = False
+    close: bool = False
     f: NDArray[np.floating] | None = None
     hard: NDArray[np.floating] | None = None
     nearest: NDArray[np.int32] | None = None

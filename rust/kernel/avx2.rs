@@ -11,12 +11,7 @@ struct Avx2(());
 
 pub fn detect() -> Option<Isa> {
     let present = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    present.then_some(Isa {
-        name: "avx2",
-        exact: &Avx2(()),
-        rough: None,
-        outer: &Avx2(()),
-    })
+    present.then_some(Isa::exact("avx2", &Avx2(())))
 }
 
 impl Simd for Avx2 {

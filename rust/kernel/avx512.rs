@@ -7,9 +7,10 @@ use std::mem::transmute;
 use super::*;
 
 /// Proof that the machine has AVX-512F, AVX-512DQ and FMA; with `BF16` AVX512-BF16 too, which then multiplies, and with
-/// `AMX` AMX, which then takes over the product: of bfloat16 with `BF16`, of float32 as digits without.
+/// `AMX` AMX, which then takes over the product: of bfloat16 with `BF16`, of float32 as digits without, where `CLOSE`
+/// leaves out the last ones.
 #[derive(Clone, Copy)]
-struct Avx512<const BF16: bool, const AMX: bool>(());
+struct Avx512<const BF16: bool, const AMX: bool, const CLOSE: bool = false>(());
 
 /// The instruction sets that have AVX-512 in them, best first.
 pub fn detect() -> impl Iterator<Item = Isa> {
@@ -17,27 +18,24 @@ pub fn detect() -> impl Iterator<Item = Isa> {
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("fma");
     let bf16 = exact && is_x86_feature_detected!("avx512bf16");
-    let singles: &dyn Kernel = &Avx512::<false, false>(());
-    let pairs: &dyn Kernel = &Avx512::<true, false>(());
-    let tiles: &dyn Kernel = &Avx512::<true, true>(());
+    let singles: &dyn Kernel = &Avx512::<false, false, false>(());
+    let pairs: &dyn Kernel = &Avx512::<true, false, false>(());
+    let tiles: &dyn Kernel = &Avx512::<true, true, false>(());
     let amx = Isa {
         name: "amx",
-        exact: &Avx512::<false, true>(()),
+        exact: &Avx512::<false, true, false>(()),
+        close: Some(&Avx512::<false, true, true>(())),
         rough: Some(tiles),
         outer: tiles,
     };
     let avx512bf16 = Isa {
         name: "avx512bf16",
         exact: singles,
+        close: None,
         rough: Some(pairs),
         outer: pairs,
     };
-    let avx512 = Isa {
-        name: "avx512",
-        exact: singles,
-        rough: None,
-        outer: singles,
-    };
+    let avx512 = Isa::exact("avx512", singles);
     let present = [
         (bf16 && amx::detect(), amx),
         (bf16, avx512bf16),
@@ -47,7 +45,7 @@ pub fn detect() -> impl Iterator<Item = Isa> {
     present.map(|(_, isa)| isa)
 }
 
-impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
+impl<const BF16: bool, const AMX: bool, const CLOSE: bool> Simd for Avx512<BF16, AMX, CLOSE> {
     type V = __m512;
     const LANES: usize = 16;
     const WORDS: Words = match (BF16, AMX) {
@@ -64,7 +62,7 @@ impl<const BF16: bool, const AMX: bool> Simd for Avx512<BF16, AMX> {
         accumulate: bool,
     ) {
         if AMX {
-            amx::product(Self::WORDS, x, y, out, accumulate);
+            amx::product((Self::WORDS, CLOSE), x, y, out, accumulate);
         } else {
             tile::product::<_, R, V>(self, x, y, out, accumulate);
         }
@@ -117,3 +115,4 @@ implement_kernel!(Avx512<false, false>, "avx512", 14 x 2, "avx512f,avx512dq,fma"
 implement_kernel!(Avx512<true, false>, "avx512bf16", 14 x 2, "avx512f,avx512dq,avx512bf16,fma");
 implement_kernel!(Avx512<true, true>, "amx", 32 x 2, "avx512f,avx512dq,avx512bf16,fma");
 implement_kernel!(Avx512<false, true>, "amx, digits", 32 x 1, "avx512f,avx512dq,fma");
+implement_kernel!(Avx512<false, true, true>, "amx, first digits", 32 x 1, "avx512f,avx512dq,fma");

@@ -19,6 +19,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod codes;
+mod isa;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -30,7 +31,7 @@ mod tile;
 
 use std::ops::Range;
 
-use crate::error::Error;
+pub use isa::{Isa, Precision, available, choose, kernels};
 
 /// How many words of a row one packed block holds: a tile of rows then stays near the first cache.
 ///
@@ -329,77 +330,3 @@ macro_rules! implement_kernel {
     };
 }
 use implement_kernel;
-
-/// An instruction set by name, and what it multiplies with.
-#[derive(Clone, Copy)]
-pub struct Isa {
-    /// The name: what may be used, so "avx512bf16" and "amx" are AVX-512 with these on top, for rough products.
-    pub name: &'static str,
-    exact: &'static dyn Kernel,
-    rough: Option<&'static dyn Kernel>,
-    /// The kernel of the Gram, which only bends steps: the fastest.
-    pub outer: &'static dyn Kernel,
-}
-
-impl Isa {
-    /// Whether it has rough products.
-    #[must_use]
-    pub fn is_rough(&self) -> bool {
-        self.rough.is_some()
-    }
-
-    /// The kernel for float32 products, or for rough ones where the instruction set has them.
-    #[must_use]
-    pub fn kernel(&self, rough: bool) -> &'static dyn Kernel {
-        self.rough.filter(|_| rough).unwrap_or(self.exact)
-    }
-}
-
-/// The instruction sets that this machine can run, best first.
-#[must_use]
-pub fn available() -> Vec<Isa> {
-    let mut isas = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        isas.extend(avx512::detect());
-        isas.extend(avx2::detect());
-    }
-    #[cfg(target_arch = "aarch64")]
-    isas.extend(neon::detect());
-    isas.push(portable::ISA);
-    isas
-}
-
-/// Every kernel of this machine once, float32 ones and rough ones.
-#[must_use]
-pub fn kernels() -> Vec<&'static dyn Kernel> {
-    let mut kernels: Vec<&'static dyn Kernel> = Vec::new();
-    for kernel in available()
-        .iter()
-        .flat_map(|isa| [isa.kernel(true), isa.kernel(false)])
-    {
-        if kernels.iter().all(|known| known.name() != kernel.name()) {
-            kernels.push(kernel);
-        }
-    }
-    kernels
-}
-
-/// The instruction set of that name, or the best one.
-///
-/// # Errors
-/// If the name is unknown or the machine cannot run it.
-pub fn choose(name: Option<&str>) -> Result<Isa, Error> {
-    let isas = available();
-    let Some(name) = name else {
-        return Ok(isas[0]);
-    };
-    let names: Vec<&str> = isas.iter().map(|isa| isa.name).collect();
-    let unknown = || Error::Unknown {
-        what: "instruction set",
-        name: name.to_owned(),
-        choices: names.join(", "),
-    };
-    let found = isas.iter().find(|isa| isa.name == name);
-    found.copied().ok_or_else(unknown)
-}

@@ -13,12 +13,7 @@ use super::*;
 struct Neon(());
 
 pub fn detect() -> Option<Isa> {
-    is_aarch64_feature_detected!("neon").then_some(Isa {
-        name: "neon",
-        exact: &Neon(()),
-        rough: None,
-        outer: &Neon(()),
-    })
+    is_aarch64_feature_detected!("neon").then_some(Isa::exact("neon", &Neon(())))
 }
 
 impl Simd for Neon {

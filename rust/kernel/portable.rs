@@ -6,12 +6,7 @@ use super::*;
 #[derive(Clone, Copy)]
 struct Portable;
 
-pub const ISA: Isa = Isa {
-    name: "portable",
-    exact: &Portable,
-    rough: None,
-    outer: &Portable,
-};
+pub const ISA: Isa = Isa::exact("portable", &Portable);
 
 type Eight = [f32; 8];
 

@@ -20,7 +20,7 @@ import numpy as np
 from gapsel.potentials.ascent import ahead, gram_pays
 from gapsel.potentials.caps import best_prices
 from gapsel.potentials.course import LOOKS_AT_A_PART
-from gapsel.potentials.planned import solved_by_plan
+from gapsel.potentials.planned import first_kept, solved_by_plan
 from gapsel.potentials.rows import Shortlist
 from gapsel.potentials.sizes import missed_mass, shortlist_sizes
 
@@ -64,7 +64,7 @@ def from_plain(course: Course, plain: Point, rng: np.random.Generator) -> Ascent
     dual = course.dual(task.rows, task.mass)
     if dual.keeps:
         own_gram = task.mass >= LISTS_LEAD or bool(task.rows.caps)
-        return solved_by_plan(course, *course.kept("pool", dual, ahead(dual, at)), own_gram=own_gram)
+        return solved_by_plan(course, *first_kept(course, dual, ahead(dual, at)), own_gram=own_gram)
     return _from_list(course, short, at, rng)
 
 

@@ -86,10 +86,17 @@ class Course:
         return point
 
     def kept(
-        self, stage: str, dual: Dual, g: NDArray[np.float64], *, rough: bool = False, over: bool = False
+        self,
+        stage: str,
+        dual: Dual,
+        g: NDArray[np.float64],
+        *,
+        rough: bool = False,
+        close: bool = False,
+        over: bool = False,
     ) -> tuple[Point, Dual]:
         """Look at a dual's vectors at g (m,) and keep their plan, where it can be; see Dual.keeping."""
-        point, near = dual.keeping(g, rough=rough, over=over)
+        point, near = dual.keeping(g, rough=rough, close=close, over=over)
         self._note(stage, dual, point)
         return point, near
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gapsel.potentials.trimming import Trimmed
     from gapsel.records import Box, Cost, Sweep, Target
 
-_LEAST_ROUGH_EPS = 5e-3
+_LEAST_ROUGH_EPS, _LEAST_CLOSE_EPS = 5e-3, 1e-3
 # A plan has what is at least 2^-30 of its row's largest. A column that has gained more than some 16 eps beside others
 # may be missing where it counts.
 _REACH = 12.0
@@ -39,7 +39,7 @@ class Point:
     """The dual at one g (m,): its value, its gradient b - q (m,), the marginal error; f (n,) or, unasked, (0,).
 
     ``columns`` (m,) are what stands for b: what the columns are to hold.
-    ``rough``: the backend was free to round the vectors to bfloat16.
+    ``rough``: the backend was free to round the vectors, if only a little.
     """
 
     g: NDArray[np.float64]
@@ -58,7 +58,7 @@ class Dual:
 
     ``tilt`` (m,) adds <tilt, g>: the columns are then to hold b + tilt. A part of the pool is given by it the gradient
     that the whole has at some g, and stands in for the whole around there. ``plan`` is where looks at vectors write
-    their plan, if that is wanted.
+    their plan, if that is wanted, of costs that need only be ``close``.
     """
 
     backend: Backend
@@ -70,6 +70,7 @@ class Dual:
     tilt: NDArray[np.float64] | float = 0.0
     trimmed: Trimmed | None = None
     plan: NDArray[np.uint8] | None = None
+    close: bool = False
 
     def at(self, g: NDArray[np.float64], *, gram: bool = False, want_f: bool = False, rough: bool = False) -> Point:
         """Read the rows once at g (m,)."""
@@ -82,7 +83,7 @@ class Dual:
         """Read the rows' vectors, or what is kept of their plan."""
         kept, keeper = self.rows.kept, self.backend.keeper
         if keeper is not None and self.plan is not None:
-            return keeper.sweep(self.rows.shards, replace(query, plan=self.plan))
+            return keeper.sweep(self.rows.shards, replace(query, plan=self.plan, close=self.close))
         if keeper is not None and kept is not None and kept.answers(query):
             return keeper.sweep_kept(kept, query)
         return self.backend.sweep(self.rows.shards, query)
@@ -92,10 +93,13 @@ class Dual:
         """Whether the plan of these rows can be kept."""
         return self.backend.keeper is not None and self.rows.n * plan_columns(self.target) <= LARGEST_PLAN
 
-    def keeping(self, g: NDArray[np.float64], *, rough: bool = False, over: bool = False) -> tuple[Point, Dual]:
+    def keeping(
+        self, g: NDArray[np.float64], *, rough: bool = False, close: bool = False, over: bool = False
+    ) -> tuple[Point, Dual]:
         """Read the rows' vectors at g (m,), with f; return this dual with their plan there kept, where it can be.
 
-        It is written ``over`` the one that they had, which is lost then, or beside it.
+        It is written ``over`` the one that they had, which is lost then, or beside it. ``close``: costs that are off by
+        some 1e-5 will do.
         """
         rows = replace(self.rows, kept=None)
         dual = replace(self, rows=rows)
@@ -103,7 +107,8 @@ class Dual:
             return dual.at(g, want_f=True, rough=rough), dual
         old, shape = self.rows.kept, (rows.n, plan_columns(self.target))
         plan = old.plan if over and old is not None else np.empty(shape, np.uint8)
-        point = replace(dual, plan=plan).at(g, want_f=True, rough=rough)
+        point = replace(dual, plan=plan, close=close).at(g, want_f=True, rough=rough)
+        point = replace(point, rough=rough or close)
         return point, replace(dual, rows=replace(rows, kept=KeptPlan(plan, point.f, g, self.eps, self.target.b)))
 
     def is_far(self, g: NDArray[np.float64]) -> bool:
@@ -164,8 +169,16 @@ class Dual:
     @property
     def bears_rounding(self) -> bool:
         """Whether costs that are off by some 2e-4, as those of unit vectors in bfloat16 are, still lead the way."""
-        unit = self.cost.kind == "cosine" or (self.cost.kind == "sqeuclidean" and self.cost.normalize)
-        return unit and self.eps > _LEAST_ROUGH_EPS
+        return self._has_unit_vectors and self.eps > _LEAST_ROUGH_EPS
+
+    @property
+    def bears_closeness(self) -> bool:
+        """Whether costs that are off by some 1e-5 may make a plan that is kept."""
+        return self._has_unit_vectors and self.eps > _LEAST_CLOSE_EPS
+
+    @property
+    def _has_unit_vectors(self) -> bool:
+        return self.cost.kind == "cosine" or (self.cost.kind == "sqeuclidean" and self.cost.normalize)
 
     def centred(self, step: NDArray[np.float64]) -> NDArray[np.float64]:
         """Take from a step what does not change D: its weighted mean, where the row masses are fixed."""

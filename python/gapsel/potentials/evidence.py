@@ -29,7 +29,7 @@ def concluded(course: Course, reached: Ascent, plain_value: float = float("nan")
     dual, rounding = course.dual(task.rows, task.mass), _rounding(course)
     after, unsettled = course.next_choice(dual, point, reached.curvature)
     evidence = Evidence(
-        converged=seen.error <= task.tolerance and rounding <= task.tolerance,
+        converged=not seen.rough and seen.error <= task.tolerance and rounding <= task.tolerance,
         tolerance=task.tolerance,
         marginal_error=seen.error,
         rounding=rounding,

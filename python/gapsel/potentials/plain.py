@@ -17,7 +17,7 @@ import numpy as np
 
 from gapsel.potentials.ascent import Ascent, ahead, gram_pays
 from gapsel.potentials.course import LOOKS_AT_A_PART
-from gapsel.potentials.planned import solved_by_plan
+from gapsel.potentials.planned import first_kept, solved_by_plan
 from gapsel.potentials.sizes import annealed_eps, sample_sizes
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def solved(course: Course, rng: np.random.Generator) -> Ascent:
     dual = course.dual(task.rows, 0.0)
     if not dual.keeps:
         return course.ascended("pool", dual, start, task.tolerance, rough="first", want_f=True)
-    return solved_by_plan(course, *course.kept("pool", dual, start))
+    return solved_by_plan(course, *first_kept(course, dual, start))
 
 
 def near(course: Course, rng: np.random.Generator) -> Point:

@@ -17,10 +17,10 @@ pub(super) fn passed_by(
     of_pairs: impl Fn(Steps, &[PackedRow; ROWS], (&[f32], usize), (&mut [f32], usize), bool),
     of_digits: impl Fn(
         &[PackedRow; ROWS],
-        &[f32],
-        usize,
+        (&[f32], usize),
         &mut digits::Orders,
         (&mut [f32], usize),
+        bool,
         bool,
     ),
     of_outer: impl Fn(&[f32], &[f32], &mut [f32]),
@@ -50,14 +50,17 @@ fn pairs_are_right(
 fn digits_are_right(
     of_digits: impl Fn(
         &[PackedRow; ROWS],
-        &[f32],
-        usize,
+        (&[f32], usize),
         &mut digits::Orders,
         (&mut [f32], usize),
         bool,
+        bool,
     ),
 ) -> bool {
-    DEPTHS.into_iter().all(|part| {
+    let asked = DEPTHS
+        .into_iter()
+        .flat_map(|depth| [(depth, false), (depth, true)]);
+    asked.into_iter().all(|(part, close)| {
         let part = part.next_multiple_of(SIDE);
         let depth = DIGITS * part;
         let mut x = rows(depth, bytes_of);
@@ -72,7 +75,7 @@ fn digits_are_right(
         }
         let ld = PANELS * columns;
         let found = answer(ld, |out| {
-            digits::product(&of_digits, &x, (&y, depth + 1), (out, ld), true);
+            digits::product(&of_digits, &x, (&y, depth + 1), (out, ld), true, close);
         });
         let order = |r, c, order: usize| {
             let pairs = (0..=order).map(|i| (4 * part * i, 4 * part * (order - i)));
@@ -85,7 +88,8 @@ fn digits_are_right(
         };
         let [high, middle, low] = [0, 1, 2].map(|index| move |r, c| order(r, c, index));
         agree(&found, ld, |r, c| {
-            high(r, c).mul_add(65536.0, middle(r, c).mul_add(256.0, low(r, c)))
+            let low = if close { 0.0 } else { low(r, c) };
+            high(r, c).mul_add(65536.0, middle(r, c).mul_add(256.0, low))
         })
     })
 }
@@ -275,11 +279,12 @@ mod tests {
     }
 
     /// The sums of a unit.
-    fn unit(rows: &[PackedRow; ROWS], y: &[f32], depth: usize) -> digits::Orders {
+    fn unit(rows: &[PackedRow; ROWS], y: &[f32], depth: usize, close: bool) -> digits::Orders {
         let digit = depth / DIGITS;
         let mut twin = Twin::new(digits::TILES, SIDE);
         for word in (0..digit).step_by(SIDE) {
-            for (j, i) in [(0, 2), (0, 1), (0, 0), (1, 1), (1, 0), (2, 0)] {
+            let pairs = [(0, 2), (0, 1), (0, 0), (1, 1), (1, 0), (2, 0)];
+            for (j, i) in pairs.into_iter().filter(|(j, i)| !close || i + j < 2) {
                 let columns = digits::COLUMNS;
                 twin.load_floats(7, &y[(j * digit + word) * columns..], columns);
                 for half in 0..2 {
@@ -297,18 +302,18 @@ mod tests {
 
     fn digits_twin(
         x: &[PackedRow; ROWS],
-        y: &[f32],
-        depth: usize,
+        (y, depth): (&[f32], usize),
         sums: &mut digits::Orders,
         (out, ld): (&mut [f32], usize),
         accumulate: bool,
+        close: bool,
     ) {
         let panels: Vec<&[f32]> = y.chunks(depth * digits::COLUMNS).collect();
-        *sums = unit(x, panels[0], depth);
+        *sums = unit(x, panels[0], depth, close);
         for (index, pair) in panels.windows(2).enumerate() {
             let out = &mut out[index * digits::COLUMNS..];
             digits::weigh(sums, x, pair[0], (out, ld), accumulate);
-            *sums = unit(x, pair[1], depth);
+            *sums = unit(x, pair[1], depth, close);
         }
     }
 
@@ -343,14 +348,14 @@ mod tests {
         }));
         assert!(!digits_are_right(|_, _, _, _, _, _| ()));
         assert!(!digits_are_right(
-            |x, y, depth, sums, (out, ld), accumulate| {
-                digits_twin(x, y, depth, sums, (&mut *out, ld), accumulate);
+            |x, y, sums, (out, ld), accumulate, close| {
+                digits_twin(x, y, sums, (&mut *out, ld), accumulate, close);
                 sums.0[2][31][15] += 1;
             }
         ));
         assert!(!digits_are_right(
-            |x, y, depth, sums, (out, ld), accumulate| {
-                digits_twin(x, y, depth, sums, (&mut *out, ld), accumulate);
+            |x, y, sums, (out, ld), accumulate, close| {
+                digits_twin(x, y, sums, (&mut *out, ld), accumulate, close);
                 out[31 * ld + 15] = 0.0;
             }
         ));

@@ -69,17 +69,17 @@ fn system_permits_it() -> bool {
     false
 }
 
-/// See [`super::Kernel::product`]; x and y hold `words`.
+/// See [`super::Kernel::product`]; x and y hold `words`, of whose last digits nothing is asked where it may be `close`.
 #[inline(always)]
 pub fn product(
-    words: Words,
+    (words, close): (Words, bool),
     x: &[PackedRow],
     y: (&[f32], usize),
     out: (&mut [f32], usize),
     accumulate: bool,
 ) {
     match words {
-        Words::Digits => digits::product(digits::multiply, x, y, out, accumulate),
+        Words::Digits => digits::product(digits::multiply, x, y, out, accumulate, close),
         _ => pairs::product(pairs::multiply, x, y, out, accumulate),
     }
 }
