@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from threadpoolctl import ThreadpoolController
-
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+    from threadpoolctl import ThreadpoolController
 
 
 def one_thread() -> AbstractContextManager[object]:
@@ -24,4 +24,6 @@ def one_thread() -> AbstractContextManager[object]:
 @cache
 def _libraries() -> ThreadpoolController:
     """Find the libraries that NumPy computes with."""
+    from threadpoolctl import ThreadpoolController
+
     return ThreadpoolController()

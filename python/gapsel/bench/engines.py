@@ -188,6 +188,7 @@ def gapsel(problem: Problem, effort: int, *, backend: str, max_sweeps: int = 60)
     sweep at most gapsel is not either.
     """
     from gapsel.backends import choose
+    from gapsel.blas import one_thread
     from gapsel.cost import measure_scale
     from gapsel.potentials import Rows, Task, solve
     from gapsel.records import Cost, Target
@@ -195,6 +196,7 @@ def gapsel(problem: Problem, effort: int, *, backend: str, max_sweeps: int = 60)
     # As a user would: vectors of length 1, as sentence encoders make them, are left to the default, which knows it.
     unit = all(np.allclose(np.linalg.norm(v, axis=1), 1.0, atol=1e-3) for v in (problem.x, problem.y))
     machine, cost = choose(backend), Cost(normalize=unit)
+    one_thread()  # imports what it does that with
     target = Target(problem.y, _weights(problem)[1])
     rows = Rows.whole([problem.x], problem.k)
 
