@@ -3,8 +3,8 @@
 A look at the plan costs a twentieth of one at the vectors. Its dual is given the gradient that the vectors had where it
 was kept; so it is wrong only in what its rounding makes of the way from there: at mass 0 the next look sees what the
 plan promised, to some 1e-4, and at a mass above 0 about 1e-2, since there the masses of rows answer sharply to f. That
-look keeps a plan of its own, near enough to the solution for the rest, where there may be one. Where no sweep is left
-for that look, the answer is the plan's, and what is known of it is what was seen before.
+look keeps a plan of its own, near enough to the solution for the rest, unless it should be the last one. Where no sweep
+is left for it, the answer is the plan's, and what is known of it is what was seen before.
 
 The measurements are in docs/method.md.
 """

@@ -1,6 +1,7 @@
 //! The Gram's tile: bfloat16 pairs of rows, 32 rows by 32 columns of sums.
 //!
-//! `turn` lays each step of u out as two tiles in one piece; v is read where it is.
+//! `turn` lays each step of u out as two tiles in one piece; v is read where it is, and stays in the first cache, which u
+//! passes by.
 
 use std::arch::asm;
 
