@@ -151,8 +151,8 @@ def test_what_is_let_go_is_what_linear_programming_lets_go(
     exact = float((plan[:-1] * cost).sum())
     assert served + point.sweep.hard <= exact + 1e-9
     assert served + point.sweep.hard == pytest.approx(exact, abs=0.02)
-    # The directions that the pool has nothing of are as far from all of it: only what they hold together is certain. The
-    # marginal ones are between, at a temperature; had all been served alike, this would be 0.32.
+    # The directions that the pool has nothing of are as far from all of it: only what they hold together is certain.
+    # The marginal ones are between, at a temperature; had all been served alike, this would be 0.32.
     found, certain = (_with_noise_as_one(held, 10) for held in (point.columns, plan[:-1].sum(axis=0)))
     assert np.abs(found - certain).sum() < 0.1
 
