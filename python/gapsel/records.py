@@ -248,7 +248,8 @@ class Evidence:
     ``dual_value`` D(g) bounds the regularised optimum from below, ``hard_bound`` the unregularised one; ``perplexity``
     is how many targets a document really sees (exp of the mean entropy of the plan's rows); ``trace`` has every sweep.
     All but ``unsettled`` is as the last sweep saw it: where a limit of sweeps ended the solver, g may have gone on from
-    there by the plan that was kept, unproven.
+    there by the plan that was kept, unproven; and where that was the first sweep, its costs may have been off by some
+    1e-5 (Query.close), and the bounds with them.
     """
 
     converged: bool
