@@ -13,8 +13,9 @@
 //! Lines come to the first cache at one every other cycle. So the digits of a tile of rows, 36 KB, stay in it while columns
 //! pass by, each line of which is asked for once; block by block of rows, it was the digits of columns that stayed, and a
 //! sweep took a third longer. What bounds it now are the tiles: of noise a product of two takes 7.4 ns, of zeros 6.1, for
-//! the clock falls with what they have to do; a unit's 72 come to 0.53 us of some 0.6. Where products need only
-//! be close, the last order is left out: half of the tiles' products, a quarter of a sweep (n 100,000, m 1,000, d 384).
+//! the clock falls with what they have to do; a unit's 72 come to 0.53 us of some 0.6 (by scripts that are not kept). Where
+//! products need only be close, the last order is left out: half of the tiles' products, a quarter of a sweep (n 100,000,
+//! m 1,000, d 384).
 //!
 //! Tried: two bfloat16 a number and three products. A sweep (n 100,000, m 1,000, d 384) takes a sixth less, but costs
 //! are off by 1e-5 in place of 1e-6. Calling columns into the first cache ahead of time makes a product a third slower, and
@@ -42,17 +43,14 @@ const PANELS: usize = 24;
 #[repr(C, align(64))]
 pub(super) struct Orders(pub(super) [[[i32; COLUMNS]; ROWS]; DIGITS]);
 
+/// What multiplies one tile of rows; see [`multiply`].
+pub(super) type Multiply =
+    fn(&[PackedRow; ROWS], (&[f32], usize), &mut Orders, (&mut [f32], usize), bool, bool);
+
 /// Tiles of rows times panels y, each (depth, columns).
 #[inline(always)]
 pub(super) fn product(
-    mut multiply: impl FnMut(
-        &[PackedRow; ROWS],
-        (&[f32], usize),
-        &mut Orders,
-        (&mut [f32], usize),
-        bool,
-        bool,
-    ),
+    multiply: Multiply,
     x: &[PackedRow],
     (y, depth): (&[f32], usize),
     (out, ld): (&mut [f32], usize),
@@ -179,17 +177,18 @@ pub(super) fn multiply(
             "mov {at}, [{order} + {depth}]",
             "mov [{order} + {steps}], {at}",
             // A step of depth: each digit of y, which then may leave the first cache, meets those of x whose order is one
-            // of three.
+            // of three, or where they may be close of the first two.
             "3:",
+            "tileloaddt1 tmm7, [{y} + {line}*1]",
             "cmp qword ptr [{order} + {close}], 0",
             "jne 6f",
             "mov {at}, [{order} + {x_digit}]",
             "lea {at}, [{x} + 2*{at}]",
-            "tileloaddt1 tmm7, [{y} + {line}*1]",
             "tileloadd tmm6, [{at} + {x_stride}*1]",
             "tdpbssd tmm4, tmm6, tmm7",
             "tileloadd tmm6, [{at} + {x_stride}*1 + {below}]",
             "tdpbssd tmm5, tmm6, tmm7",
+            "6:",
             "mov {at}, [{order} + {x_digit}]",
             "add {at}, {x}",
             "tileloadd tmm6, [{at} + {x_stride}*1]",
@@ -203,14 +202,16 @@ pub(super) fn multiply(
             "mov {from}, [{order} + {y_digit}]",
             "add {from}, {y}",
             "tileloaddt1 tmm7, [{from} + {line}*1]",
-            "tileloadd tmm6, [{at} + {x_stride}*1]",
-            "tdpbssd tmm4, tmm6, tmm7",
-            "tileloadd tmm6, [{at} + {x_stride}*1 + {below}]",
-            "tdpbssd tmm5, tmm6, tmm7",
             "tileloadd tmm6, [{x} + {x_stride}*1]",
             "tdpbssd tmm2, tmm6, tmm7",
             "tileloadd tmm6, [{x} + {x_stride}*1 + {below}]",
             "tdpbssd tmm3, tmm6, tmm7",
+            "cmp qword ptr [{order} + {close}], 0",
+            "jne 7f",
+            "tileloadd tmm6, [{at} + {x_stride}*1]",
+            "tdpbssd tmm4, tmm6, tmm7",
+            "tileloadd tmm6, [{at} + {x_stride}*1 + {below}]",
+            "tdpbssd tmm5, tmm6, tmm7",
             "add {from}, [{order} + {y_digit}]",
             "tileloaddt1 tmm7, [{from} + {line}*1]",
             "tileloadd tmm6, [{x} + {x_stride}*1]",
@@ -262,29 +263,6 @@ pub(super) fn multiply(
             "dec qword ptr [{order} + {units}]",
             "jnz 2b",
             "tilerelease",
-            "jmp 8f",
-            // A step of the first two orders.
-            "6:",
-            "mov {at}, [{order} + {x_digit}]",
-            "add {at}, {x}",
-            "tileloaddt1 tmm7, [{y} + {line}*1]",
-            "tileloadd tmm6, [{at} + {x_stride}*1]",
-            "tdpbssd tmm2, tmm6, tmm7",
-            "tileloadd tmm6, [{at} + {x_stride}*1 + {below}]",
-            "tdpbssd tmm3, tmm6, tmm7",
-            "tileloadd tmm6, [{x} + {x_stride}*1]",
-            "tdpbssd tmm0, tmm6, tmm7",
-            "tileloadd tmm6, [{x} + {x_stride}*1 + {below}]",
-            "tdpbssd tmm1, tmm6, tmm7",
-            "mov {from}, [{order} + {y_digit}]",
-            "add {from}, {y}",
-            "tileloaddt1 tmm7, [{from} + {line}*1]",
-            "tileloadd tmm6, [{x} + {x_stride}*1]",
-            "tdpbssd tmm2, tmm6, tmm7",
-            "tileloadd tmm6, [{x} + {x_stride}*1 + {below}]",
-            "tdpbssd tmm3, tmm6, tmm7",
-            "jmp 7b",
-            "8:",
             order = in(reg) &raw mut order,
             y = inout(reg) y.as_ptr() => _,
             x_stride = in(reg) size_of::<PackedRow>(),

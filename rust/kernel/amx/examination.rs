@@ -15,14 +15,7 @@ const PANELS: usize = 2;
 /// Whether products of small whole numbers come out exactly.
 pub(super) fn passed_by(
     of_pairs: impl Fn(Steps, &[PackedRow; ROWS], (&[f32], usize), (&mut [f32], usize), bool),
-    of_digits: impl Fn(
-        &[PackedRow; ROWS],
-        (&[f32], usize),
-        &mut digits::Orders,
-        (&mut [f32], usize),
-        bool,
-        bool,
-    ),
+    of_digits: digits::Multiply,
     of_outer: impl Fn(&[f32], &[f32], &mut [f32]),
 ) -> bool {
     pairs_are_right(of_pairs) && digits_are_right(of_digits) && outer_is_right(of_outer)
@@ -47,16 +40,7 @@ fn pairs_are_right(
     })
 }
 
-fn digits_are_right(
-    of_digits: impl Fn(
-        &[PackedRow; ROWS],
-        (&[f32], usize),
-        &mut digits::Orders,
-        (&mut [f32], usize),
-        bool,
-        bool,
-    ),
-) -> bool {
+fn digits_are_right(of_digits: digits::Multiply) -> bool {
     let asked = DEPTHS
         .into_iter()
         .flat_map(|depth| [(depth, false), (depth, true)]);
@@ -75,7 +59,7 @@ fn digits_are_right(
         }
         let ld = PANELS * columns;
         let found = answer(ld, |out| {
-            digits::product(&of_digits, &x, (&y, depth + 1), (out, ld), true, close);
+            digits::product(of_digits, &x, (&y, depth + 1), (out, ld), true, close);
         });
         let order = |r, c, order: usize| {
             let pairs = (0..=order).map(|i| (4 * part * i, 4 * part * (order - i)));
