@@ -262,6 +262,11 @@ impl Target {
             };
         (self.columns.bias, self.shift) = self.shifted(&soft)?;
         (self.columns.hard_bias, self.hard_shift) = self.shifted(&hard)?;
+        let mut weights = self.keep.iter().map(|&j| view.b[j].to_bits());
+        let first = weights.next();
+        if weights.all(|weight| Some(weight) == first) {
+            self.columns.hard_bias.clear();
+        }
         self.columns.scale = scale as f32;
         if self.kind == CostKind::Euclidean {
             self.columns.squared = squared.to_vec();

@@ -96,6 +96,8 @@ impl<const BF16: bool, const AMX: bool, const CLOSE: bool> Simd for Avx512<BF16,
             _mm512_fmadd_ps(x, y, sum)
         };
         max(x: __m512, y: __m512) -> __m512 = _mm512_max_ps(x, y);
+        sum(v: __m512) -> f32 = _mm512_reduce_add_ps(v);
+        largest(v: __m512) -> f32 = _mm512_reduce_max_ps(v);
         sqrt(x: __m512) -> __m512 = _mm512_sqrt_ps(x);
         select_gt(x: __m512, y: __m512, yes: __m512, no: __m512) -> __m512 =
             _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, y), no, yes);

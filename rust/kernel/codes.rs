@@ -3,7 +3,6 @@
 //! Of a row whose largest exponential is 1, a code tells 2^-30 from 0, and is off by 1 part in 16 at most.
 
 use super::Simd;
-use super::strip::folded;
 
 /// Bits of a float32 below those that are kept. A code is a float32 again when it stands above them.
 pub const DROPPED: u32 = 20;
@@ -75,10 +74,8 @@ pub(super) fn recall<S: Simd>(
         sums[0] = decoded(s, codes, factors, e, sums[0]);
     }
     let total = |which: usize| {
-        let sum = sums
-            .iter()
-            .fold(s.splat(0.0), |sum, part| s.add(sum, part[which]));
-        folded(s, sum, |x, y| x + y)
+        let parts = sums.iter().map(|part| part[which]);
+        s.sum(parts.fold(s.splat(0.0), |sum, part| s.add(sum, part)))
     };
     (total(0), total(1))
 }

@@ -144,6 +144,16 @@ trait Simd: Copy {
     }
     fn max(self, x: Self::V, y: Self::V) -> Self::V;
     fn sqrt(self, x: Self::V) -> Self::V;
+    /// The sum of a register's numbers.
+    #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        strip::folded(self, v, |x, y| x + y)
+    }
+    /// The largest of them.
+    #[inline(always)]
+    fn largest(self, v: Self::V) -> f32 {
+        strip::folded(self, v, |x, y| if x > y { x } else { y })
+    }
     /// `yes` where x > y, `no` elsewhere.
     fn select_gt(self, x: Self::V, y: Self::V, yes: Self::V, no: Self::V) -> Self::V;
     /// x 2^i, where i is the integer in the low bits of `exponent`.
@@ -160,7 +170,7 @@ trait Simd: Copy {
 pub struct Columns {
     /// What to add to a logit, in log2 units; far below everything in columns that do not exist.
     pub bias: Vec<f32>,
-    /// The same without the column's weight, for the hard minimum.
+    /// The same without the column's weight, for the hard minimum; empty where all weigh the same, and nothing differs.
     pub hard_bias: Vec<f32>,
     /// |y_j|^2 for the Euclidean cost, empty otherwise.
     pub squared: Vec<f32>,
@@ -306,7 +316,7 @@ macro_rules! implement_kernel {
 
             enter!([$($features)?] fn subtract(_s: $isa, x: &mut [f32], centre: &[f32]) = row::subtract(x, centre));
             enter!([$($features)?] fn scale(_s: $isa, x: &mut [f32], factor: f32) = row::scale(x, factor));
-            enter!([$($features)?] fn squared_norm(_s: $isa, x: &[f32]) -> f32 = row::squared_norm(x));
+            enter!([$($features)?] fn squared_norm(s: $isa, x: &[f32]) -> f32 = row::squared_norm(s, x));
             enter!([$($features)?] fn round(_s: $isa, x: &mut [f32]) = row::round(<$isa as Simd>::WORDS, x));
             enter!([$($features)?] fn pack(_s: $isa, x: &[f32], out: &mut [f32]) = row::pack(<$isa as Simd>::WORDS, x, out));
             enter!([$($features)?] fn stack(_s: $isa, rows: &[&[f32]], columns: Range<usize>, factors: &[f32], out: &mut [f32])

@@ -1,10 +1,10 @@
 //! One vector before it is multiplied: shifted, scaled, measured, laid out in words.
 //!
-//! Plain loops, which the compiler vectorises for the instruction set that enters them.
+//! Plain loops for the most part, which the compiler vectorises for the instruction set that enters them.
 
 use std::ops::Range;
 
-use super::{DEPTH, DIGITS, Words, digit_words};
+use super::{DEPTH, DIGITS, Simd, Words, digit_words};
 
 /// See [`super::Kernel::subtract`].
 #[inline(always)]
@@ -22,17 +22,25 @@ pub fn scale(x: &mut [f32], factor: f32) {
     }
 }
 
-/// See [`super::Kernel::squared_norm`]; sixteen interleaved partial sums.
+/// See [`super::Kernel::squared_norm`]; four registers of partial sums, so that no addition waits for the one before.
 #[inline(always)]
-pub fn squared_norm(x: &[f32]) -> f32 {
-    let (chunks, rest) = x.as_chunks::<16>();
-    let mut sums = [0.0_f32; 16];
-    for chunk in chunks {
-        for (sum, x) in sums.iter_mut().zip(chunk) {
-            *sum += x * x;
+pub fn squared_norm<S: Simd>(s: S, x: &[f32]) -> f32 {
+    let mut sums = [s.splat(0.0); 4];
+    let mut rounds = x.chunks_exact(4 * S::LANES);
+    for x in &mut rounds {
+        for (x, sum) in x.chunks_exact(S::LANES).zip(&mut sums) {
+            let x = s.load(x);
+            *sum = s.mul_add(x, x, *sum);
         }
     }
-    sums.iter().sum::<f32>() + rest.iter().map(|x| x * x).sum::<f32>()
+    for (x, sum) in rounds.remainder().chunks(S::LANES).zip(&mut sums) {
+        let mut filled = [0.0; 16];
+        filled[..x.len()].copy_from_slice(x);
+        let x = s.load(&filled);
+        *sum = s.mul_add(x, x, *sum);
+    }
+    let [a, b, c, d] = sums;
+    s.sum(s.add(s.add(a, b), s.add(c, d)))
 }
 
 /// See [`super::Kernel::round`].

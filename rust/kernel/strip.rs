@@ -37,15 +37,12 @@ pub fn logits<S: Simd>(
     squared: f32,
     nearest: bool,
 ) -> Peak {
-    match (columns.squared.is_empty(), nearest) {
-        (true, false) => peaks::<S, false>(s, z, columns, |dot, _| dot),
-        (true, true) => peaks::<S, true>(s, z, columns, |dot, _| dot),
-        (false, false) => peaks::<S, false>(s, z, columns, |dot, j| {
+    if columns.squared.is_empty() {
+        peak(s, z, columns, nearest, |dot, _| dot)
+    } else {
+        peak(s, z, columns, nearest, |dot, j| {
             distance(s, dot, j, columns, squared)
-        }),
-        (false, true) => peaks::<S, true>(s, z, columns, |dot, j| {
-            distance(s, dot, j, columns, squared)
-        }),
+        })
     }
 }
 
@@ -56,53 +53,96 @@ fn distance<S: Simd>(s: S, dot: S::V, j: usize, columns: &Columns, squared: f32)
 }
 
 #[inline(always)]
-fn peaks<S: Simd, const NEAREST: bool>(
+fn peak<S: Simd>(
+    s: S,
+    z: &mut [f32],
+    columns: &Columns,
+    nearest: bool,
+    value: impl Fn(S::V, usize) -> S::V,
+) -> Peak {
+    match (nearest, columns.hard_bias.is_empty()) {
+        (false, false) => peaks::<S, false, false>(s, z, columns, value),
+        (false, true) => peaks::<S, false, true>(s, z, columns, value),
+        (true, false) => peaks::<S, true, false>(s, z, columns, value),
+        (true, true) => peaks::<S, true, true>(s, z, columns, value),
+    }
+}
+
+/// Every other register of a row has its own maxima, so that they need not wait for each other.
+const CHAINS: usize = 2;
+
+/// Maxima so far, lane by lane, and the register where the hard one was first met.
+#[derive(Clone, Copy)]
+struct Maxima<V> {
+    soft: V,
+    hard: V,
+    met: V,
+}
+
+#[inline(always)]
+fn peaks<S: Simd, const NEAREST: bool, const EVEN: bool>(
     s: S,
     z: &mut [f32],
     columns: &Columns,
     value: impl Fn(S::V, usize) -> S::V,
 ) -> Peak {
     let scale = s.splat(columns.scale);
-    let (mut soft, mut hard) = (s.splat(f32::NEG_INFINITY), s.splat(f32::NEG_INFINITY));
-    // Columns are counted in float32, exact up to 2^24.
-    let mut best = s.splat(0.0);
-    let mut step = s.splat(0.0);
-    let biases = columns
-        .bias
-        .chunks_exact(S::LANES)
-        .zip(columns.hard_bias.chunks_exact(S::LANES));
-    for (j, (z, (bias, hard_bias))) in z.chunks_exact_mut(S::LANES).zip(biases).enumerate() {
-        let value = value(s.load(z), j * S::LANES);
-        let logit = s.mul_add(scale, value, s.load(bias));
-        s.store(logit, z);
-        soft = s.max(soft, logit);
-        let reduced = s.mul_add(scale, value, s.load(hard_bias));
-        if NEAREST {
-            best = s.select_gt(reduced, hard, step, best);
-            step = s.add(step, s.splat(1.0));
+    let least = s.splat(f32::NEG_INFINITY);
+    let mut chains = [Maxima {
+        soft: least,
+        hard: least,
+        met: s.splat(0.0),
+    }; CHAINS];
+    // Registers are counted in float32, exact up to 2^24.
+    let mut count = s.splat(0.0);
+    for first in (0..z.len()).step_by(CHAINS * S::LANES) {
+        for (chain, seen) in chains.iter_mut().enumerate() {
+            let begin = first + chain * S::LANES;
+            if begin == z.len() {
+                break;
+            }
+            let lanes = begin..begin + S::LANES;
+            let value = value(s.load(&z[lanes.clone()]), begin);
+            let logit = s.mul_add(scale, value, s.load(&columns.bias[lanes.clone()]));
+            s.store(logit, &mut z[lanes.clone()]);
+            seen.soft = s.max(seen.soft, logit);
+            if NEAREST || !EVEN {
+                let reduced = if EVEN {
+                    logit
+                } else {
+                    s.mul_add(scale, value, s.load(&columns.hard_bias[lanes]))
+                };
+                if NEAREST {
+                    seen.met = s.select_gt(reduced, seen.hard, count, seen.met);
+                    count = s.add(count, s.splat(1.0));
+                }
+                seen.hard = s.max(seen.hard, reduced);
+            }
         }
-        hard = s.max(hard, reduced);
     }
-    let top = folded(s, hard, f32::max);
+    let soft = s.largest(s.max(chains[0].soft, chains[1].soft));
+    let hard = if NEAREST || !EVEN {
+        s.largest(s.max(chains[0].hard, chains[1].hard))
+    } else {
+        soft
+    };
+    let nearest = if NEAREST { first(s, hard, &chains) } else { 0 };
     Peak {
-        soft: folded(s, soft, f32::max),
-        hard: top,
-        nearest: if NEAREST {
-            first(s, top, hard, best)
-        } else {
-            0
-        },
+        soft,
+        hard,
+        nearest,
     }
 }
 
 /// The lowest column among the lanes that reach the top.
 #[inline(always)]
-#[allow(clippy::float_cmp, clippy::cast_sign_loss)] // the top is one of the lanes; steps are counts
-fn first<S: Simd>(s: S, top: f32, hard: S::V, steps: S::V) -> usize {
-    let (hard, steps) = (lanes(s, hard), lanes(s, steps));
-    let columns = hard.iter().zip(&steps).take(S::LANES).enumerate();
-    let reaching = columns.filter(|(_, (value, _))| **value == top);
-    let columns = reaching.map(|(lane, (_, step))| *step as usize * S::LANES + lane);
+#[allow(clippy::float_cmp, clippy::cast_sign_loss)] // the top is one of the lanes; registers are counts
+fn first<S: Simd>(s: S, top: f32, chains: &[Maxima<S::V>]) -> usize {
+    let columns = chains.iter().flat_map(|seen| {
+        let (hard, met) = (lanes(s, seen.hard), lanes(s, seen.met));
+        let reaching = (0..S::LANES).filter(move |&lane| hard[lane] == top);
+        reaching.map(move |lane| met[lane] as usize * S::LANES + lane)
+    });
     columns.min().unwrap_or(0)
 }
 
@@ -141,8 +181,7 @@ pub fn exponentials<S: Simd>(s: S, z: &mut [f32], top: f32) -> (f32, f32) {
         // Where e is 0, t may be -inf: their product is 0 all the same.
         moment = s.mul_add(e, s.max(t, s.splat(SMALLEST)), moment);
     }
-    let total = |v| folded(s, v, |x, y| x + y);
-    (total(sum), total(moment))
+    (s.sum(sum), s.sum(moment))
 }
 
 /// 2^t for t <= 0: t = i + rest with |rest| <= 1/2, a polynomial for 2^rest, then i is added to the exponent.

@@ -168,10 +168,11 @@ fn outer_sums_over_all_rows() {
 fn logits_and_peaks_follow_the_formula() {
     for kernel in kernels() {
         let m = 7 * kernel.tile().1;
-        for euclidean in [false, true] {
+        for (euclidean, even) in [(false, false), (false, true), (true, false), (true, true)] {
+            let hard_bias: Vec<f32> = (0..m).map(|j| 3.0 * noise(j + m)).collect();
             let columns = Columns {
                 bias: (0..m).map(|j| 3.0 * noise(j)).collect(),
-                hard_bias: (0..m).map(|j| 3.0 * noise(j + m)).collect(),
+                hard_bias: if even { Vec::new() } else { hard_bias },
                 squared: if euclidean {
                     (0..m).map(|j| 2.0 + noise(j + 2 * m)).collect()
                 } else {
@@ -193,7 +194,12 @@ fn logits_and_peaks_follow_the_formula() {
             for (j, &z) in z.iter().enumerate() {
                 close(z, logit(&columns.bias, j), 1e-5, "logit", kernel);
             }
-            let hard: Vec<f64> = (0..m).map(|j| logit(&columns.hard_bias, j)).collect();
+            let hard_bias = if even {
+                &columns.bias
+            } else {
+                &columns.hard_bias
+            };
+            let hard: Vec<f64> = (0..m).map(|j| logit(hard_bias, j)).collect();
             let nearest = (0..m).fold(0, |best, j| if hard[j] > hard[best] { j } else { best });
             assert_eq!(peak.nearest, nearest);
             close(peak.hard, hard[nearest], 1e-5, "hard", kernel);
