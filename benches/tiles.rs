@@ -9,7 +9,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gapsel::aligned::Aligned;
 use gapsel::kernel::codes::UNIT;
-use gapsel::kernel::{Columns, Kernel, STRIDE, kernels};
+use gapsel::kernel::{Columns, Kernel, STRIDE, Side, kernels};
 
 const ROWS: usize = 672;
 /// Columns of a product: its sums stay in the second-level cache.
@@ -21,7 +21,7 @@ const D: usize = 384;
 /// Columns of ones, word by word, as `product` reads them.
 fn columns(kernel: &dyn Kernel, width: usize) -> Vec<f32> {
     let mut words = vec![0.0; kernel.words().of(D)];
-    kernel.pack(&[1.0; D], &mut words);
+    kernel.pack(Side::Column, &[1.0; D], &mut words);
     let rows = words
         .iter()
         .flat_map(|word| std::iter::repeat_n(*word, width));
@@ -45,7 +45,7 @@ fn rows(bench: &mut Criterion) {
         let mut pack = || {
             let norm = kernel.squared_norm(&row);
             kernel.scale(&mut row, 1.0 / norm.sqrt());
-            kernel.pack(&row, &mut words);
+            kernel.pack(Side::Row, &row, &mut words);
             kernel.squared_norm(&row)
         };
         assert!((pack() - 1.0).abs() < 1e-5);
@@ -61,7 +61,7 @@ fn product(bench: &mut Criterion) {
         let (mut x, mut strip) = (Aligned::zeros(ROWS * STRIDE), Aligned::zeros(ROWS * LD));
         let (x, strip) = (x.as_mut().as_chunks_mut().0, strip.as_mut());
         for x in x.iter_mut() {
-            kernel.pack(&[1.0; D], x);
+            kernel.pack(Side::Row, &[1.0; D], x);
         }
         let (depth, words) = (kernel.words().of(D), columns(kernel, panel));
         let words = words.repeat(WIDE / panel);

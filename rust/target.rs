@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use crate::aligned::Aligned;
 use crate::error::Error;
-use crate::kernel::{Columns, Kernel};
+use crate::kernel::{Columns, Kernel, Side};
 
 /// The bias of a column that only fills up a tile: below every true logit, and finite.
 const ABSENT: f32 = -1e38;
@@ -212,7 +212,7 @@ impl Target {
             let blocks = scratch.chunks(kernel.words().block());
             let parts = panels.as_mut().chunks_mut(width * block_depth);
             for ((y, words), part) in blocks.zip(words.chunks_mut(block_depth)).zip(parts) {
-                kernel.pack(y, words);
+                kernel.pack(Side::Column, y, words);
                 let first = column / panel * panel * words.len() + column % panel;
                 for (slot, &word) in part[first..].iter_mut().step_by(panel).zip(&*words) {
                     *slot = word;

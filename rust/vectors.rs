@@ -3,7 +3,7 @@
 
 use crate::aligned::Aligned;
 use crate::error::Error;
-use crate::kernel::{Kernel, STRIDE};
+use crate::kernel::{Kernel, STRIDE, Side};
 use crate::problem::Problem;
 use crate::source::{Seen, Source};
 use crate::target::Target;
@@ -50,7 +50,7 @@ impl Vectors<'_> {
                 squared.push(norm);
                 for (index, x) in x.chunks(block).enumerate() {
                     self.kernel
-                        .pack(x, &mut packed[index * self.block_rows + r]);
+                        .pack(Side::Row, x, &mut packed[index * self.block_rows + r]);
                 }
                 Ok(())
             })

@@ -58,22 +58,28 @@ def test_a_rough_distance_to_itself_is_zero(isa: str) -> None:
 
 
 @pytest.mark.parametrize("name", [f"cpu-{isa}" for isa in ISAS if isa not in ROUGH])
-def test_rough_is_exact_without_products_of_bfloat16(name: str) -> None:
+def test_rough_is_close_without_products_of_bfloat16(name: str) -> None:
     p, backend = problem(30, 20, 9), BACKENDS[name]()
-    assert bits(p.sweep(backend, k=5, rough=True)) == bits(p.sweep(backend, k=5))
+    assert bits(p.sweep(backend, k=5, rough=True)) == bits(p.sweep(backend, k=5, close=True))
+
+
+# What products need only be close for: AMX leaves digits out, others multiply shorts, AVX-512 where it has VNNI.
+CLOSE = {"amx": True, "avx512bf16": None, "avx512": None, "avx2": True}
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("kind", ["sqeuclidean", "cosine"])
 @pytest.mark.parametrize("d", [1, 19, 384, 769])
 def test_a_close_sweep_is_off_by_the_last_digits(isa: str, kind: CostKind, d: int) -> None:
-    """Only AMX leaves them out: three products of digits, 2^-16 of the largest numbers of a row, of random signs."""
+    """Six deviations: 2^-16 of the largest numbers of a row in three products of AMX, or a 14,000th of a unit vector."""
     p = problem(250, 71, d, kind=kind, rel=0.2)
     x, y = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (np.asarray(p.x), p.target.y))
-    error = 6 * 3 * 2**-16 * math.sqrt(d) * float(np.abs(x).max() * np.abs(y).max())
+    digits = 3 * 2**-16 * math.sqrt(d) * float(np.abs(x).max() * np.abs(y).max())
+    error = 6 * (digits if isa == "amx" else 2 / 14_000 / math.sqrt(12))
     found, exact = p.sweep(CpuBackend(1, isa), k=5, close=True), p.sweep(CpuBackend(1, isa), k=5)
-    assert_agrees(p, found, p.sweep(REFERENCE), 1e-6 + error if isa == "amx" else 1e-6)
-    if isa != "amx":
+    is_close = CLOSE.get(isa, False)
+    assert_agrees(p, found, p.sweep(REFERENCE), 1e-6 if is_close is False else 1e-6 + error)
+    if is_close is False:
         assert bits(found) == bits(exact)
-    elif d > 1:
+    elif is_close and d > 1:
         assert not np.array_equal(found.f, exact.f)

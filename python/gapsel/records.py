@@ -138,7 +138,7 @@ class Query:
     - ``plan``: an output (n, ``plan_columns``) uint8: the plan's rows, by which a `KeptPlan` is looked at.
 
     ``rough`` lets a backend multiply in bfloat16, about twice as fast where the machine can: on unit vectors costs are
-    then off by about 2e-4, enough to solve for g but not to score. ``close`` lets them be off by some 1e-5, enough for
+    then off by about 2e-4, enough to solve for g but not to score. ``close`` lets them be off by some 4e-5, enough for
     a plan that is kept. A backend may always be exact instead.
     """
 
@@ -249,7 +249,7 @@ class Evidence:
     is how many targets a document really sees (exp of the mean entropy of the plan's rows); ``trace`` has every sweep.
     All but ``unsettled`` is as the last sweep saw it: where a limit of sweeps ended the solver, g may have gone on from
     there by the plan that was kept, unproven; and where that was the first sweep, its costs may have been off by some
-    1e-5 (Query.close), and the bounds with them.
+    4e-5 (Query.close), and the bounds with them.
     """
 
     converged: bool

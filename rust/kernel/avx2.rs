@@ -5,18 +5,37 @@ use std::arch::x86_64::*;
 
 use super::*;
 
-/// Proof that the machine has AVX2 and FMA.
+/// Proof that the machine has AVX2 and FMA; with `CLOSE` products are of shorts.
 #[derive(Clone, Copy)]
-struct Avx2(());
+struct Avx2<const CLOSE: bool>(());
 
 pub fn detect() -> Option<Isa> {
     let present = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    present.then_some(Isa::exact("avx2", &Avx2(())))
+    present.then_some(Isa {
+        close: Some(&Avx2::<true>(())),
+        ..Isa::exact("avx2", &Avx2::<false>(()))
+    })
 }
 
-impl Simd for Avx2 {
+impl<const CLOSE: bool> Simd for Avx2<CLOSE> {
     type V = __m256;
     const LANES: usize = 8;
+    const WORDS: Words = if CLOSE { Words::Shorts } else { Words::Singles };
+    #[inline(always)]
+    fn product<const R: usize, const V: usize>(
+        self,
+        x: &[PackedRow],
+        y: (&[f32], usize),
+        out: (&mut [f32], usize),
+        accumulate: bool,
+    ) {
+        if CLOSE {
+            tile::product::<_, shorts::OfShorts, R, V>(self, x, y, out, accumulate);
+        } else {
+            tile::product::<_, tile::OfFloats, R, V>(self, x, y, out, accumulate);
+        }
+    }
+
     operations! {
         splat(x: f32) -> __m256 = _mm256_set1_ps(x);
         load(x: &[f32]) -> __m256 = _mm256_loadu_ps(x[..8].as_ptr());
@@ -39,4 +58,15 @@ impl Simd for Avx2 {
     }
 }
 
-implement_kernel!(Avx2, "avx2", 6 x 2, "avx2,fma");
+impl<const CLOSE: bool> shorts::Shorts for Avx2<CLOSE> {
+    operations! {
+        multiply_shorts(x: __m256, y: __m256, sum: __m256) -> __m256 = _mm256_castsi256_ps(_mm256_add_epi32(
+            _mm256_castps_si256(sum),
+            _mm256_madd_epi16(_mm256_castps_si256(x), _mm256_castps_si256(y)),
+        ));
+        numbers(whole: __m256) -> __m256 = _mm256_cvtepi32_ps(_mm256_castps_si256(whole));
+    }
+}
+
+implement_kernel!(Avx2<false>, "avx2", 6 x 2, "avx2,fma");
+implement_kernel!(Avx2<true>, "avx2, shorts", 6 x 2, "avx2,fma");

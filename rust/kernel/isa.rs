@@ -13,7 +13,7 @@ pub enum Precision {
     /// As float32's are.
     #[default]
     Exact,
-    /// Costs of unit vectors by some 1e-5.
+    /// Costs of unit vectors by some 4e-5.
     Close,
     /// By some 2e-4, as in bfloat16.
     Rough,
@@ -55,7 +55,7 @@ impl Isa {
         let found = match precision {
             Precision::Exact => None,
             Precision::Close => self.close,
-            Precision::Rough => self.rough,
+            Precision::Rough => self.rough.or(self.close),
         };
         found.unwrap_or(self.exact)
     }

@@ -4,9 +4,10 @@
 //! `neon` and `portable` give the trait its instructions and the tile its size, and `amx` is another way to a product.
 //! A [`Kernel`] is one of them behind a pointer, so that the sweep is compiled once and the choice is made at run time.
 //!
-//! The operands of a tile are 32-bit [`Words`]. A word is one float32 or, for rough products, two bfloat16 neighbours
-//! of a row. The tile is the same but for the instruction that multiplies; sums are float32 either way. Where bytes are
-//! multiplied so much faster that six such products cost less than one of float32, a float32 goes as three bytes.
+//! The operands of a tile are 32-bit [`Words`]. A word is one float32, or two neighbours of a row: of bfloat16 for rough
+//! products, of whole numbers for close ones. The tile is the same but for the instruction that multiplies, and what the
+//! sums are. Where bytes are multiplied so much faster that six such products cost less than one of float32, a float32
+//! goes as three bytes.
 //!
 //! Every lane of every tile sees the same operations in the same order whatever its place, and tiles are always
 //! full (rows and columns that do not exist are zero), so a row's results do not depend on its neighbours.
@@ -24,6 +25,8 @@ mod isa;
 mod neon;
 mod portable;
 mod row;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // others have no faster products of them
+mod shorts;
 mod strip;
 #[cfg(test)]
 mod tests;
@@ -54,6 +57,18 @@ pub enum Words {
     /// Four signed bytes, neighbours in the row, the first lowest: the first digits, to base 256, of all numbers of a
     /// block, then their second and third ones. After these a word is the float32 that they are multiplied by.
     Digits,
+    /// Two signed numbers of 16 bits, neighbours in the row; after those of a block a word is the float32 that they are
+    /// multiplied by.
+    Shorts,
+}
+
+/// Which operand of a product a vector is: one of its rows, or one of its columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Of the pool.
+    Row,
+    /// Of the target.
+    Column,
 }
 
 /// Digits of a number.
@@ -71,7 +86,7 @@ impl Words {
     pub const fn block(self) -> usize {
         match self {
             Self::Singles | Self::Digits => DEPTH,
-            Self::Pairs => 2 * DEPTH,
+            Self::Pairs | Self::Shorts => 2 * DEPTH,
         }
     }
 
@@ -81,6 +96,7 @@ impl Words {
         match self {
             Self::Singles => numbers,
             Self::Pairs => numbers.div_ceil(2),
+            Self::Shorts => numbers.div_ceil(2) + numbers.div_ceil(2 * DEPTH),
             Self::Digits => {
                 let (whole, rest) = (numbers / DEPTH, digit_words(numbers % DEPTH));
                 let factors = numbers.div_ceil(DEPTH);
@@ -93,7 +109,7 @@ impl Words {
     #[must_use]
     pub const fn stacked(self) -> usize {
         match self {
-            Self::Singles | Self::Digits => 1,
+            Self::Singles | Self::Digits | Self::Shorts => 1,
             Self::Pairs => 2,
         }
     }
@@ -130,7 +146,7 @@ trait Simd: Copy {
         out: (&mut [f32], usize),
         accumulate: bool,
     ) {
-        tile::product::<_, R, V>(self, x, y, out, accumulate);
+        tile::product::<_, tile::OfFloats, R, V>(self, x, y, out, accumulate);
     }
     /// [`Kernel::step`]
     const STEP: usize = 1;
@@ -209,11 +225,12 @@ pub trait Kernel: Sync {
     /// The sum of squares.
     fn squared_norm(&self, x: &[f32]) -> f32;
 
-    /// Round finite numbers to what `pack` makes of them, but for digits, whose rounding is less than a product's.
+    /// Round finite numbers to what `pack` makes of them, but for digits, whose rounding is less than a product's, and for
+    /// shorts, which round by the block.
     fn round(&self, x: &mut [f32]);
 
     /// Lay finite numbers out in words, at most a block of them; a last word is filled up with zero.
-    fn pack(&self, x: &[f32], out: &mut [f32]);
+    fn pack(&self, side: Side, x: &[f32], out: &mut [f32]);
 
     /// Lay some columns of rows, times their factors, out for `outer`: `out` (depth, columns) in words of one row or two,
     /// the rest zeros.
@@ -318,7 +335,7 @@ macro_rules! implement_kernel {
             enter!([$($features)?] fn scale(_s: $isa, x: &mut [f32], factor: f32) = row::scale(x, factor));
             enter!([$($features)?] fn squared_norm(s: $isa, x: &[f32]) -> f32 = row::squared_norm(s, x));
             enter!([$($features)?] fn round(_s: $isa, x: &mut [f32]) = row::round(<$isa as Simd>::WORDS, x));
-            enter!([$($features)?] fn pack(_s: $isa, x: &[f32], out: &mut [f32]) = row::pack(<$isa as Simd>::WORDS, x, out));
+            enter!([$($features)?] fn pack(s: $isa, side: Side, x: &[f32], out: &mut [f32]) = row::pack(s, side, x, out));
             enter!([$($features)?] fn stack(_s: $isa, rows: &[&[f32]], columns: Range<usize>, factors: &[f32], out: &mut [f32])
                 = row::stack(<$isa as Simd>::WORDS, rows, columns, factors, out));
             enter!([$($features)?] fn product(s: $isa, x: &[PackedRow], y: &[f32], depth: usize, out: &mut [f32], ld: usize, accumulate: bool)

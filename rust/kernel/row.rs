@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::{DEPTH, DIGITS, Simd, Words, digit_words};
+use super::{DEPTH, DIGITS, Side, Simd, Words, digit_words, shorts};
 
 /// See [`super::Kernel::subtract`].
 #[inline(always)]
@@ -47,7 +47,7 @@ pub fn squared_norm<S: Simd>(s: S, x: &[f32]) -> f32 {
 #[inline(always)]
 pub fn round(words: Words, x: &mut [f32]) {
     match words {
-        Words::Singles | Words::Digits => (),
+        Words::Singles | Words::Digits | Words::Shorts => (),
         Words::Pairs => x
             .iter_mut()
             .for_each(|x| *x = f32::from_bits(bfloat16(*x) << 16)),
@@ -56,8 +56,8 @@ pub fn round(words: Words, x: &mut [f32]) {
 
 /// See [`super::Kernel::pack`].
 #[inline(always)]
-pub fn pack(words: Words, x: &[f32], out: &mut [f32]) {
-    match words {
+pub fn pack<S: Simd>(s: S, side: Side, x: &[f32], out: &mut [f32]) {
+    match S::WORDS {
         Words::Singles => out[..x.len()].copy_from_slice(x),
         Words::Pairs => {
             let (pairs, rest) = x.as_chunks::<2>();
@@ -69,6 +69,7 @@ pub fn pack(words: Words, x: &[f32], out: &mut [f32]) {
             }
         }
         Words::Digits => digits(x, out),
+        Words::Shorts => shorts::pack(side, x, squared_norm(s, x).sqrt(), out),
     }
 }
 
@@ -141,7 +142,7 @@ pub fn stack(
     for ((rows, factors), out) in steps.zip(filled.chunks_exact_mut(columns.len())) {
         let x = &rows[0][columns.clone()];
         match (words, rows.get(1)) {
-            (Words::Singles | Words::Digits, _) => {
+            (Words::Singles | Words::Digits | Words::Shorts, _) => {
                 for (out, x) in out.iter_mut().zip(x) {
                     *out = x * factors[0];
                 }
@@ -189,7 +190,7 @@ mod tests {
                 let x = [&[scale], &x[1..]].concat();
                 let depth = digit_words(x.len());
                 let mut words = vec![7.0; Words::Digits.of(x.len())];
-                pack(Words::Digits, &x, &mut words);
+                digits(&x, &mut words);
                 let digit = |order: usize, k: usize| {
                     let bytes = words[order * depth + k / 4].to_bits().to_le_bytes();
                     f64::from(i8::from_le_bytes([bytes[k % 4]]))
@@ -208,7 +209,7 @@ mod tests {
     fn digits_of_nothing_are_nothing() {
         for tiny in [0.0, 1e-38, -1e-31] {
             let mut words = [7.0; 49];
-            pack(Words::Digits, &[tiny, 0.0], &mut words);
+            digits(&[tiny, 0.0], &mut words);
             assert_eq!(words.map(f32::to_bits), [0; 49]);
         }
     }

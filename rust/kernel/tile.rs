@@ -6,9 +6,36 @@
 
 use super::{PackedRow, STRIDE, Simd};
 
+/// What a product adds up.
+pub trait Terms<S: Simd> {
+    /// Words at the end of the depth that are no terms but factors of the sum.
+    const FACTORS: usize;
+    /// sum + x y, over the numbers in each word.
+    fn add(s: S, x: S::V, y: S::V, sum: S::V) -> S::V;
+    /// What a sum comes to, with the last words of x and y.
+    fn total(s: S, sum: S::V, x: f32, y: S::V) -> S::V;
+}
+
+/// Terms that [`Simd::multiply`] multiplies, in float32.
+pub struct OfFloats;
+
+impl<S: Simd> Terms<S> for OfFloats {
+    const FACTORS: usize = 0;
+
+    #[inline(always)]
+    fn add(s: S, x: S::V, y: S::V, sum: S::V) -> S::V {
+        s.multiply(x, y, sum)
+    }
+
+    #[inline(always)]
+    fn total(_s: S, sum: S::V, _x: f32, _y: S::V) -> S::V {
+        sum
+    }
+}
+
 /// See [`super::Kernel::product`].
 #[inline(always)]
-pub fn product<S: Simd, const R: usize, const V: usize>(
+pub fn product<S: Simd, T: Terms<S>, const R: usize, const V: usize>(
     s: S,
     x: &[PackedRow],
     (y, depth): (&[f32], usize),
@@ -20,17 +47,23 @@ pub fn product<S: Simd, const R: usize, const V: usize>(
         let out = out[panel * columns..].chunks_mut(R * ld);
         for (rows, out) in x.as_chunks::<R>().0.iter().zip(out) {
             let mut sums = [[s.splat(0.0); V]; R];
-            for (k, y) in (0..STRIDE).zip(y.chunks_exact(columns)) {
-                step(s, &mut sums, |r| rows[r][k], y);
+            let (terms, _) = y.split_at((depth - T::FACTORS) * columns);
+            for (k, y) in (0..STRIDE).zip(terms.chunks_exact(columns)) {
+                step::<S, T, R, V>(s, &mut sums, |r| rows[r][k], y);
             }
-            for (sums, out) in sums.iter().zip(out.chunks_mut(ld)) {
-                for (&sum, out) in sums.iter().zip(out.chunks_exact_mut(S::LANES)) {
-                    let sum = if accumulate {
-                        s.add(s.load(out), sum)
+            let last = &y[(depth - 1) * columns..];
+            for ((sums, row), out) in sums.iter().zip(rows).zip(out.chunks_mut(ld)) {
+                let places = last
+                    .chunks_exact(S::LANES)
+                    .zip(out.chunks_exact_mut(S::LANES));
+                for (&sum, (y, out)) in sums.iter().zip(places) {
+                    let total = T::total(s, sum, row[depth - 1], s.load(y));
+                    let total = if accumulate {
+                        s.add(s.load(out), total)
                     } else {
-                        sum
+                        total
                     };
-                    s.store(sum, out);
+                    s.store(total, out);
                 }
             }
         }
@@ -43,7 +76,7 @@ pub fn outer<S: Simd, const R: usize, const V: usize>(s: S, u: &[f32], v: &[f32]
     let mut sums = [[s.splat(0.0); V]; R];
     let steps = u.as_chunks::<R>().0.iter();
     for (u, v) in steps.zip(v.chunks_exact(V * S::LANES)) {
-        step(s, &mut sums, |r| u[r], v);
+        step::<S, OfFloats, R, V>(s, &mut sums, |r| u[r], v);
     }
     for (&sum, out) in sums
         .as_flattened()
@@ -55,7 +88,7 @@ pub fn outer<S: Simd, const R: usize, const V: usize>(s: S, u: &[f32], v: &[f32]
 }
 
 #[inline(always)]
-fn step<S: Simd, const R: usize, const V: usize>(
+fn step<S: Simd, T: Terms<S>, const R: usize, const V: usize>(
     s: S,
     sums: &mut [[S::V; V]; R],
     x: impl Fn(usize) -> f32,
@@ -68,7 +101,7 @@ fn step<S: Simd, const R: usize, const V: usize>(
     for (r, sums) in sums.iter_mut().enumerate() {
         let x = s.splat(x(r));
         for (sum, &column) in sums.iter_mut().zip(&columns) {
-            *sum = s.multiply(x, column, *sum);
+            *sum = T::add(s, x, column, *sum);
         }
     }
 }

@@ -99,7 +99,7 @@ class Dual:
         """Read the rows' vectors at g (m,), with f; return this dual with their plan there kept, where it can be.
 
         It is written ``over`` the one that they had, which is lost then, or beside it. ``close``: costs that are off by
-        some 1e-5 will do.
+        some 4e-5 will do.
         """
         rows = replace(self.rows, kept=None)
         dual = replace(self, rows=rows)
@@ -173,7 +173,7 @@ class Dual:
 
     @property
     def bears_closeness(self) -> bool:
-        """Whether costs that are off by some 1e-5 may make a plan that is kept."""
+        """Whether costs that are off by some 4e-5 may make a plan that is kept."""
         return self._has_unit_vectors and self.eps > _LEAST_CLOSE_EPS
 
     @property
