@@ -71,7 +71,8 @@ fn product(bench: &mut Criterion) {
             kernel.product(x, y.as_ref(), depth, strip, LD, false);
             strip[WIDE - 1]
         };
-        assert_eq!(multiply().to_bits(), (D as f32).to_bits());
+        // Shorts round a row of ones by a 2,000th, all alike; the others leave them as they are.
+        assert!((multiply() / D as f32 - 1.0).abs() < 1e-3);
         group.bench_function(kernel.name(), |bench| bench.iter(&mut multiply));
     }
 }
