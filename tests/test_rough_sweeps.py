@@ -71,7 +71,7 @@ CLOSE = {"amx": True, "avx512bf16": None, "avx512": None, "avx2": True}
 @pytest.mark.parametrize("kind", ["sqeuclidean", "cosine"])
 @pytest.mark.parametrize("d", [1, 19, 384, 769])
 def test_a_close_sweep_is_off_by_the_last_digits(isa: str, kind: CostKind, d: int) -> None:
-    """Six deviations: 2^-16 of the largest numbers of a row in three products of AMX, or a 14,000th of a unit vector."""
+    """Six deviations: 2^-16 of the largest numbers of a row in AMX's three products, or a 14,000th of a unit vector."""
     p = problem(250, 71, d, kind=kind, rel=0.2)
     x, y = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (np.asarray(p.x), p.target.y))
     digits = 3 * 2**-16 * math.sqrt(d) * float(np.abs(x).max() * np.abs(y).max())

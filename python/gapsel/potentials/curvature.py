@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.potentials.linear import Factored, solved
+from gapsel.potentials.linear import solved
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +47,7 @@ _NEARLY_CUT = 0.9
 class Curvature:
     """A model of -D'': diagonal (m,) minus Gram, damping mu of q (m,), and secant pairs (step, fall of the gradient).
 
-    ``reach``, in units of eps, is how far a step may move one target. ``factored``: mu and H_mu of the last step.
+    ``reach``, in units of eps, is how far a step may move one target.
     """
 
     eps: float
@@ -57,7 +57,6 @@ class Curvature:
     damping: float = LEAST_DAMPING
     reach: float = _FIRST_REACH
     secants: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=list)
-    factored: tuple[float, Factored] | None = None
 
     @classmethod
     def of(cls, dual: Dual, point: Point, damping: float = LEAST_DAMPING) -> Curvature:
@@ -77,7 +76,6 @@ class Curvature:
         fresh = Curvature.of(dual, point)
         self.q, self.diagonal, self.gram = fresh.q, fresh.diagonal, fresh.gram
         self.secants.clear()
-        self.factored = None
 
     def step(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return H^-1 gradient by the two-loop recursion around H_mu, cut at the reach."""
@@ -111,14 +109,7 @@ class Curvature:
         diagonal = self.diagonal + self.damping * np.maximum(self.q, self.diagonal)
         if self.gram is None:
             return self.eps * v / diagonal
-        if self.factored is None or self.factored[0] != self.damping:
-            matrix = -self.gram
-            matrix[np.diag_indices_from(matrix)] += diagonal
-            factored = Factored.of(matrix)
-            if factored is None:
-                return self.eps * solved(matrix, v)
-            self.factored = self.damping, factored
-        return self.eps * self.factored[1].solved(v)
+        return self.eps * solved(diagonal, self.gram, v)
 
 
 def _logarithmic_mean(b: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,13 +1,13 @@
-"""The linear system of a Newton step; up to some 2,000 unknowns one thread is as fast as several (blas.py).
+"""The linear system of a Newton step, by conjugate gradients around its diagonal.
 
-Looks at a kept plan share a Gram, and so a matrix: it is factored once (15 ms of 1,000 unknowns), and each step after
-that is a substitution (1.6 ms).
+Where rows share their mass among many columns, few eigenvalues of such a matrix lie apart from the others: on text, at
+eps from 0.05 to 0.01 of the mean cost, ten to twenty products with a vector are as good as a factorisation (2 ms in
+place of 19 for 1,000 unknowns, .02 s in place of .2 for 2,700). Where that fails there is one still.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,41 +17,48 @@ from gapsel.blas import one_thread
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# Up to so many unknowns one thread is as fast as several (blas.py).
 _FEW = 2048
-# Unknowns of a block of the triangle: 32 and 128 are no faster.
-_BLOCK = 64
+# What is left of the error, in the norm of the matrix, and after how many products a factorisation would be as cheap.
+_LEFT, _PRODUCTS = 1e-6, 100
 
 
-@dataclass(frozen=True, slots=True)
-class Factored:
-    """A positive definite matrix L L' by its lower triangle (m, m); many systems can be solved for the price of one."""
-
-    lower: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, matrix: NDArray[np.float64]) -> Factored | None:
-        """Factor a matrix (m, m) of at most some 2,000 rows, which is worth keeping; None if it cannot be."""
-        if len(matrix) >= _FEW:
-            return None
-        with one_thread(), suppress(np.linalg.LinAlgError):
-            return cls(np.asarray(np.linalg.cholesky(matrix), np.float64))
-        return None
-
-    def solved(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return matrix^-1 v (m,), by substitution forwards and backwards."""
-        x, lower = v.copy(), self.lower
-        blocks = [slice(start, start + _BLOCK) for start in range(0, len(v), _BLOCK)]
-        with one_thread():
-            for block in blocks:
-                rest = x[block] - lower[block, : block.start] @ x[: block.start]
-                x[block] = np.linalg.solve(lower[block, block], rest)
-            for block in reversed(blocks):
-                rest = x[block] - x[block.stop :] @ lower[block.stop :, block]
-                x[block] = np.linalg.solve(lower[block, block].T, rest)
-        return x
-
-
-def solved(matrix: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return matrix^-1 v (m,) of a regular matrix (m, m)."""
+def solved(diagonal: NDArray[np.float64], gram: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (diag(diagonal) - gram)^-1 v (m,), for a diagonal (m,) and a Gram (m, m) that leave a regular matrix."""
     with one_thread() if len(v) < _FEW else nullcontext():
-        return np.asarray(np.linalg.solve(matrix, v))
+        found = _by_conjugate_gradients(diagonal, gram, v)
+        return _by_factorisation(diagonal, gram, v) if found is None else found
+
+
+def _by_conjugate_gradients(
+    diagonal: NDArray[np.float64], gram: NDArray[np.float64], v: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Return the solution to six digits; None if the matrix is not positive, or too far from its diagonal."""
+    own = diagonal - gram.diagonal()
+    if not np.all(own > 0):
+        return None
+    x, rest = np.zeros_like(v), v.copy()
+    way = rest / own
+    first = size = float(rest @ way)
+    for _ in range(_PRODUCTS):
+        if size <= _LEFT**2 * first:
+            return x
+        image = diagonal * way - gram @ way
+        bend = float(way @ image)
+        if not bend > 0:
+            return None
+        x += (size / bend) * way
+        rest -= (size / bend) * image
+        scaled = rest / own
+        size, before = float(rest @ scaled), size
+        way *= size / before
+        way += scaled
+    return None
+
+
+def _by_factorisation(
+    diagonal: NDArray[np.float64], gram: NDArray[np.float64], v: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    matrix = -gram
+    matrix[np.diag_indices_from(matrix)] += diagonal
+    return np.asarray(np.linalg.solve(matrix, v))
