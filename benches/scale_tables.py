@@ -192,7 +192,7 @@ def stated() -> str:
     """Return what is assumed of GPUs and their nodes."""
     m = machines
     gpu = f"{m.GPU_FLOP / 1e12:g} TFLOP/s in float16, {m.GPU_MEMORY / 1e9:g} GB"
-    network = f"{m.NODE_NETWORK * 8 / 1e9:g} Gbit/s, {m.NODE_SOLVE / 1e12:g} TFLOP/s"
+    network = f"{m.NODE_NETWORK * 8 / 1e9:g} Gbit/s, {m.NODE_SOLVE / 1e9:g} GFLOP/s"
     rows = [
         ["what", "figure", "from"],
         [m.GPU_NAME, gpu, "data sheet, without sparsity"],

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from gapsel.plan.cost import Problem
 
+# Products of a Gram with a vector that solve a step's system (potentials/linear.py): 10 to 20 on text.
+_PRODUCTS_OF_A_STEP = 16
 # Rounds that the balance of several tasks is taken to need; it ends when the shares are level, after 1 to 16.
 BALANCE_ROUNDS = 4
 # What the tasks' lists have together, for each of t tasks and one more.
@@ -82,8 +84,8 @@ class Looks:
         return self.apart * rows * part**2
 
     def solve_flop(self, m: int) -> float:
-        """Return the FLOP of the Newton steps, one for each Gram: 2/3 m^3."""
-        return self.apart * self.grams * 2.0 / 3.0 * ((self.columns or m) / self.apart) ** 3
+        """Return the FLOP of the Newton steps, one for each Gram, which they multiply with vectors: 2 m^2 each time."""
+        return self.apart * self.grams * _PRODUCTS_OF_A_STEP * 2.0 * ((self.columns or m) / self.apart) ** 2
 
 
 def gram_rows(rows: float, m: float, d: int) -> float:

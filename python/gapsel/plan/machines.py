@@ -25,8 +25,8 @@ GPU_FLOP, GPU_MEMORY, GPU_STREAM = 989e12, 141e9, 64e9
 # as float32 in two parts of float16 does; the share of memory that the pool may have.
 SWEEP_SHARE, ENCODER_SHARE, PRODUCTS, POOL_SHARE = 0.4, 0.3, 3, 0.85
 # Assumed of a node: memory for the page cache, what its disks give, its network (100 Gbit/s), Newton steps on its
-# cores.
-NODE_MEMORY, NODE_DISK, NODE_NETWORK, NODE_SOLVE = 1e12, 5e9, 12.5e9, 1e12
+# cores: products of a matrix with a vector, at 200 GB/s of memory.
+NODE_MEMORY, NODE_DISK, NODE_NETWORK, NODE_SOLVE = 1e12, 5e9, 12.5e9, 5e10
 
 
 def here(rates: Mapping[Kind, float], threads: int, name: str) -> Machine:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Up to so many unknowns one thread is as fast as several (blas.py).
 _FEW = 2048
 # What is left of the error, in the norm of the matrix, and after how many products a factorisation would be as cheap.
-_LEFT, _PRODUCTS = 1e-6, 100
+_LEFT, _PRODUCTS = 1e-4, 100
 
 
 def solved(diagonal: NDArray[np.float64], gram: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -33,7 +33,7 @@ def solved(diagonal: NDArray[np.float64], gram: NDArray[np.float64], v: NDArray[
 def _by_conjugate_gradients(
     diagonal: NDArray[np.float64], gram: NDArray[np.float64], v: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
-    """Return the solution to six digits; None if the matrix is not positive, or too far from its diagonal."""
+    """Return the solution to four digits; None if the matrix is not positive, or too far from its diagonal."""
     own = diagonal - gram.diagonal()
     if not np.all(own > 0):
         return None
