@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 
 Rough = Literal["never", "first", "always"]
 
-# A slower fall of the error than this asks for a fresh Gram; on a kept plan, where a Gram with its step costs as much
-# as some six looks, one that would take more than so many looks to the tolerance. There secants help the Gram on
+# A slower fall of the error than this asks for a fresh Gram; on a kept plan, where a Gram costs as much as some three
+# looks, one that would take more than so many looks to the tolerance. There secants help the Gram on
 # (eps .01 of the mean cost: 8 looks, 11 without), and a fall is seldom slow twice.
 _SLOW, _GRAM_IN_LOOKS = 0.3, 10
 # What a first step leaves of the error; later ones are taken to do as the one before. Looks that should be the last
 # ones, by a margin, need no Gram.
 _GOOD_STEP, _SURE = 0.08, 0.5
 # A Gram costs m^2 a row, of about 32 m rows at most, a sweep 2 m d a row and the exponentials, which cost as much as
-# some 32 more dimensions. A Gram of more than 4 sweeps costs more than the sweeps it saves, and a very large one cannot
-# be solved with: secants do alone. So with 4,000 targets and 384 dimensions a sample has none, and a large pool has.
+# some 32 more dimensions. A Gram of more than 4 sweeps costs more than the sweeps it saves, and a very large one takes
+# much memory: secants do alone. So with 4,000 targets and 384 dimensions a sample has none, and a large pool has.
+# Tried: to hold one of 8 or 16 sweeps worth it. Of four solves of 4,000 and 5,000 targets three took twice as long.
 # Tried for many targets: the Gram of clusters of them (k-means, ten targets each) as a coarse space within H_mu. Rows
 # tell the targets of a cluster apart: not one sweep less at m = 8000.
 _EXPONENTIALS = 32
