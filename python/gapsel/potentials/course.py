@@ -41,7 +41,7 @@ class Course:
 
     With ``ranking`` only the choice is wanted: the pool is left as soon as that is settled. ``watch`` is told of every
     look. A stage is "sample", "shortlist", "plan" (what was kept of the pool) or "pool", whose sweeps are counted and
-    limited.
+    limited. ``plain_values``: of each look at the pool at mass 0 and the task's eps, whether it was exact, and the dual.
     """
 
     task: Task
@@ -50,6 +50,7 @@ class Course:
     ranking: bool = False
     trimmed: Trimmed | None = None
     trace: list[Stage] = field(default_factory=list)
+    plain_values: list[tuple[bool, float]] = field(default_factory=list)
     full_sweeps: int = 0
     began: float = field(default_factory=time.perf_counter)
 
@@ -144,9 +145,11 @@ class Course:
         return (lambda point, curvature: self.settled(dual, point, curvature)) if last and at_mass else None
 
     def _note(self, stage: str, dual: Dual, point: Point) -> None:
+        mass = 0.0 if dual.box.is_fixed else self.task.mass
         if stage == "pool":
             self.full_sweeps += dual.reads
-        mass = 0.0 if dual.box.is_fixed else self.task.mass
+            if mass == 0 and dual.eps == self.task.eps:
+                self.plain_values.append((not point.rough, point.value))
         seconds = time.perf_counter() - self.began
         self.trace.append(Stage(stage, dual.rows.n, dual.eps, mass, point.error, point.value, seconds))
         if self.watch is not None:

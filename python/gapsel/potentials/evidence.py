@@ -22,8 +22,8 @@ _ROWS_ROUND_AWAY, _COST_IN_STDS = 50.0, 10.0
 def concluded(course: Course, reached: Ascent, plain_value: float = float("nan")) -> Solution:
     """Return the solution with its evidence.
 
-    The dual value at mass 0 is the highest that the pool was seen to have there, or ``plain_value``, if it was not
-    looked at. Where the answer is a kept plan's, the evidence is of what was seen before.
+    The dual value at mass 0 is the highest that the pool was seen to have there, exactly, if it was looked at so, or
+    ``plain_value``, if it was not looked at. Where the answer is a kept plan's, the evidence is of what was seen before.
     """
     task, point, seen = course.task, reached.point, reached.seen or reached.point
     dual, rounding = course.dual(task.rows, task.mass), _rounding(course)
@@ -36,7 +36,7 @@ def concluded(course: Course, reached: Ascent, plain_value: float = float("nan")
         unsettled=unsettled,
         dual_value=seen.value,
         hard_bound=float(task.target.b @ seen.g) + seen.sweep.hard,
-        plain_value=max(_plain_values(course), default=plain_value),
+        plain_value=max(course.plain_values, default=(False, plain_value))[1],
         full_sweeps=course.full_sweeps,
         perplexity=float(np.exp(seen.sweep.entropy)),
         rows=task.rows.n,
@@ -51,12 +51,6 @@ def concluded(course: Course, reached: Ascent, plain_value: float = float("nan")
         point.f,
         after if course.ranking else None,
     )  # fmt: skip
-
-
-def _plain_values(course: Course) -> list[float]:
-    """Return what the dual was at each look at the pool at mass 0 and the task's eps."""
-    of_pool = [stage for stage in course.trace if stage.name == "pool" and stage.mass == 0]
-    return [stage.dual_value for stage in of_pool if stage.eps == course.task.eps]
 
 
 def _rounding(course: Course) -> float:
