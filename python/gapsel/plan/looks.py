@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from gapsel.plan.cost import Problem
 
-# Products of a Gram with a vector that solve a step's system (potentials/linear.py): about ten on text, and each step is asked for more than once.
+# Products of a Gram with a vector that a step takes (potentials/linear.py): about ten on text, and some steps are asked
+# for more than once.
 _PRODUCTS_OF_A_STEP = 16
 # Rounds that the balance of several tasks is taken to need; it ends when the shares are level, after 1 to 16.
 BALANCE_ROUNDS = 4
