@@ -41,7 +41,7 @@ class Course:
 
     With ``ranking`` only the choice is wanted: the pool is left as soon as that is settled. ``watch`` is told of every
     look. A stage is "sample", "shortlist", "plan" (what was kept of the pool) or "pool", whose sweeps are counted and
-    limited. ``plain_values`` are those of the dual at the pool, mass 0 and the task's eps, after whether they are exact.
+    limited. ``plain_values``: what the dual was at the pool, mass 0 and the task's eps, after whether it is exact.
     """
 
     task: Task

@@ -23,7 +23,7 @@ def concluded(course: Course, reached: Ascent, plain_value: float = float("nan")
     """Return the solution with its evidence.
 
     The dual value at mass 0 is the highest that the pool was seen to have there, by exact looks if there are any, or
-    ``plain_value`` if there are none at all. Where the answer is a kept plan's, the evidence is of what was seen before.
+    ``plain_value`` if there are none. Where the answer is a kept plan's, the evidence is of what was seen before.
     """
     task, point, seen = course.task, reached.point, reached.seen or reached.point
     dual, rounding = course.dual(task.rows, task.mass), _rounding(course)
