@@ -60,7 +60,7 @@ impl<'a> Frame<'a> {
         let count = columns.keep.len();
         let kernel = isa.kernel(wanted.precision);
         let (block_rows, worthy) = (block_rows(count, kernel), worthy(count, place.n, d));
-        // A plan is looked at where it is kept, by nobody else, and a span's end takes time where there is a Gram: a tenth of
+        // A plan is looked at where it is kept, by nobody else, and a span's end takes time where there is a Gram: a twentieth of
         // such a look (n 100,000, m 1,000).
         let span = match d {
             Some(_) => span_rows(count, place.n, wanted.gram, isa, wanted.precision),

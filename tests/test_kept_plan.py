@@ -234,8 +234,8 @@ def test_a_list_has_a_plan_where_the_pool_has_none(monkeypatch: pytest.MonkeyPat
     assert "plan" not in {stage.name for stage in found.potentials.evidence.trace}
     assert found.potentials.evidence.converged
     assert true_error(task, found) <= task.tolerance + found.potentials.evidence.rounding
-    # At the small eps one or two more or fewer, as the processor rounds.
-    assert found.potentials.evidence.full_sweeps <= 1.1 * expected.potentials.evidence.full_sweeps + 2
+    # At the small eps both take some 26, and one or two more or fewer on another processor.
+    assert found.potentials.evidence.full_sweeps <= 1.1 * expected.potentials.evidence.full_sweeps + 1
     assert found.potentials.evidence.dual_value == pytest.approx(expected.potentials.evidence.dual_value, rel=1e-4)
 
 

@@ -163,8 +163,7 @@ def test_a_certificate_holds_where_the_distance_has_a_kink(seed: int) -> None:
     solved = mix(problem, CpuBackend(1))
     own, certificate = by_scipy(problem, solved.weights), solved.certificate
     assert solved.converged
-    # The distance at these weights is known to the tolerance alone, which leaves about half of so small a gap.
-    assert own - (certificate.after - certificate.gap) <= 2 * certificate.gap
+    assert own - (certificate.after - certificate.gap) <= 1.15 * certificate.gap
 
 
 @pytest.mark.parametrize("off", [1e-3, 1e-2])

@@ -2,7 +2,8 @@
 
 Where rows share their mass among many columns, few eigenvalues of such a matrix lie apart from the others: on text, at
 eps from 0.05 to 0.01 of the mean cost, some ten products with a vector are as good as a factorisation (2.6 to 4.5 ms
-in place of 22 for 1,000 unknowns, 16 in place of 200 for 2,700). Where that fails there is one still.
+in place of 22 for 1,000 unknowns, 16 in place of 200 for 2,700, by a script that is not kept). Where that fails there
+is one still.
 """
 
 from __future__ import annotations
