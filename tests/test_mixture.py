@@ -158,12 +158,14 @@ def by_scipy(problem: Problem, w: NDArray[np.float64]) -> float:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_certificate_holds_where_the_distance_has_a_kink(seed: int) -> None:
+def test_a_certificate_holds_where_the_distance_has_a_kink(seed: int, cpu: CpuBackend) -> None:
+    """On every instruction set: the more exact a look is, the smaller the gap, and what the look lacks counts more."""
     problem = far_apart(seed)
-    solved = mix(problem, CpuBackend(1))
-    own, certificate = by_scipy(problem, solved.weights), solved.certificate
-    assert solved.converged
-    assert own - (certificate.after - certificate.gap) <= 1.15 * certificate.gap
+    for backend in (cpu, ReferenceBackend()):
+        solved = mix(problem, backend)
+        own, certificate = by_scipy(problem, solved.weights), solved.certificate
+        assert solved.converged
+        assert own - (certificate.after - certificate.gap) <= 1.001 * certificate.gap
 
 
 @pytest.mark.parametrize("off", [1e-3, 1e-2])

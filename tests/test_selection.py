@@ -192,14 +192,17 @@ def test_the_certificate_knows_good_from_bad() -> None:
 
 
 @pytest.mark.parametrize("mass", [1e-6, 1e-3, 0.03])
-def test_a_small_mass_is_certified_against_what_little_it_can_gain(mass: float) -> None:
-    """The pool's own distance is known as closely as that, though the pool was swept but once at mass 0."""
+def test_a_small_mass_is_certified_against_what_little_it_can_gain(mass: float, cpu: CpuBackend) -> None:
+    """The pool's own distance is known as closely as that, though the pool was swept but once at mass 0.
+
+    Rows whose plan sums to a little more or less than their mass, by rounding, are no part of what it lacks.
+    """
     task = make(cloud(6000, 8), cloud(20, 8, seed=1, shift=0.5), k=60, mass=mass)
-    solution, selection = chosen(task, 60, CPU)
+    solution, selection = chosen(task, 60, cpu)
     assert {stage.name for stage in solution.potentials.evidence.trace} >= {"sample", "shortlist"}
-    found = certify(solution.f, selection.rows, task, solution.potentials, CPU)
+    found = certify(solution.f, selection.rows, task, solution.potentials, cpu)
     assert found.after < found.before
-    assert found.percent < 2
+    assert found.percent < 0.5
 
 
 # A target of several topics

@@ -48,6 +48,8 @@ def excess(query: Query, sweep: Sweep, f: NDArray[np.float32], d: int) -> float:
     """
     used = query.target.b > 0
     b, q = query.target.b[used], np.maximum(sweep.q[used], _TINY)
+    # The rows' plans sum to their masses but for rounding, which is not to be paid for as mass that has to be moved.
+    q *= b.sum() / q.sum()
     if sweep.gram is None or sweep.gram_q is None:
         return _poured(query, f, b, q)
     matrix = np.diag(sweep.gram_q[used]) - sweep.gram[np.ix_(used, used)]

@@ -143,15 +143,17 @@ class Mixer:
         """Return what more sweeps of all rows at these weights would raise the dual by beyond the point that was seen.
 
         The sample at these weights, given the gradient of all rows, is raised from there, and what Newton's step still
-        promises is added. A first step's promise alone would not do: near a kink it goes much further.
+        promises is added. A first step's promise alone would not do: near a kink it goes much further. Nor would that
+        of a step held back: a little mass that is missing far away is missed along the whole way.
         """
+        tolerance = 0.3 * self.problem.tolerance
         gram = gram_pays(len(seen.g), sample.rows.d, sample.rows.n)
         own = sample.at(seen.g, gram=gram, rough=sample.bears_rounding)
         tilted = sample.tilted(own.sweep.q, seen.sweep.q)
         start = tilted.point(own.g, own.sweep, own.f, rough=own.rough)
         reached = ascend(
-            tilted, start, tolerance=0.3 * self.problem.tolerance, max_sweeps=SWEEPS_OF_A_STEP, rough="always",
-            own_gram=True,
+            tilted, start, tolerance=0.0, max_sweeps=SWEEPS_OF_A_STEP, rough="always", own_gram=True,
+            stop=lambda here, curvature: here.error <= tolerance and curvature.is_free(here.gradient),
         )  # fmt: skip
         promised = promised_rise(tilted, reached.point, reached.curvature)
         return max(0.0, reached.point.value - start.value) + max(0.0, promised)

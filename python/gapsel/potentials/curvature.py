@@ -41,6 +41,8 @@ _NEARLY_EQUAL = 1e-6
 # Ratios of the rise of D to the predicted one that raise the damping, leave it, lower it and lower it fast.
 _POOR, _FAIR, _GOOD = 0.2, 0.4, 0.75
 _NEARLY_CUT = 0.9
+# Damping that changes no step by much.
+_HOLDS_BACK = 1e-5
 
 
 @dataclass(slots=True)
@@ -87,6 +89,10 @@ class Curvature:
         for (s, y), share in zip(self.secants, reversed(shares), strict=True):
             step += s * (share - (y @ step) / (s @ y))
         return np.clip(step, -self.reach * self.eps, self.reach * self.eps)
+
+    def is_free(self, gradient: NDArray[np.float64]) -> bool:
+        """Whether neither reach nor damping holds back the step that a gradient (m,) asks for."""
+        return self.damping < _HOLDS_BACK and float(np.abs(self.step(gradient)).max()) < self.reach * self.eps
 
     def learn(self, step: NDArray[np.float64], fall: NDArray[np.float64]) -> None:
         """Keep a step (m,) and by how much the gradient fell (m,), where that shows the concavity that D has."""
