@@ -53,7 +53,7 @@ def distance(
     if heavy + ENOUGH >= rows.n:
         return _measured(backend, rows, target, cost, scale, _by_weight(rows), heavy, rng)[0]
     short = rows.shortlist(_by_weight(rows), heavy, ENOUGH, rng)
-    drawn = ~np.isin(short.index, short.exact)
+    drawn = ~np.isin(short.index, short.lowest)
     interval, f = _measured(backend, short.rows, target, cost, scale, drawn.astype(np.float32), heavy, rng)
     slack = _ERRORS * standard_error(short.rows.a, f, drawn, rows.n - heavy)
     return Interval(lower=interval.lower - slack, upper=interval.upper + slack)

@@ -43,6 +43,9 @@ _LARGEST_GRAM = 6144
 # After so many rejections in a row Sinkhorn's step is tried, and after so many the loop gives up.
 _SINKHORN_TURNS = (3, 5)
 _REJECTIONS = 6
+# A kept plan is left within so many times the tolerance where a step is refused: plans are asked for a part of what is
+# wanted of the vectors, and what they round is as much.
+_NEARLY = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +140,13 @@ class _Loop:
 
     def done(self, here: Point) -> bool:
         """Whether the tolerance is met, for certain, or steps are refused again and again: D has met its noise."""
-        met = here.error <= self._tolerance or self._rejected > _REJECTIONS
+        met = here.error <= self._tolerance or self._rejected > _REJECTIONS or self._stalled(here)
         met = met or (self._stop is not None and self._stop(here, self.absorb(here)))
         return met and not self.unsure(here)
+
+    def _stalled(self, here: Point) -> bool:
+        """Whether a step at a kept plan was refused so near the tolerance that its rounding may be what is left."""
+        return self.dual.rows.kept is not None and self._rejected > 0 and here.error <= _NEARLY * self._tolerance
 
     def unsure(self, here: Point) -> bool:
         """Whether only a rough look was taken where an exact one is due, if need be beyond the limit of sweeps."""

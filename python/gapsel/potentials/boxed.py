@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapsel.potentials.ascent import ahead, gram_pays
+from gapsel.potentials.ascent import ahead, first_has_gram, gram_pays
 from gapsel.potentials.caps import best_prices
 from gapsel.potentials.course import LOOKS_AT_A_PART
 from gapsel.potentials.planned import first_kept, solved_by_plan
 from gapsel.potentials.rows import Shortlist
-from gapsel.potentials.sizes import missed_mass, shortlist_sizes
+from gapsel.potentials.sizes import ListSizes, missed_mass, shortlist_sizes, sizes_by_plain, sizes_nearby
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from gapsel.potentials.rows import Rows
     from gapsel.potentials.task import Start
 
-# A full sweep that is further off than _LISTED may find that rows off the list take part in the selection, by more than
-# _MISSED of the error: the list is then made anew by the f it saw.
-_ROUNDS = 5
-_LISTED, _MISSED = 0.05, 0.3
-# From this mass the rows that are chosen bend the dual more than those that are not: a list, tilted, leads on better
-# than Newton's steps do; and each look at a plan is to have a Gram of its own (2.7 to 3.2 s with one at a mass of 1,
-# 3.3 without; 2.5 and 2.0 s at 0.5). Each time the list's error falls to _LIST_LEAVES of the pool's, or to half of the
-# tolerance.
-LISTS_LEAD = 0.6
-_LIST_LEAVES, _LEFT_AT_MOST = 0.1, 0.5
+# A pool that was seen is followed by a list that is made there; a later one is made anew where rows off the list take
+# part in the selection, by more than _MISSED of the error. It is solved to a quarter of the tolerance, or to what it
+# leaves of the pool's error at any rate, where others stand for rows that carry mass. A look that has more than
+# _LEADS_ON of the error before ends that.
+_ROUNDS = 6
+_MISSED = 0.3
+_LIST_LEAVES, _LEFT, _LEADS_ON = 0.05, 0.25, 0.5
+# Where no plans are kept, lists take long; there Newton's steps lead below this mass, once the error is _LISTED or no
+# row was missed. Above, the rows that are chosen bend the dual more than those that are not.
+LISTS_LEAD, _LISTED = 0.6, 0.05
 # From the solution for another k eta falls through so many of its last values. Tried: through one or two of them takes
 # more looks at the list at a mass of 1, or at the pool at 0.5; and so does a list that is solved less well.
 _ETAS_AGAIN = 3
@@ -57,7 +57,7 @@ _PLANS = 4
 def from_plain(course: Course, plain: Point, rng: np.random.Generator) -> Ascent:
     """Go on from plain transport to the mass that is asked for."""
     task, g, f, sizes = course.task, plain.g, plain.f, _list_sizes(course)
-    if sum(sizes) >= task.rows.n:
+    if sizes.dense + sizes.extra >= task.rows.n:
         return sharpened(course, "pool", task.rows, g, f, tolerance=task.tolerance)
     short = _kept(course, _shortlist(course, f, sizes, rng), g)
     at = sharpened(course, "shortlist", short.rows, g, f[short.index], tolerance=_LIST_ON_THE_WAY)
@@ -75,7 +75,7 @@ def from_another_k(course: Course, start: Start, rng: np.random.Generator) -> As
     this k, since the box of the rows that the list only stands for does not change but for its top.
     """
     task, f, sizes = course.task, start.f, _list_sizes(course)
-    if sum(sizes) >= task.rows.n:
+    if sizes.dense + sizes.extra >= task.rows.n:
         return sharpened(course, "pool", task.rows, start.g, f, tolerance=task.tolerance, tilt=0.0)
     short = _kept(course, _shortlist(course, f, sizes, rng), start.g)
     there = replace(short.rows, capacity=short.rows.capacity * (task.k / start.k))
@@ -138,18 +138,20 @@ def _near(course: Course, stage: str, dual: Dual, g: NDArray[np.float64]) -> Row
     return course.kept(stage, dual, g, rough=dual.bears_rounding)[1].rows if dual.is_far(g) else dual.rows
 
 
-def _list_sizes(course: Course) -> tuple[int, int]:
-    task = course.task
-    return shortlist_sizes(task.rows.pool_rows, len(task.target.b), task.rows.k, task.mass)
+def _list_sizes(course: Course, *, nearby: bool = False) -> ListSizes:
+    """Return the sizes of the list by the f of mass 0, or by one near the solution."""
+    rows, task = course.task.rows, course.task
+    sizes = sizes_nearby if nearby else sizes_by_plain
+    return sizes(rows.pool_rows, len(task.target.b), rows.k, task.mass, course.most_kept)
 
 
-def _shortlist(course: Course, f: NDArray[np.float32], sizes: tuple[int, int], rng: np.random.Generator) -> Shortlist:
+def _shortlist(course: Course, f: NDArray[np.float32], sizes: ListSizes, rng: np.random.Generator) -> Shortlist:
     """Return the list by f (n,) and, under caps, by the prices that are best there."""
     task, rows = course.task, course.task.rows
     if rows.caps:
         prices = best_prices(rows.caps, rows.priced(f), task.box(), task.mass, moves=True)
         f = (f + prices.rows).astype(np.float32)
-    return rows.shortlist(f, *sizes, rng)
+    return rows.shortlist(f, sizes.lowest, sizes.extra, rng, dense=sizes.dense)
 
 
 def _kept(course: Course, short: Shortlist, g: NDArray[np.float64]) -> Shortlist:
@@ -160,60 +162,80 @@ def _kept(course: Course, short: Shortlist, g: NDArray[np.float64]) -> Shortlist
     return replace(short, rows=course.kept("shortlist", dual, g, rough=dual.bears_rounding)[1].rows)
 
 
-def _around(course: Course, short: Shortlist, g: NDArray[np.float64]) -> Shortlist:
-    """Return the list with a plan that is near g (m,), if it has one."""
-    return replace(short, rows=_near(course, "shortlist", course.dual(short.rows, course.task.mass), g))
-
-
 def listed(course: Course, f: NDArray[np.float32], rng: np.random.Generator) -> Shortlist:
-    """Return the shortlist by f (n,), or all rows where it would have them."""
-    rows, sizes = course.task.rows, _list_sizes(course)
-    if sum(sizes) < rows.n:
-        return _shortlist(course, f, sizes, rng)
+    """Return the shortlist by f (n,), its lowest rows as they are, or all rows where it would have them."""
+    task, rows = course.task, course.task.rows
+    lowest, extra = shortlist_sizes(rows.pool_rows, len(task.target.b), rows.k, task.mass)
+    if lowest + extra < rows.n:
+        return _shortlist(course, f, ListSizes(lowest, lowest, extra), rng)
     everything = np.arange(rows.n)
     return Shortlist(rows, everything, everything[: rows.pool_rows])
 
 
 def _from_list(course: Course, short: Shortlist, at: Ascent, rng: np.random.Generator) -> Ascent:
-    """From a point solved for on a shortlist to the pool, and back to the list as often as that leads on."""
-    task, sizes = course.task, _list_sizes(course)
-    dual = course.dual(task.rows, task.mass)
-    # After one more step the list's columns should hold what they are to.
-    seen, own = _seen(course, dual, ahead(dual, at)), at.point.columns
+    """From a point solved for on a shortlist to the pool, and back to a list made there as often as that leads on."""
+    task, dual = course.task, course.dual(course.task.rows, course.task.mass)
+    lists_lead = course.most_kept > 0 or task.mass >= LISTS_LEAD
+    rough = course.most_kept > 0 and dual.bears_rounding
+    seen, known, before = _seen(course, dual, ahead(dual, at), rough=rough), None, np.inf
     for _ in range(_ROUNDS):
         off_list = missed_mass(dual.taken(seen.f), short) > _MISSED * seen.error
-        newton_leads = task.mass < LISTS_LEAD and (seen.error <= _LISTED or not off_list)
-        done = seen.error <= task.tolerance or not course.sweeps_left
+        newton_leads = not lists_lead and (seen.error <= _LISTED or not off_list)
+        done = seen.error <= task.tolerance and not seen.rough
+        done = done or not course.sweeps_left or seen.error > _LEADS_ON * before
         if done or newton_leads or course.settled(dual, seen, at.curvature):
             break
-        if off_list:
-            short = _kept(course, _shortlist(course, seen.f, sizes, rng), seen.g)
-        short = _around(course, short, seen.g)
-        at = _tilted(course, short, seen, None if off_list else (at.point, own))
-        seen, own = _seen(course, dual, at.point.g), at.point.sweep.q
+        if off_list or before == np.inf:
+            short, known = _shortlist(course, seen.f, _list_sizes(course, nearby=True), rng), None
+        at = _tilted(course, short, seen, known)
+        before = seen.error
+        seen, known = _seen(course, dual, at.point.g), at.point
     return course.ascended("pool", dual, seen, task.tolerance, kept=at.curvature, want_f=True)
 
 
-def _seen(course: Course, dual: Dual, g: NDArray[np.float64]) -> Point:
+def _seen(course: Course, dual: Dual, g: NDArray[np.float64], *, rough: bool = False) -> Point:
     """Look at the pool, with a Gram where Newton's steps and not lists are to lead on."""
-    gram = course.task.mass < LISTS_LEAD and gram_pays(len(g), dual.rows.d, dual.rows.n)
-    return course.look("pool", dual, g, gram=gram, want_f=True)
+    newton_leads = not course.most_kept and course.task.mass < LISTS_LEAD
+    gram = newton_leads and gram_pays(len(g), dual.rows.d, dual.rows.n)
+    return course.look("pool", dual, g, gram=gram, want_f=True, rough=rough)
 
 
-def _tilted(course: Course, short: Shortlist, seen: Point, known: tuple[Point, NDArray[np.float64]] | None) -> Ascent:
+def _tilted(course: Course, short: Shortlist, seen: Point, known: Point | None) -> Ascent:
     """Solve on a shortlist, tilted to the gradient that the pool was seen to have.
 
-    ``known``: the list near there, and what its columns hold where the pool was seen.
+    ``known``: the list where the pool was seen, if it was looked at there.
     """
-    task, dual = course.task, course.dual(short.rows, course.task.mass)
+    task, dual = course.task, course.dual(replace(short.rows, kept=None), course.task.mass)
+    tolerance = max(_LIST_LEAVES * (1.0 - task.mass) * seen.error, _LEFT * task.tolerance)
+    if dual.keeps:
+        return _by_plans(course, dual, seen, tolerance)
     if known is None:
         gram = gram_pays(len(seen.g), dual.rows.d, dual.rows.n)
-        point = course.look("shortlist", dual, seen.g, gram=gram, want_f=True, rough=dual.bears_rounding)
-        known = point, point.sweep.q
-    point, own = known
-    dual = dual.tilted(own, seen.sweep.q)
-    start = dual.point(point.g, point.sweep, point.f, rough=point.rough)
-    tolerance = max(_LIST_LEAVES * seen.error, _LEFT_AT_MOST * task.tolerance)
+        known = course.look("shortlist", dual, seen.g, gram=gram, want_f=True, rough=dual.bears_rounding)
+    dual = dual.tilted(known.sweep.q, seen.sweep.q)
+    start = dual.point(known.g, known.sweep, known.f, rough=known.rough)
     return course.ascended(
         "shortlist", dual, start, tolerance, LOOKS_AT_A_PART, rough="always", own_gram=True, want_f=True
     )
+
+
+def _by_plans(course: Course, dual: Dual, seen: Point, tolerance: float) -> Ascent:
+    """Solve on a shortlist, tilted, by its plan where the pool was seen, and by new ones where that is too far.
+
+    Costs only close, not rough: rounded to bfloat16 a list that was solved to 5e-4 left the pool at up to 2.6e-3.
+    """
+    import os
+    own_gram = course.task.mass >= float(os.environ.get('OG','.6')) or bool(course.task.rows.caps)
+    there, near = course.kept("shortlist", dual, seen.g, close=dual.bears_closeness)
+    # What was seen of rounded vectors is compared with the list's, rounded alike.
+    like = course.look("shortlist", dual, seen.g, rough=True) if seen.rough else there
+    dual = dual.tilted(like.sweep.q, seen.sweep.q)
+    for _ in range(_PLANS):
+        there, near = dual.point(there.g, there.sweep, there.f, rough=there.rough), replace(near, tilt=dual.tilt)
+        own = course.look("shortlist", near, there.g, gram=first_has_gram(near, own_gram=own_gram), want_f=True)
+        near, start = near.corrected(own, there)
+        at = course.ascended("shortlist", near, start, tolerance, LOOKS_AT_A_PART, own_gram=own_gram, want_f=True)
+        if not near.is_far(at.point.g):
+            break
+        there, near = course.kept("shortlist", dual, at.point.g, close=dual.bears_closeness)
+    return at

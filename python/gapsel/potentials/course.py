@@ -6,19 +6,20 @@ Which stages there are plain.py and boxed.py say; what the record says in the en
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from gapsel.potentials.ascent import ascend, newton_step
 from gapsel.potentials.capped import CappedDual
-from gapsel.potentials.dual import Dual, Point
+from gapsel.potentials.dual import Dual, Point, most_kept
 from gapsel.potentials.ranking import chosen_after, exchanged
-from gapsel.records import Stage
+from gapsel.records import Stage, plan_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from gapsel.backends import Backend
@@ -41,7 +42,8 @@ class Course:
 
     With ``ranking`` only the choice is wanted: the pool is left as soon as that is settled. ``watch`` is told of every
     look. A stage is "sample", "shortlist", "plan" (what was kept of the pool) or "pool", whose sweeps are counted and
-    limited. ``plain_values``: what the dual was at the pool, mass 0 and the task's eps, after whether it is exact.
+    limited. Of the plans that are kept only the last one is, in ``memory``. ``plain_values``: what the dual was at the
+    pool, mass 0 and the task's eps, after whether it is exact.
     """
 
     task: Task
@@ -52,12 +54,18 @@ class Course:
     trace: list[Stage] = field(default_factory=list)
     plain_values: list[tuple[bool, float]] = field(default_factory=list)
     full_sweeps: int = 0
+    memory: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0), np.uint8))
     began: float = field(default_factory=time.perf_counter)
 
     @property
     def sweeps_left(self) -> int:
         """How many sweeps of the pool are left."""
         return max(0, self.task.max_sweeps - self.full_sweeps)
+
+    @property
+    def most_kept(self) -> int:
+        """How many rows may have their plan kept, 0 where none may."""
+        return most_kept(self.backend, self.task.target)
 
     def dual(self, rows: Rows, mass: float, *, eps: float | None = None, eta: float | None = None) -> Dual:
         """Return the function of these rows at a mass; eps, and eta in units of it, are the task's last ones."""
@@ -87,19 +95,26 @@ class Course:
         return point
 
     def kept(
-        self,
-        stage: str,
-        dual: Dual,
-        g: NDArray[np.float64],
-        *,
-        rough: bool = False,
-        close: bool = False,
-        over: bool = False,
+        self, stage: str, dual: Dual, g: NDArray[np.float64], *, rough: bool = False, close: bool = False
     ) -> tuple[Point, Dual]:
-        """Look at a dual's vectors at g (m,) and keep their plan, where it can be; see Dual.keeping."""
-        point, near = dual.keeping(g, rough=rough, close=close, over=over)
+        """Look at a dual's vectors at g (m,) and keep their plan, where it can be, in the place of the one before.
+
+        See Dual.keeping.
+        """
+        if dual.keeps:
+            point, near = dual.keeping(g, self._memory_for(dual), rough=rough, close=close)
+        else:
+            near = replace(dual, rows=replace(dual.rows, kept=None))
+            point = near.at(g, want_f=True, rough=rough)
         self._note(stage, dual, point)
         return point, near
+
+    def _memory_for(self, dual: Dual) -> NDArray[np.uint8]:
+        """Return memory for the plan of a dual's rows: pages that were used before, for new ones take long to get."""
+        columns = plan_columns(dual.target)
+        if not self.memory.size:
+            self.memory = np.empty((self.most_kept, columns), np.uint8)
+        return self.memory[: dual.rows.n]
 
     def ascended(
         self,

@@ -52,6 +52,11 @@ class Point:
     rough: bool = False
 
 
+def most_kept(backend: Backend, target: Target) -> int:
+    """Return how many rows may have their plan kept."""
+    return 0 if backend.keeper is None else LARGEST_PLAN // plan_columns(target)
+
+
 @dataclass(frozen=True, slots=True)
 class Dual:
     """The function to be maximised: these rows, this target, this row rule, this eps (absolute) and cost.
@@ -91,22 +96,17 @@ class Dual:
     @property
     def keeps(self) -> bool:
         """Whether the plan of these rows can be kept."""
-        return self.backend.keeper is not None and self.rows.n * plan_columns(self.target) <= LARGEST_PLAN
+        return self.rows.n <= most_kept(self.backend, self.target)
 
     def keeping(
-        self, g: NDArray[np.float64], *, rough: bool = False, close: bool = False, over: bool = False
+        self, g: NDArray[np.float64], plan: NDArray[np.uint8], *, rough: bool = False, close: bool = False
     ) -> tuple[Point, Dual]:
-        """Read the rows' vectors at g (m,), with f; return this dual with their plan there kept, where it can be.
+        """Read the rows' vectors at g (m,), with f; return this dual with their plan there, written to ``plan`` (n, c).
 
-        It is written ``over`` the one that they had, which is lost then, or beside it. ``close``: costs that are off by
-        some 4e-5 will do.
+        ``close``: costs that are off by some 4e-5 will do.
         """
         rows = replace(self.rows, kept=None)
         dual = replace(self, rows=rows)
-        if not self.keeps:
-            return dual.at(g, want_f=True, rough=rough), dual
-        old, shape = self.rows.kept, (rows.n, plan_columns(self.target))
-        plan = old.plan if over and old is not None else np.empty(shape, np.uint8)
         point = replace(dual, plan=plan, close=close).at(g, want_f=True, rough=rough)
         point = replace(point, rough=rough or close)
         return point, replace(dual, rows=replace(rows, kept=KeptPlan(plan, point.f, g, self.eps, self.target.b)))

@@ -63,7 +63,7 @@ def solved_by_plan(course: Course, seen: Point, near: Dual, *, own_gram: bool = 
         if closing:
             seen = course.look("pool", dual, at.point.g, want_f=True)
             break
-        seen, near = course.kept("pool", near, at.point.g, over=True)
+        seen, near = course.kept("pool", near, at.point.g)
         if seen.error >= before:
             break
     return course.ascended("pool", dual, seen, task.tolerance, kept=curvature, want_f=True)

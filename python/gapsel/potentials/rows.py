@@ -193,21 +193,30 @@ class Rows:
         r[chosen] += mass / len(chosen) if shares is None else mass * shares
         return Rows(self.shards, r, self.capacity, self.base, self.price)
 
-    def shortlist(self, f: NDArray[np.float32], exact: int, extra: int, rng: np.random.Generator) -> Shortlist:
-        """Return the ``exact`` rows of lowest f (n,) as they are and ``extra`` random rows that stand for the rest.
+    def shortlist(
+        self, f: NDArray[np.float32], lowest: int, extra: int, rng: np.random.Generator, *, dense: int | None = None
+    ) -> Shortlist:
+        """Return the ``lowest`` rows by f (n,) as they are and ``extra`` random rows that stand for the rest.
 
+        With fewer ``dense`` than ``lowest``, half of these are the lowest of all, and half random ones of the others.
         Rows that may not be chosen carry what they carry, whatever their f: they are the last to be kept as they are.
         Of a base, whose f do not matter, there are ``extra`` more.
         """
         f = self.priced(f)[: self.pool_rows]
         if not isinstance(self.capacity, float):
             f = np.where(self.capacity[: len(f)] > 0, f, np.float32(np.inf))
-        order = np.argpartition(f, exact - 1)
-        top, sides = order[:exact], (order[exact:], np.arange(self.pool_rows, self.n))
-        drawn = [rng.choice(side, size=min(extra, len(side)), replace=False) for side in sides if len(side)]
-        picked = np.concatenate([top, *drawn])
-        stood = [len(side) / min(extra, len(side)) for side in sides if len(side)]
-        stands_for = np.concatenate([np.ones(exact), *map(np.full, map(len, drawn), stood)])
+        dense = lowest if dense is None else min(dense, lowest)
+        as_they_are = lowest if dense == lowest else dense // 2
+        order = np.argpartition(f, [as_they_are - 1, lowest - 1])
+        strata = (
+            (order[as_they_are:lowest], dense - as_they_are),
+            (order[lowest:], extra),
+            (np.arange(self.pool_rows, self.n), extra),
+        )
+        drawn = [rng.choice(rows, size=min(size, len(rows)), replace=False) for rows, size in strata if len(rows)]
+        stood = [len(rows) / min(size, len(rows)) for rows, size in strata if len(rows)]
+        picked = np.concatenate([order[:as_they_are], *drawn])
+        stands_for = np.concatenate([np.ones(as_they_are), *map(np.full, map(len, drawn), stood)])
         ascending = np.argsort(picked)
         picked, stands_for = picked[ascending], stands_for[ascending]
         a = np.asarray(_of(self.a, picked) * stands_for)
@@ -215,7 +224,7 @@ class Rows:
             (gather(self.shards, picked),), shares(a), _of(self.capacity, picked) * stands_for,
             int((picked >= self.pool_rows).sum()), _of(self.price, picked), self._caps(picked),
         )  # fmt: skip
-        return Shortlist(rows, picked, top)
+        return Shortlist(rows, picked, order[:lowest])
 
     def _caps(self, picked: NDArray[np.int64]) -> tuple[Cap, ...]:
         return tuple(cap.part(picked) for cap in self.caps)
@@ -241,11 +250,11 @@ def scale_of(rows: Rows, target: Target, cost: Cost, seed: int) -> CostScale:
 
 @dataclass(frozen=True, slots=True)
 class Shortlist:
-    """A weighted part of the pool, the numbers (s,) of its rows in the pool, and of those that it keeps as they are."""
+    """A weighted part of the pool, the numbers (s,) of its rows in the pool, and of the lowest that it is made for."""
 
     rows: Rows
     index: NDArray[np.int64]
-    exact: NDArray[np.int64]
+    lowest: NDArray[np.int64]
 
 
 def shares(a: NDArray[np.float64]) -> NDArray[np.float64]:

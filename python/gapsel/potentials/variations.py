@@ -110,7 +110,7 @@ class _Listed:
         course = Course(replace(task, mass=1.0), backend, watch)
         start = plain.near(course, rng)
         short = boxed.listed(course, start.f, rng)
-        eligible = np.flatnonzero(np.isin(short.index, short.exact))
+        eligible = np.flatnonzero(np.isin(short.index, short.lowest))
         return cls(short, start.g, start.f[short.index], eligible, backend, watch, choose)
 
     @property
