@@ -172,7 +172,7 @@ def test_the_solution_for_another_k_leads_to_that_of_a_fresh_start(mass: float, 
     evidence, cold = found.potentials.evidence, fresh.potentials.evidence
     assert evidence.converged
     # No samples, nothing at mass 0, and on the way no look at the pool more than from the start.
-    assert {stage.name for stage in evidence.trace} == {"shortlist", "pool"}
+    assert {stage.name for stage in evidence.trace} == {"shortlist", "plan", "pool"}
     assert all(stage.mass == mass for stage in evidence.trace)
     assert evidence.full_sweeps <= cold.full_sweeps
     assert evidence.plain_value == plain

@@ -16,14 +16,15 @@ from gapsel.config import Settings
 from gapsel.memory import LARGEST_PLAN
 from gapsel.pipeline.steps.sampled import part_sizes
 from gapsel.potentials.ascent import GRAM_ROWS_OF_PLAN, gram_pays
-from gapsel.potentials.boxed import LISTS_LEAD
+from gapsel.potentials.boxed import OWN_GRAMS
 from gapsel.potentials.robust import EPS as ROBUST_EPS
-from gapsel.potentials.sizes import annealed_eps, sample_sizes, shortlist_sizes
+from gapsel.potentials.sizes import annealed_eps, sample_sizes, shortlist_sizes, sizes_by_plain, sizes_nearby
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gapsel.plan.cost import Problem
+    from gapsel.potentials.sizes import ListSizes
 
 # Products of a Gram with a vector that a step takes (potentials/linear.py): about ten on text, and some steps are asked
 # for more than once.
@@ -173,30 +174,71 @@ def _is_kept(rows: int, m: int) -> bool:
     return rows * m <= LARGEST_PLAN
 
 
-# Looks at the list and at the pool, by whether lists lead, not Newton's steps, and whether there are quotas.
-_BOXED = {
-    (False, False): (Looks("fit", 0, rough_gram=8), Looks("fit", 0, exact=1, exact_gram=2)),
-    (True, False): (Looks("fit", 0, rough_gram=11), Looks("fit", 0, exact=3)),
-    (False, True): (Looks("fit", 0, rough=5, rough_gram=5, exact=4), Looks("fit", 0, exact=3, exact_gram=2)),
-    (True, True): (Looks("fit", 0, rough=9, rough_gram=9), Looks("fit", 0, exact=5)),
+# Looks at the list by plain transport's f, by whether each has a Gram of its own, from some mass on, and whether there
+# are quotas, under which each look reads once more, for their prices.
+_LIST = {
+    (False, False): Looks("fit", 0, rough_gram=8),
+    (True, False): Looks("fit", 0, rough_gram=11),
+    (False, True): Looks("fit", 0, rough=5, rough_gram=5, exact=4),
+    (True, True): Looks("fit", 0, rough=9, rough_gram=9),
 }
-# And where the plan of either is kept.
-_KEPT = {
-    (False, False): (Looks("fit", 0, rough=1, kept_gram=8), Looks("fit", 0, exact=2, kept=5, kept_gram=1)),
-    (True, False): (Looks("fit", 0, rough=1, kept_gram=9), Looks("fit", 0, exact=2, kept=1, kept_gram=8)),
-    (False, True): (Looks("fit", 0, rough=2, kept=8, kept_gram=8), Looks("fit", 0, exact=6, kept=12, kept_gram=8)),
-    (True, True): (Looks("fit", 0, rough=2, kept=9, kept_gram=9), Looks("fit", 0, exact=4, kept=9, kept_gram=8)),
+_LIST_KEPT = {
+    (False, False): Looks("fit", 0, rough=1, kept_gram=7),
+    (True, False): Looks("fit", 0, rough=2, kept_gram=9),
+    (False, True): Looks("fit", 0, rough=2, kept=8, kept_gram=8),
+    (True, True): Looks("fit", 0, rough=2, kept=9, kept_gram=9),
+}
+# At a pool whose plan is kept.
+_POOL_KEPT = {
+    (False, False): Looks("fit", 0, exact=2, kept=4, kept_gram=1),
+    (True, False): Looks("fit", 0, exact=2, kept_gram=12),
+    (False, True): Looks("fit", 0, exact=6, kept=12, kept_gram=8),
+    (True, True): Looks("fit", 0, exact=4, kept=9, kept_gram=8),
+}
+# And at any other, by whether there are quotas, and at the lists that are made where it was seen.
+_POOL = {False: Looks("fit", 0, rough=1, exact=2), True: Looks("fit", 0, rough=2, exact=4)}
+_NEARBY = {
+    (False, False): Looks("fit", 0, rough=1, rough_gram=12),
+    (True, False): Looks("fit", 0, rough=1, rough_gram=20),
+    (False, True): Looks("fit", 0, rough=14, rough_gram=12),
+    (True, True): Looks("fit", 0, rough=22, rough_gram=20),
+}
+_NEARBY_KEPT = {
+    (False, False): Looks("fit", 0, rough=1, exact=2, kept=6, kept_gram=4),
+    (True, False): Looks("fit", 0, rough=1, exact=2, kept_gram=20),
+    (False, True): Looks("fit", 0, rough=2, exact=4, kept=10, kept_gram=10),
+    (True, True): Looks("fit", 0, rough=2, exact=4, kept=20, kept_gram=20),
 }
 
 
 def _boxed(p: Problem) -> Iterator[Looks]:
-    """Yield the looks at a mass, at a list and then at all; under quotas each reads once more, for their prices."""
-    listed, which = _listed(p), (p.mass >= LISTS_LEAD, p.capped)
-    rows = min(listed, p.swept)
-    at_list = (_KEPT if _is_kept(rows, p.m) and listed < p.swept else _BOXED)[which][0]
-    yield replace(at_list, rows=rows)
-    if listed < p.swept:
-        yield replace((_KEPT if _is_kept(p.swept, p.m) else _BOXED)[which][1], rows=p.swept)
+    """Yield the looks at a mass, at a list, at all, and at lists made there."""
+    which = (p.mass >= OWN_GRAMS, p.capped)
+    listed, nearby = _rows_of(p, sizes_by_plain), _rows_of(p, sizes_nearby)
+    yield _at_part(listed, p, _LIST, _LIST_KEPT, which)
+    if listed == p.swept:
+        return
+    if _is_kept(p.swept, p.m):
+        yield replace(_POOL_KEPT[which], rows=p.swept)
+        return
+    yield replace(_POOL[p.capped], rows=p.swept)
+    yield _at_part(nearby, p, _NEARBY, _NEARBY_KEPT, which)
+
+
+def _at_part(
+    rows: int,
+    p: Problem,
+    unkept: dict[tuple[bool, bool], Looks],
+    kept: dict[tuple[bool, bool], Looks],
+    which: tuple[bool, bool],
+) -> Looks:
+    """Return the looks at a part of the pool; where that is the whole, its plan is not kept."""
+    return replace((kept if _is_kept(rows, p.m) and rows < p.swept else unkept)[which], rows=rows)
+
+
+def _rows_of(p: Problem, sizes: Callable[[int, int, float, float, int], ListSizes]) -> int:
+    found = sizes(p.n, p.m, float(p.k), p.mass, LARGEST_PLAN // p.m)
+    return min(found.dense + found.extra + min(found.extra, p.base), p.swept)
 
 
 def _whole_pool(n: int, levels: int) -> Looks:
@@ -235,7 +277,7 @@ def _balanced(p: Problem) -> Iterator[Looks]:
     yield from _plain(p, len(annealed_eps(1.0, p.eps)), p.tasks)
     exact, extra = shortlist_sizes(p.n, p.m, float(p.k), 1.0 / p.tasks)
     rows = min(round(exact * _OF_TASKS * (1 + p.tasks)) + extra + min(extra, p.base), p.swept)
-    kind = "none" if p.mass == 0 else "some" if p.mass < LISTS_LEAD else "all"
+    kind = "none" if p.mass == 0 else "some" if p.mass < OWN_GRAMS else "all"
     for apart, (first, more) in zip((p.tasks, 1), _BALANCE[kind], strict=True):
         rough, gram = (one + (BALANCE_ROUNDS - 1) * other for one, other in zip(first, more, strict=True))
         yield Looks("fit", rows, rough=rough, rough_gram=gram, apart=apart)
@@ -264,7 +306,7 @@ def _select(p: Problem) -> Iterator[Looks]:
     if p.base:
         yield Looks("select", p.base, exact=1)
     if _listed(p) < p.swept:
-        yield Looks("select", _listed(p), rough=1, rough_gram=12 if p.mass >= LISTS_LEAD else 3)
+        yield Looks("select", _listed(p), rough=1, rough_gram=12 if p.mass >= OWN_GRAMS else 3)
     yield Looks("select", p.swept, exact_gram=1)
     yield from _distance("select", p, *_mixture(p), 1)
 

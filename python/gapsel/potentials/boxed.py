@@ -1,11 +1,11 @@
-"""At a mass above 0: on a shortlist, then on the pool, and back to the list as often as that leads on.
+"""At a mass above 0: on a shortlist, then on the pool, and back to a list made there as often as that leads on.
 
-Where the pool's plan can be kept, that takes the place of the list once the pool was seen (planned.py).
+Where the pool's plan can be kept, that takes the place of the second list (planned.py).
 
 The rows that a selection could choose lie among the lowest f of plain transport, or of the solution for another k: the
-shortlist keeps these as they are, and a weighted sample stands for the rest. On the list eta falls to its value. Where
-the pool shows then that the list missed rows, it is made anew; where the mass is large, it is tilted to the pool's
-gradient and solved again, since there the chosen rows bend the dual most, and sharply, and the list has them all.
+shortlist has these, and a weighted sample stands for the rest. On the list eta falls to its value. Where the pool is
+seen then, a list by the f it has there needs fewer of the lowest and can have more of the rest; tilted to the pool's
+gradient, and solved by its own plan, it leaves about a twentieth of the pool's error.
 
 The measurements behind the constants are in docs/method.md.
 """
@@ -27,7 +27,7 @@ from gapsel.potentials.sizes import ListSizes, missed_mass, shortlist_sizes, siz
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gapsel.potentials.ascent import Ascent
+    from gapsel.potentials.ascent import Ascent, Rough
     from gapsel.potentials.course import Course
     from gapsel.potentials.dual import Dual, Point
     from gapsel.potentials.rows import Rows
@@ -35,14 +35,15 @@ if TYPE_CHECKING:
 
 # A pool that was seen is followed by a list that is made there; a later one is made anew where rows off the list take
 # part in the selection, by more than _MISSED of the error. It is solved to a quarter of the tolerance, or to what it
-# leaves of the pool's error at any rate, where others stand for rows that carry mass. A look that has more than
-# _LEADS_ON of the error before ends that.
-_ROUNDS = 6
+# leaves of the pool's error at any rate, where others stand for rows that carry mass. A look with more than _LEADS_ON
+# of the error before ends that. Tried: Newton's steps with the pool's Gram instead, below a mass of 0.6: it makes a
+# sweep half as long again, and at eps .005 to .02 of the mean cost they need two to five times as many.
+_ROUNDS = 12
 _MISSED = 0.3
-_LIST_LEAVES, _LEFT, _LEADS_ON = 0.05, 0.25, 0.5
-# Where no plans are kept, lists take long; there Newton's steps lead below this mass, once the error is _LISTED or no
-# row was missed. Above, the rows that are chosen bend the dual more than those that are not.
-LISTS_LEAD, _LISTED = 0.6, 0.05
+_LIST_LEAVES, _LEFT, _LEADS_ON = 0.01, 0.25, 0.9
+# From this mass the rows that are chosen bend the dual more than those that are not, and sharply: each look at the
+# pool's plan is to have a Gram of its own, as at lists, which are few rows.
+OWN_GRAMS = 0.6
 # From the solution for another k eta falls through so many of its last values. Tried: through one or two of them takes
 # more looks at the list at a mass of 1, or at the pool at 0.5; and so does a list that is solved less well.
 _ETAS_AGAIN = 3
@@ -61,11 +62,7 @@ def from_plain(course: Course, plain: Point, rng: np.random.Generator) -> Ascent
         return sharpened(course, "pool", task.rows, g, f, tolerance=task.tolerance)
     short = _kept(course, _shortlist(course, f, sizes, rng), g)
     at = sharpened(course, "shortlist", short.rows, g, f[short.index], tolerance=_LIST_ON_THE_WAY)
-    dual = course.dual(task.rows, task.mass)
-    if dual.keeps:
-        own_gram = task.mass >= LISTS_LEAD or bool(task.rows.caps)
-        return solved_by_plan(course, *first_kept(course, dual, ahead(dual, at)), own_gram=own_gram)
-    return _from_list(course, short, at, rng)
+    return _on_pool(course, short, at, rng)
 
 
 def from_another_k(course: Course, start: Start, rng: np.random.Generator) -> Ascent:
@@ -83,7 +80,7 @@ def from_another_k(course: Course, start: Start, rng: np.random.Generator) -> As
     own = course.look("shortlist", dual, start.g, rough=dual.bears_rounding)
     tilt = dual.tilted(own.sweep.q, task.target.b).tilt
     at = sharpened(course, "shortlist", short.rows, start.g, f[short.index], tolerance=task.tolerance, tilt=tilt)
-    return _from_list(course, short, at, rng)
+    return _on_pool(course, short, at, rng)
 
 
 def sharpened(
@@ -172,32 +169,35 @@ def listed(course: Course, f: NDArray[np.float32], rng: np.random.Generator) -> 
     return Shortlist(rows, everything, everything[: rows.pool_rows])
 
 
-def _from_list(course: Course, short: Shortlist, at: Ascent, rng: np.random.Generator) -> Ascent:
-    """From a point solved for on a shortlist to the pool, and back to a list made there as often as that leads on."""
-    task, dual = course.task, course.dual(course.task.rows, course.task.mass)
-    lists_lead = course.most_kept > 0 or task.mass >= LISTS_LEAD
-    rough = course.most_kept > 0 and dual.bears_rounding
-    seen, known, before = _seen(course, dual, ahead(dual, at), rough=rough), None, np.inf
+def _on_pool(course: Course, short: Shortlist, at: Ascent, rng: np.random.Generator) -> Ascent:
+    """Go on from a point solved for on a shortlist, by the pool's plan, where it can be kept, or by lists."""
+    dual = course.dual(course.task.rows, course.task.mass)
+    g = ahead(dual, at)
+    if dual.keeps:
+        own_gram = course.task.mass >= OWN_GRAMS or bool(course.task.rows.caps)
+        return solved_by_plan(course, *first_kept(course, dual, g), own_gram=own_gram)
+    return _from_list(course, short, dual, g, rng)
+
+
+def _from_list(
+    course: Course, short: Shortlist, dual: Dual, g: NDArray[np.float64], rng: np.random.Generator
+) -> Ascent:
+    """Look at the pool at g (m,), and go back to a list made there as often as that leads on."""
+    task = course.task
+    # What is seen first only makes a list, and tilts it.
+    seen = course.look("pool", dual, g, want_f=True, rough=dual.bears_rounding and course.sweeps_left > 1)
+    at, known, before = None, None, np.inf
     for _ in range(_ROUNDS):
-        off_list = missed_mass(dual.taken(seen.f), short) > _MISSED * seen.error
-        newton_leads = not lists_lead and (seen.error <= _LISTED or not off_list)
-        done = seen.error <= task.tolerance and not seen.rough
-        done = done or not course.sweeps_left or seen.error > _LEADS_ON * before
-        if done or newton_leads or course.settled(dual, seen, at.curvature):
+        done = (seen.error <= task.tolerance and not seen.rough) or not course.sweeps_left
+        done = done or (at is not None and course.settled(dual, seen, at.curvature))
+        if done or seen.error > _LEADS_ON * before:
             break
-        if off_list or before == np.inf:
+        if at is None or missed_mass(dual.taken(seen.f), short) > _MISSED * seen.error:
             short, known = _shortlist(course, seen.f, _list_sizes(course, nearby=True), rng), None
-        at = _tilted(course, short, seen, known)
-        before = seen.error
-        seen, known = _seen(course, dual, at.point.g), at.point
-    return course.ascended("pool", dual, seen, task.tolerance, kept=at.curvature, want_f=True)
-
-
-def _seen(course: Course, dual: Dual, g: NDArray[np.float64], *, rough: bool = False) -> Point:
-    """Look at the pool, with a Gram where Newton's steps and not lists are to lead on."""
-    newton_leads = not course.most_kept and course.task.mass < LISTS_LEAD
-    gram = newton_leads and gram_pays(len(g), dual.rows.d, dual.rows.n)
-    return course.look("pool", dual, g, gram=gram, want_f=True, rough=rough)
+        at, before = _tilted(course, short, seen, known), seen.error
+        seen, known = course.look("pool", dual, at.point.g, want_f=True), at.point
+    curvature = None if at is None else at.curvature
+    return course.ascended("pool", dual, seen, task.tolerance, kept=curvature, want_f=True)
 
 
 def _tilted(course: Course, short: Shortlist, seen: Point, known: Point | None) -> Ascent:
@@ -211,11 +211,12 @@ def _tilted(course: Course, short: Shortlist, seen: Point, known: Point | None) 
         return _by_plans(course, dual, seen, tolerance)
     if known is None:
         gram = gram_pays(len(seen.g), dual.rows.d, dual.rows.n)
-        known = course.look("shortlist", dual, seen.g, gram=gram, want_f=True, rough=dual.bears_rounding)
+        known = course.look("shortlist", dual, seen.g, gram=gram, want_f=True, rough=seen.rough)
     dual = dual.tilted(known.sweep.q, seen.sweep.q)
     start = dual.point(known.g, known.sweep, known.f, rough=known.rough)
+    rough: Rough = "always" if seen.rough else "never"
     return course.ascended(
-        "shortlist", dual, start, tolerance, LOOKS_AT_A_PART, rough="always", own_gram=True, want_f=True
+        "shortlist", dual, start, tolerance, LOOKS_AT_A_PART, rough=rough, own_gram=True, want_f=True
     )
 
 
@@ -224,18 +225,22 @@ def _by_plans(course: Course, dual: Dual, seen: Point, tolerance: float) -> Asce
 
     Costs only close, not rough: rounded to bfloat16 a list that was solved to 5e-4 left the pool at up to 2.6e-3.
     """
-    import os
-    own_gram = course.task.mass >= float(os.environ.get('OG','.6')) or bool(course.task.rows.caps)
     there, near = course.kept("shortlist", dual, seen.g, close=dual.bears_closeness)
     # What was seen of rounded vectors is compared with the list's, rounded alike.
     like = course.look("shortlist", dual, seen.g, rough=True) if seen.rough else there
     dual = dual.tilted(like.sweep.q, seen.sweep.q)
+    at = _by_plan(course, dual, there, near, tolerance)
     for _ in range(_PLANS):
-        there, near = dual.point(there.g, there.sweep, there.f, rough=there.rough), replace(near, tilt=dual.tilt)
-        own = course.look("shortlist", near, there.g, gram=first_has_gram(near, own_gram=own_gram), want_f=True)
-        near, start = near.corrected(own, there)
-        at = course.ascended("shortlist", near, start, tolerance, LOOKS_AT_A_PART, own_gram=own_gram, want_f=True)
         if not near.is_far(at.point.g):
             break
         there, near = course.kept("shortlist", dual, at.point.g, close=dual.bears_closeness)
+        at = _by_plan(course, dual, there, near, tolerance)
     return at
+
+
+def _by_plan(course: Course, dual: Dual, there: Point, near: Dual, tolerance: float) -> Ascent:
+    """Solve on a list, tilted as ``dual`` is, by its plan, kept at a point that was ``there``."""
+    there, near = dual.point(there.g, there.sweep, there.f, rough=there.rough), replace(near, tilt=dual.tilt)
+    own = course.look("shortlist", near, there.g, gram=first_has_gram(near, own_gram=True), want_f=True)
+    near, start = near.corrected(own, there)
+    return course.ascended("shortlist", near, start, tolerance, LOOKS_AT_A_PART, own_gram=True, want_f=True)
