@@ -21,18 +21,21 @@ _LARGEST_SAMPLE = 5
 # Tried: halved, a sample of 4,000 rows takes 10 ms longer to an eps of .01 of the mean cost, and pools of 6,000 rows
 # as many looks or one to two more; to a quarter at once gains nothing more.
 _FIRST_EPS, _FALL = 0.2, 0.35
-# In the order of mass 0 a mass of 1 took 8 % of the selection from beyond 16 times the share that was chosen, a mass of
-# 0.5 hardly anything (10^6 documents, eps 0.02 of the mean cost). A list that goes twice as deep, with every third of
-# the rows from 8 times on, is as large, and leaves a third of the pool's error, where the choice has many documents for
-# each target; with one for each it leaves more. Tried: four times as deep; less of it; every fourth row of the list, to
-# begin with, leaves the whole list's first look as far off as no start at all.
-_SHORTLIST_DEPTH, _DEEPEST, _MANY = 16, 32, 4
-_SHORTLIST_LEAST = 4
-_SHORTLIST_EXTRA = 8
+# In the order of mass 0 the deepest row that a mass of 0.5 chose in real text lay at 5 times the share that was chosen,
+# the deepest that a mass of 1 chose at 15 times. Tried: 8 and 5 times at first need another look at the pool; every
+# fourth row of the list, to begin with, leaves the whole list's first look as far off as no start at all.
+_SHORTLIST_DEPTH, _SHORTLIST_LEAST, _SHORTLIST_EXTRA = 16, 4, 8
+# Of a pool whose plan is not kept a list, whose plan is, costs little beside a sweep even if it is large: a quarter of
+# it at most. It then goes deeper, since of 10^6 documents a mass of 1 took 8 % from beyond that depth: with half of its
+# lowest rows random ones of those down to a sixteenth of the pool, or to twice that depth where the choice has many for
+# each target. 10^7 documents, of which 10^4 are chosen, eps .06 of the mean cost, mass 0.5: a list with 88 m rows left
+# the pool at an error of .66, with 64 m for the rest at .08, twice as dense and as deep as that at .02.
+_LISTED, _DENSE, _EXTRA, _DEEPEST = 4, 160, 64, 16
+_MANY, _DEEP_FOR_MANY = 4, 32
 # Once the pool was seen near the solution, 1e-4 of the selection at most lies deeper than so many times mass k of its
-# order. There a list of as few others as before leaves a tenth of the pool's error, of so many a twentieth; at a mass
-# of 1 they carry nothing.
-_DEPTH_NEARBY, _EXTRA_NEARBY = 8, 64
+# order. There a list leaves of the pool's error a tenth with 8 m for the rest, a twentieth with 64 m, and at a mass of
+# 1, where these carry nothing, what it is solved to. In a very large pool a 32nd stands for the rest.
+_DEPTH_NEARBY, _SHARE = 8, 32
 # Of a range of a few thousand eta they leave a millionth.
 _HALVINGS = 36
 
@@ -66,25 +69,31 @@ class ListSizes(NamedTuple):
 
 
 def sizes_by_plain(n: int, m: int, k: float, mass: float, room: int) -> ListSizes:
-    """Return the sizes of the list by the f of mass 0; of at most ``room`` rows if that is not 0."""
+    """Return the sizes of the list by the f of mass 0; ``room``: the plan of so many rows can be kept.
+
+    Where that is all of the pool, or nothing, the list is small. Else it may cost a part of a sweep of the pool.
+    """
     dense, extra = shortlist_sizes(n, m, k, mass)
-    lowest = _lowest(n, m, k, _DEEPEST * mass) if k >= _MANY * m else dense
-    return _within(room, ListSizes(lowest, dense, extra))
+    if not 0 < room < n:
+        return ListSizes(dense, dense, extra)
+    space = min(room, n // _LISTED)
+    extra = max(extra, min(_EXTRA * m, space // 3))
+    dense = max(extra, min(max(dense, _DENSE * m), space - extra))
+    lowest = max(dense, n // _DEEPEST, _lowest(n, m, k, _DEEP_FOR_MANY * mass) if k >= _MANY * m else 0)
+    return ListSizes(lowest, dense, extra)
 
 
 def sizes_nearby(n: int, m: int, k: float, mass: float, room: int) -> ListSizes:
-    """Return the sizes of the list by an f near the solution; of at most ``room`` rows if that is not 0."""
+    """Return the sizes of the list by an f near the solution."""
     lowest, least = _lowest(n, m, k, _DEPTH_NEARBY * mass), shortlist_sizes(n, m, k, mass)[1]
-    extra = least if mass == 1 else max(least, min(_EXTRA_NEARBY * m, room // 2))
-    return _within(room, ListSizes(lowest, lowest, extra))
+    space = min(room, n // _LISTED)
+    dense = min(lowest, max(space - least, least)) if room else lowest
+    extra = least if mass == 1 else max(least, min(max(_EXTRA * m, n // _SHARE), space - dense))
+    return ListSizes(lowest, dense, extra)
 
 
 def _lowest(n: int, m: int, k: float, depth: float) -> int:
     return min(n, int(max(max(_SHORTLIST_LEAST, depth) * k, _SHORTLIST_EXTRA * m)) + 1)
-
-
-def _within(room: int, sizes: ListSizes) -> ListSizes:
-    return sizes._replace(dense=min(sizes.dense, max(room - sizes.extra, sizes.extra))) if room else sizes
 
 
 def missed_mass(taken: NDArray[np.float64], short: Shortlist) -> float:
