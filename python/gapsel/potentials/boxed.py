@@ -60,9 +60,7 @@ def from_plain(course: Course, plain: Point, rng: np.random.Generator) -> Ascent
     task, g, f, sizes = course.task, plain.g, plain.f, _list_sizes(course)
     if sizes.dense + sizes.extra >= task.rows.n:
         return sharpened(course, "pool", task.rows, g, f, tolerance=task.tolerance)
-    short = _kept(course, _shortlist(course, f, sizes, rng), g)
-    at = sharpened(course, "shortlist", short.rows, g, f[short.index], tolerance=_LIST_ON_THE_WAY)
-    return _on_pool(course, short, at, rng)
+    return _on_pool(course, _on_list(course, f, g, sizes, rng), rng)
 
 
 def from_another_k(course: Course, start: Start, rng: np.random.Generator) -> Ascent:
@@ -80,7 +78,7 @@ def from_another_k(course: Course, start: Start, rng: np.random.Generator) -> As
     own = course.look("shortlist", dual, start.g, rough=dual.bears_rounding)
     tilt = dual.tilted(own.sweep.q, task.target.b).tilt
     at = sharpened(course, "shortlist", short.rows, start.g, f[short.index], tolerance=task.tolerance, tilt=tilt)
-    return _on_pool(course, short, at, rng)
+    return _on_pool(course, at, rng)
 
 
 def sharpened(
@@ -169,33 +167,44 @@ def listed(course: Course, f: NDArray[np.float32], rng: np.random.Generator) -> 
     return Shortlist(rows, everything, everything[: rows.pool_rows])
 
 
-def _on_pool(course: Course, short: Shortlist, at: Ascent, rng: np.random.Generator) -> Ascent:
+def _on_list(
+    course: Course, f: NDArray[np.float32], g: NDArray[np.float64], sizes: ListSizes, rng: np.random.Generator
+) -> Ascent:
+    """Solve on the list by the f (n,) of mass 0 at g (m,)."""
+    short = _kept(course, _shortlist(course, f, sizes, rng), g)
+    return sharpened(course, "shortlist", short.rows, g, f[short.index], tolerance=_LIST_ON_THE_WAY)
+
+
+def _on_pool(course: Course, at: Ascent, rng: np.random.Generator) -> Ascent:
     """Go on from a point solved for on a shortlist, by the pool's plan, where it can be kept, or by lists."""
     dual = course.dual(course.task.rows, course.task.mass)
     g = ahead(dual, at)
     if dual.keeps:
         own_gram = course.task.mass >= OWN_GRAMS or bool(course.task.rows.caps)
         return solved_by_plan(course, *first_kept(course, dual, g), own_gram=own_gram)
-    return _from_list(course, short, dual, g, rng)
+    return _by_lists(course, dual, g, rng)
 
 
-def _from_list(
-    course: Course, short: Shortlist, dual: Dual, g: NDArray[np.float64], rng: np.random.Generator
-) -> Ascent:
+def _by_lists(course: Course, dual: Dual, g: NDArray[np.float64], rng: np.random.Generator) -> Ascent:
     """Look at the pool at g (m,), and go back to a list made there as often as that leads on."""
     task = course.task
     # What is seen first only makes a list, and tilts it.
     seen = course.look("pool", dual, g, want_f=True, rough=dual.bears_rounding and course.sweeps_left > 1)
-    at, known, before = None, None, np.inf
+    short: Shortlist | None = None
+    at: Ascent | None = None
+    before = np.inf
     for _ in range(_ROUNDS):
         done = (seen.error <= task.tolerance and not seen.rough) or not course.sweeps_left
         done = done or (at is not None and course.settled(dual, seen, at.curvature))
         if done or seen.error > _LEADS_ON * before:
             break
-        if at is None or missed_mass(dual.taken(seen.f), short) > _MISSED * seen.error:
-            short, known = _shortlist(course, seen.f, _list_sizes(course, nearby=True), rng), None
+        known = None if at is None else at.point
+        if short is None or missed_mass(dual.taken(seen.f), short) > _MISSED * seen.error:
+            # The old one goes before the new one is made.
+            short, known = None, None
+            short = _shortlist(course, seen.f, _list_sizes(course, nearby=True), rng)
         at, before = _tilted(course, short, seen, known), seen.error
-        seen, known = course.look("pool", dual, at.point.g, want_f=True), at.point
+        seen = course.look("pool", dual, at.point.g, want_f=True)
     curvature = None if at is None else at.curvature
     return course.ascended("pool", dual, seen, task.tolerance, kept=curvature, want_f=True)
 
