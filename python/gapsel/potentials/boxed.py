@@ -218,7 +218,7 @@ def _tilted(course: Course, short: Shortlist, seen: Point, known: Point | None) 
     tolerance = max(_LIST_LEAVES * (1.0 - task.mass) * seen.error, _LEFT * task.tolerance)
     if dual.keeps:
         return _by_plans(course, dual, seen, tolerance)
-    if known is None:
+    if known is None or known.rough != seen.rough:
         gram = gram_pays(len(seen.g), dual.rows.d, dual.rows.n)
         known = course.look("shortlist", dual, seen.g, gram=gram, want_f=True, rough=seen.rough)
     dual = dual.tilted(known.sweep.q, seen.sweep.q)
