@@ -25,6 +25,7 @@ from gapsel.backends.cpu import CpuBackend
 from gapsel.bench.cases import demo_vectors, drawn
 from gapsel.cost import measure_scale
 from gapsel.potentials import Rows, Start, Task, boxed, solve
+from gapsel.potentials.sizes import ListSizes
 from gapsel.records import Cost, Query, Target
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _solve(task: Task, backend: Watched, start: str, known: Start | None) -> Sol
     if start != "cold":
         return solve(task, backend, start=known, ranking=start == "rank")
     # A shortlist of all rows is none.
-    with mock.patch.object(boxed, "shortlist_sizes", lambda n, *_: (n, 0)):
+    with mock.patch.object(boxed, "sizes_by_plain", lambda n, *_: ListSizes(n, n, 0)):
         return solve(task, backend)
 
 
