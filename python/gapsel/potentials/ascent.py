@@ -43,8 +43,8 @@ _LARGEST_GRAM = 6144
 # After so many rejections in a row Sinkhorn's step is tried, and after so many the loop gives up.
 _SINKHORN_TURNS = (3, 5)
 _REJECTIONS = 6
-# A kept plan is left within so many times the tolerance where a step is refused: plans are asked for a part of what is
-# wanted of the vectors, and what they round is as much.
+# A kept plan where each look has its Gram is left within so many times the tolerance when a step is refused: such plans
+# are asked for a quarter of what is wanted of the vectors, and what they round is as much.
 _NEARLY = 2.0
 
 
@@ -146,7 +146,8 @@ class _Loop:
 
     def _stalled(self, here: Point) -> bool:
         """Whether a step at a kept plan was refused so near the tolerance that its rounding may be what is left."""
-        return self.dual.rows.kept is not None and self._rejected > 0 and here.error <= _NEARLY * self._tolerance
+        at_plan = self.dual.rows.kept is not None and self._own_gram
+        return at_plan and self._rejected > 0 and here.error <= _NEARLY * self._tolerance
 
     def unsure(self, here: Point) -> bool:
         """Whether only a rough look was taken where an exact one is due, if need be beyond the limit of sweeps."""

@@ -137,7 +137,9 @@ def _list_sizes(course: Course, *, nearby: bool = False) -> ListSizes:
     """Return the sizes of the list by the f of mass 0, or by one near the solution."""
     rows, task = course.task.rows, course.task
     sizes = sizes_nearby if nearby else sizes_by_plain
-    return sizes(rows.pool_rows, len(task.target.b), rows.k, task.mass, course.most_kept)
+    # Of a base there are as many rows as for the rest.
+    room = course.most_kept // 2 if rows.base else course.most_kept
+    return sizes(rows.pool_rows, len(task.target.b), rows.k, task.mass, room)
 
 
 def _shortlist(course: Course, f: NDArray[np.float32], sizes: ListSizes, rng: np.random.Generator) -> Shortlist:
