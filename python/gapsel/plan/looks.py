@@ -237,7 +237,8 @@ def _at_part(
 
 
 def _rows_of(p: Problem, sizes: Callable[[int, int, float, float, int], ListSizes]) -> int:
-    found = sizes(p.n, p.m, float(p.k), p.mass, LARGEST_PLAN // p.m)
+    room = LARGEST_PLAN // p.m // (2 if p.base else 1)
+    found = sizes(p.n, p.m, float(p.k), p.mass, room)
     return min(found.dense + found.extra + min(found.extra, p.base), p.swept)
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # part in the selection, by more than _MISSED of the error. It is solved to a quarter of the tolerance, or to what it
 # leaves of the pool's error at any rate, where others stand for rows that carry mass. A look with more than _LEADS_ON
 # of the error before ends that. Tried: Newton's steps with the pool's Gram instead, below a mass of 0.6: it makes a
-# sweep half as long again, and at eps .005 to .02 of the mean cost they need two to five times as many.
+# sweep half as long again, and on clouds at eps .005 to .02 of the mean cost they need up to five times as many.
 _ROUNDS = 12
 _MISSED = 0.3
 _LIST_LEAVES, _LEFT, _LEADS_ON = 0.01, 0.25, 0.9
