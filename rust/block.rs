@@ -72,6 +72,7 @@ struct Workspace<Space> {
     values: Vec<f64>,
     hard_values: Vec<f64>,
     mass: Vec<f32>,
+    sums: Vec<f32>,
     gram_weight: Vec<f32>,
     gram_surplus: Vec<f32>,
 }
@@ -132,6 +133,7 @@ impl<'a, S: Source> Work<'a, S> {
             values: Vec::new(),
             hard_values: Vec::new(),
             mass: Vec::new(),
+            sums: Vec::new(),
             gram_weight: Vec::new(),
             gram_surplus: Vec::new(),
         }
@@ -142,11 +144,13 @@ impl<'a, S: Source> Work<'a, S> {
         part.entropy = 0.0;
         let Workspace {
             mass,
+            sums,
             gram_weight,
             gram_surplus,
             ..
         } = space;
-        for list in [&mut part.f, &mut part.hard, mass, gram_weight, gram_surplus] {
+        let (f, hard) = (&mut part.f, &mut part.hard);
+        for list in [f, hard, mass, sums, gram_weight, gram_surplus] {
             list.clear();
         }
         part.nearest.clear();
@@ -182,6 +186,7 @@ impl<'a, S: Source> Work<'a, S> {
             values,
             hard_values,
             mass,
+            sums,
             gram_weight,
             gram_surplus,
         } = space;
@@ -213,6 +218,7 @@ impl<'a, S: Source> Work<'a, S> {
             part.entropy += row.r * seen.bits * std::f64::consts::LN_2;
             // Times n, so that masses of 1/n sit in the middle of float32's range.
             let sum = f64::from(seen.sum);
+            sums.push(seen.sum);
             mass.push((row.r * n / sum) as f32);
             if self.gram {
                 let number = place.first + part.first_row + r;
@@ -239,7 +245,10 @@ impl<'a, S: Source> Work<'a, S> {
             if surplus.iter().any(|surplus| *surplus != 0.0) {
                 kernel.add_rows(&mut part.surplus, strip, self.ld, surplus);
             }
-            part.left.take(strip, self.ld, &space.gram_weight[rows]);
+            let (columns, sums) = (self.frame.keep.len(), &space.sums[rows.clone()]);
+            let weights = &space.gram_weight[rows];
+            part.left
+                .take((strip, self.ld), columns, weights, sums, kernel);
         }
     }
 }

@@ -205,6 +205,22 @@ pub struct Peak {
     pub nearest: usize,
 }
 
+/// A number of a row, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Entry {
+    column: u32,
+    /// The number.
+    pub e: f32,
+}
+
+impl Entry {
+    /// Its place in the row.
+    #[must_use]
+    pub const fn column(self) -> usize {
+        self.column as usize
+    }
+}
+
 /// The operations on rows, tiles and strips, one implementation per instruction set.
 pub trait Kernel: Sync {
     /// The kernel's name.
@@ -272,6 +288,10 @@ pub trait Kernel: Sync {
 
     /// `q[j] += sum_i weights[i] strip[i * ld + j]`.
     fn add_rows(&self, q: &mut [f32], strip: &[f32], ld: usize, weights: &[f32]);
+
+    /// Append the numbers of a row that are above `least`, in their order, and return their sum; of more than `most` none,
+    /// and 0.
+    fn above(&self, row: &[f32], least: f32, most: usize, out: &mut Vec<Entry>) -> f32;
 
     /// Write a row of exponentials, 1 the largest, in eight bits each; see [`codes`].
     fn keep(&self, e: &[f32], codes: &mut [u8]);
@@ -350,6 +370,8 @@ macro_rules! implement_kernel {
                 = strip::exponentials(s, z, top));
             enter!([$($features)?] fn add_rows(s: $isa, q: &mut [f32], strip: &[f32], ld: usize, weights: &[f32])
                 = strip::add_rows(s, q, strip, ld, weights));
+            enter!([$($features)?] fn above(_s: $isa, row: &[f32], least: f32, most: usize, out: &mut Vec<Entry>) -> f32
+                = row::above(row, least, most, out));
             enter!([$($features)?] fn keep(_s: $isa, e: &[f32], codes: &mut [u8]) = codes::keep(e, codes));
             enter!([$($features)?] fn recall(s: $isa, codes: &[u8], ahead: &[u8], factors: &[f32], e: &mut [f32]) -> (f32, f32)
                 = codes::recall(s, codes, ahead, factors, e));

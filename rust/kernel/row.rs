@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::{DEPTH, DIGITS, Side, Simd, Words, digit_words, shorts};
+use super::{DEPTH, DIGITS, Entry, Side, Simd, Words, digit_words, shorts};
 
 /// See [`super::Kernel::subtract`].
 #[inline(always)]
@@ -161,6 +161,36 @@ pub fn stack(
             }
         }
     }
+}
+
+/// So many numbers of a row are counted, and then looked at, together.
+const COUNTED: usize = 256;
+const TOGETHER: usize = 64;
+
+/// See [`super::Kernel::above`].
+#[inline(always)]
+pub fn above(row: &[f32], least: f32, most: usize, out: &mut Vec<Entry>) -> f32 {
+    let count = |numbers: &[f32]| numbers.iter().map(|&e| u32::from(e > least)).sum::<u32>();
+    let mut found = 0;
+    for numbers in row.chunks(COUNTED) {
+        found += count(numbers) as usize;
+        if found > most {
+            return 0.0;
+        }
+    }
+    let mut sum = 0.0;
+    for (part, numbers) in row.chunks(TOGETHER).enumerate() {
+        if count(numbers) > 0 {
+            for (column, &e) in (TOGETHER * part..).zip(numbers) {
+                if e > least {
+                    let column = column as u32;
+                    out.push(Entry { column, e });
+                    sum += e;
+                }
+            }
+        }
+    }
+    sum
 }
 
 /// Two numbers as bfloat16.

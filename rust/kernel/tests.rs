@@ -355,3 +355,31 @@ fn what_is_recalled_is_what_was_kept_times_its_factor() {
         close(now, sums.1, 1e-5, "sum now", kernel);
     }
 }
+
+#[test]
+fn what_is_above_is_found_in_its_order() {
+    for kernel in kernels() {
+        for columns in [1, 15, 64, 65, 300, 1000] {
+            let row: Vec<f32> = (0..columns).map(|j| noise(3 * j + 1)).collect();
+            for least in [-1.0, 0.0, 0.3, 0.49, 2.0] {
+                let expected: Vec<(usize, f32)> = row
+                    .iter()
+                    .copied()
+                    .enumerate()
+                    .filter(|&(_, e)| e > least)
+                    .collect();
+                let mut out = Vec::new();
+                let sum = kernel.above(&row, least, expected.len(), &mut out);
+                let found: Vec<(usize, f32)> =
+                    out.iter().map(|one| (one.column(), one.e)).collect();
+                assert_eq!(found, expected, "{}", kernel.name());
+                let exact: f64 = expected.iter().map(|&(_, e)| f64::from(e)).sum();
+                close(sum, exact, 1e-5, "sum", kernel);
+                if let Some(most) = expected.len().checked_sub(1) {
+                    let sum = kernel.above(&row, least, most, &mut out);
+                    assert_eq!((sum, out.len()), (0.0, expected.len()));
+                }
+            }
+        }
+    }
+}
