@@ -8,12 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use crate::aligned::Aligned;
 use crate::error::Error;
 use crate::frame::Frame;
-use crate::gram::Left;
+use crate::gram::{Bend, Left};
 use crate::kept::row_codes;
 use crate::problem::Wanted;
 use crate::sizes::stride;
 use crate::source::Source;
-use crate::thinning::stands_for;
 
 /// What one block of rows yields. Rows are counted from the first that is read; sums over columns are times n.
 #[derive(Debug, Default)]
@@ -72,9 +71,8 @@ struct Workspace<Space> {
     values: Vec<f64>,
     hard_values: Vec<f64>,
     mass: Vec<f32>,
-    sums: Vec<f32>,
-    gram_weight: Vec<f32>,
-    gram_surplus: Vec<f32>,
+    bends: Vec<Bend>,
+    surplus: Vec<f32>,
 }
 
 /// Everything that blocks share.
@@ -133,26 +131,18 @@ impl<'a, S: Source> Work<'a, S> {
             values: Vec::new(),
             hard_values: Vec::new(),
             mass: Vec::new(),
-            sums: Vec::new(),
-            gram_weight: Vec::new(),
-            gram_surplus: Vec::new(),
+            bends: Vec::new(),
+            surplus: Vec::new(),
         }
     }
 
     /// A few rows at a time, which then lie in the first cache: exponentials, minima, masses, and column sums.
     fn see(&self, rows: usize, space: &mut Workspace<S::Space>, part: &mut Part, codes: &mut [u8]) {
         part.entropy = 0.0;
-        let Workspace {
-            mass,
-            sums,
-            gram_weight,
-            gram_surplus,
-            ..
-        } = space;
-        let (f, hard) = (&mut part.f, &mut part.hard);
-        for list in [f, hard, mass, sums, gram_weight, gram_surplus] {
+        for list in [&mut part.f, &mut part.hard, &mut space.mass] {
             list.clear();
         }
+        space.bends.clear();
         part.nearest.clear();
         part.left.clear();
         space.values.clear();
@@ -186,16 +176,11 @@ impl<'a, S: Source> Work<'a, S> {
             values,
             hard_values,
             mass,
-            sums,
-            gram_weight,
-            gram_surplus,
+            bends,
+            ..
         } = space;
         let Frame {
-            place,
-            keep,
-            eps,
-            worthy,
-            ..
+            place, keep, eps, ..
         } = *self.frame;
         let (n, mut codes) = (place.n as f64, codes.chunks_mut(row_codes(keep.len())));
         let strip = &mut strip.as_mut()[self.begin(rows.start)..];
@@ -218,13 +203,15 @@ impl<'a, S: Source> Work<'a, S> {
             part.entropy += row.r * seen.bits * std::f64::consts::LN_2;
             // Times n, so that masses of 1/n sit in the middle of float32's range.
             let sum = f64::from(seen.sum);
-            sums.push(seen.sum);
             mass.push((row.r * n / sum) as f32);
             if self.gram {
-                let number = place.first + part.first_row + r;
-                let stands_for = stands_for(number, row.r * n, worthy);
-                gram_weight.push((row.w * stands_for * n / sum.powi(2)) as f32);
-                gram_surplus.push(((row.r - row.w) * stands_for * n / sum) as f32);
+                bends.push(Bend {
+                    row: place.first + part.first_row + r,
+                    mass: row.r * n,
+                    weight: row.w * n / sum.powi(2),
+                    surplus: (row.r - row.w) * n / sum,
+                    sum: seen.sum,
+                });
             }
         }
     }
@@ -236,19 +223,20 @@ impl<'a, S: Source> Work<'a, S> {
     }
 
     /// Add exponentials times masses of a few rows to the column sums, and take those that are left in the Gram.
-    fn add_up(&self, rows: Range<usize>, space: &Workspace<S::Space>, part: &mut Part) {
+    fn add_up(&self, rows: Range<usize>, space: &mut Workspace<S::Space>, part: &mut Part) {
         let strip = &space.strip.as_ref()[self.begin(rows.start)..];
-        let kernel = self.frame.kernel;
+        let Frame { kernel, worthy, .. } = *self.frame;
+        let (columns, surplus) = (self.frame.keep.len(), &mut space.surplus);
         kernel.add_rows(&mut part.q, strip, self.ld, &space.mass[rows.clone()]);
         if self.gram {
-            let surplus = &space.gram_surplus[rows.clone()];
+            surplus.clear();
+            for (row, bend) in strip.chunks(self.ld).zip(&space.bends[rows]) {
+                let stands_for = part.left.take((row, columns), bend, worthy, kernel);
+                surplus.push((bend.surplus * stands_for) as f32);
+            }
             if surplus.iter().any(|surplus| *surplus != 0.0) {
                 kernel.add_rows(&mut part.surplus, strip, self.ld, surplus);
             }
-            let (columns, sums) = (self.frame.keep.len(), &space.sums[rows.clone()]);
-            let weights = &space.gram_weight[rows];
-            part.left
-                .take((strip, self.ld), columns, weights, sums, kernel);
         }
     }
 }

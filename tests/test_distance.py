@@ -85,15 +85,27 @@ def test_a_good_sample_makes_it_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_heavy_rows_are_kept_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of the mass on 20 rows of 3000: a sample that may miss them says less than one that keeps them."""
-    monkeypatch.setattr(module, "SMALL", 300)
-    monkeypatch.setattr(module, "SAMPLE", 1)
+    """Nine tenths of the mass on 20 rows of 3000: a sample that may miss them says less than one that keeps them."""
+    monkeypatch.setattr(module, "ENOUGH", 300)
     rows, target, scale = problem(Cost(), 2, 3000, 10)
     mixture = rows.mixed(np.arange(0, 3000, 150), 0.9)
     kept, missed = (distance(CPU, mixture, target, Cost(), scale, heavy=heavy) for heavy in (20, 0))
     assert_holds(kept, mixture, target, Cost())
     assert_holds(missed, mixture, target, Cost())
     assert kept.upper - kept.lower < missed.upper - missed.lower
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_fewer_rows_than_targets_take_their_place(cost: Cost) -> None:
+    """The interval is that of the two sides exchanged; targets without weight count on neither."""
+    rows, target, scale = problem(cost, 3, 300, 40)
+    few = rows.only(np.arange(0, 300, 20), np.arange(1.0, 16.0) / 120)
+    used = target.b > 0
+    found = distance(CPU, few, target, cost, scale)
+    assert_holds(found, few, target, cost)
+    exchanged = Rows((target.y[used],), target.b[used], 1.0)
+    assert found == distance(CPU, exchanged, Target(few.shards[0], np.asarray(few.a)), cost, scale)
+    assert found.upper - found.lower <= 0.1 * scale.row_std
 
 
 def test_nothing_is_between_a_set_and_itself() -> None:
@@ -196,8 +208,7 @@ def test_where_few_rows_weigh_anything_all_of_these_are_measured(monkeypatch: py
     target, cost, a = Target(x[:20] + 1, np.full(20, 0.05)), Cost(), np.zeros(2500)
     a[rng.choice(2500, 40, replace=False)] = 1
     rows, scale = Rows.whole([x], 20, a), measure_scale(x, target, cost)
-    whole = distance(CPU, rows, target, cost, scale)
     monkeypatch.setattr(module, "ENOUGH", 50)
     found = distance(CPU, rows, target, cost, scale)
     assert_holds(found, rows, target, cost)
-    assert found.upper - found.lower <= 1.1 * (whole.upper - whole.lower) + 1e-6
+    assert found == distance(CPU, Rows.whole([x[a > 0]], 20), target, cost, scale)

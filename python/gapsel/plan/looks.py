@@ -47,7 +47,8 @@ class Looks:
     """Looks that one step takes at so many rows: exact or rough, with a Gram or without.
 
     ``kept`` are looks at a plan of the rows that was kept. Not by all targets but by other ``columns`` where that is
-    not 0; ``apart`` in so many parts of them, one at a time.
+    not 0; ``apart`` in so many parts of them, one at a time. With ``few`` the rows have so few columns that matter, at
+    a small eps, that a Gram of them costs next to nothing.
     """
 
     step: str
@@ -60,6 +61,7 @@ class Looks:
     kept_gram: float = 0.0
     columns: int = 0
     apart: int = 1
+    few: bool = False
 
     @property
     def grams(self) -> float:
@@ -80,6 +82,8 @@ class Looks:
 
     def gram_flop(self, m: int, d: int) -> float:
         """Return the FLOP of the Grams: m^2 for each row kept."""
+        if self.few:
+            return 0.0
         part = (self.columns or m) / self.apart
         rows = (self.rough_gram + self.exact_gram) * gram_rows(self.rows, part, d)
         rows += self.kept_gram * min(self.rows, GRAM_ROWS_OF_PLAN * part)
@@ -327,15 +331,14 @@ def _report(p: Problem) -> Iterator[Looks]:
     yield from _measured(p, ways + 1, ways, 1)
     if p.tasks > 1:
         yield from _measured(p, ways + 1, ways + 1, p.tasks)
-        yield from (replace(one, apart=p.tasks) for one in _distance("report", p, p.base or p.n, 0, 1))
+        yield from _distance("report", p, p.base or p.n, 0, 1, apart=p.tasks)
 
 
 def _measured(p: Problem, alone: int, mixed: int, apart: int) -> Iterator[Looks]:
     """Yield the looks of so many distances of the chosen alone, and of their mixtures."""
-    found = [*_distance("report", p, p.k, 0, alone)]
+    yield from _distance("report", p, p.k, 0, alone, apart=apart)
     if 0 < p.mass < 1:
-        found += _distance("report", p, *_mixture(p), mixed)
-    return (replace(one, apart=apart) for one in found)
+        yield from _distance("report", p, *_mixture(p), mixed, apart=apart)
 
 
 def _mixture(p: Problem) -> tuple[int, int]:
@@ -345,16 +348,27 @@ def _mixture(p: Problem) -> tuple[int, int]:
     return (p.base + p.k if p.base else p.n), p.k
 
 
-def _distance(step: str, p: Problem, rows: int, heavy: int, times: int) -> Iterator[Looks]:
-    """Yield the looks of so many distances of rows, of which the ``heavy`` are kept as they are."""
+def _distance(step: str, p: Problem, rows: int, heavy: int, times: int, *, apart: int = 1) -> Iterator[Looks]:
+    """Yield the looks of so many distances of rows, of which the ``heavy`` are kept as they are, to each part."""
     levels = len(annealed_eps(1.0, distance.EPS_OF_ROW_STD * p.row_std))
-    rows = min(rows, heavy + distance.ENOUGH)
-    part = min(rows, heavy + max(distance.SAMPLE * p.m, distance.SMALL))
-    yield Looks(
-        step, part, rough_gram=levels * times, exact_gram=times, exact=times,
-    )  # fmt: skip
-    if part < rows:
-        yield Looks(step, rows, exact_gram=times, exact=1.5 * times)
+    rows, m, columns = min(rows, heavy + distance.ENOUGH), max(1, p.m // apart), 0
+    if rows < m:
+        rows, m, heavy, columns = m, rows, 0, rows * apart
+    first = heavy + max(distance.SAMPLE * m, distance.SMALL)
+    if first >= rows:
+        found = [Looks(step, rows, rough_gram=levels, exact_gram=3, exact=3)]
+    else:
+        if _is_kept(rows, m):
+            whole = Looks(step, rows, exact=2.5, exact_gram=0.5, kept_gram=6, few=True)
+        else:
+            whole = Looks(step, rows, exact=1, exact_gram=5, few=True)
+        found = [Looks(step, first, rough=levels + 1, kept_gram=levels + 5), whole]
+    for one in found:
+        grams = times * one.rough_gram, times * one.exact_gram, times * one.kept_gram
+        yield replace(
+            one, rough=times * one.rough, exact=times * one.exact, rough_gram=grams[0], exact_gram=grams[1],
+            kept_gram=grams[2], columns=columns, apart=apart,
+        )  # fmt: skip
 
 
 def _without_grams(one: Looks) -> Looks:

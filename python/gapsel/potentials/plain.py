@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _SAMPLING_NOISE = 0.05
 # An eps that falls on is solved to this, in so many looks, and goes one step further, which the next one looks at.
 _ON_THE_WAY, _LOOKS_ON_THE_WAY = 0.3, 8
+# How many plans of a sample are kept at the last eps, where that is small.
+_PLANS = 6
 
 
 def solved(course: Course, rng: np.random.Generator) -> Ascent:
@@ -65,6 +67,34 @@ def annealed(course: Course, rows: Rows, tolerance: float, *, whole: bool) -> As
     dual = _by_plan(course, stage, course.dual(rows, 0.0), g)
     looks = task.max_sweeps if whole else LOOKS_AT_A_PART
     return course.ascended(stage, dual, g, tolerance, looks, rough="first" if whole else "always", want_f=whole)
+
+
+def after(course: Course, first: Rows) -> Ascent:
+    """Solve on the rows of the task, where fewer, which stand for them, lead; see _at_few_columns."""
+    g = _at_few_columns(course, first, _noise(course, first.n))
+    dual = course.dual(course.task.rows, 0.0)
+    if dual.keeps:
+        return solved_by_plan(course, *first_kept(course, dual, g), own_gram=True)
+    return course.ascended("pool", dual, g, course.task.tolerance, rough="first", want_f=True)
+
+
+def _at_few_columns(course: Course, rows: Rows, tolerance: float) -> NDArray[np.float64]:
+    """Return g (m,) of a sample at an eps so small that each row has but few columns.
+
+    A Gram costs little then, and each look has its own; but steps are long, and one plan does not tell of them all.
+    """
+    task, g = course.task, np.zeros(len(course.task.target.b))
+    for eps in annealed_eps(task.scale.mean, task.eps)[:-1]:
+        dual = _by_plan(course, "sample", course.dual(rows, 0.0, eps=eps), g)
+        looks = _LOOKS_ON_THE_WAY
+        reached = course.ascended("sample", dual, g, _ON_THE_WAY, looks, rough="always", own_gram=True)
+        g = ahead(dual, reached)
+    for _ in range(_PLANS):
+        dual = _by_plan(course, "sample", course.dual(rows, 0.0), g)
+        g = course.ascended("sample", dual, g, tolerance, LOOKS_AT_A_PART, rough="always", own_gram=True).point.g
+        if not dual.is_far(g):
+            break
+    return g
 
 
 def _by_plan(course: Course, stage: str, dual: Dual, g: NDArray[np.float64]) -> Dual:

@@ -75,8 +75,21 @@ def look(task: Task, g: NDArray[np.float64], backend: Backend) -> Point:
 
 
 def annealed(
-    backend: Backend, rows: Rows, target: Target, *, cost: Cost, scale: CostScale, eps: float, tolerance: float
+    backend: Backend,
+    rows: Rows,
+    target: Target,
+    *,
+    cost: Cost,
+    scale: CostScale,
+    eps: float,
+    tolerance: float,
+    first: Rows | None = None,
 ) -> Ascent:
-    """Solve plain transport on these rows alone, from g = 0 while eps falls to its value."""
-    task = Task(rows, target, cost, scale, eps, 0.0, tolerance, max_sweeps=LOOKS_AT_A_PART)
-    return plain.annealed(Course(task, backend), rows, tolerance, whole=True)
+    """Solve plain transport on these rows alone, from g = 0 while eps falls to its value.
+
+    With ``first``, fewer rows that stand for them, it falls there: for an eps at which each row has but few columns.
+    """
+    course = Course(Task(rows, target, cost, scale, eps, 0.0, tolerance, max_sweeps=LOOKS_AT_A_PART), backend)
+    if first is None or first.n >= rows.n:
+        return plain.annealed(course, rows, tolerance, whole=True)
+    return plain.after(course, first)
