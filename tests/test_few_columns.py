@@ -15,8 +15,8 @@ from sweeps import ISAS, REFERENCE, Problem, bits, problem
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# As in rust/gram.rs: a row has few columns where no more than one in so many has more than such a share of its mass, and
-# all others together as little as this; and it costs no less than this part of a row of many.
+# As in rust/gram.rs: a row has few columns where no more than one in so many has more than such a share of its mass,
+# and all others together as little as this; and it costs no less than this part of a row of many.
 SPARSE, LEAST, LOST, LEAST_COST = 32, 2.0**-16, 1e-4, 1 / 16
 # What rounding may change a share of a row's mass by, here.
 ROUNDED = 0.004
@@ -31,7 +31,7 @@ def peaked(n: int, seed: int = 0) -> Problem:
 
 
 def plan_and_costs(p: Problem, least: float = LEAST, lost: float = LOST) -> tuple[NDArray[np.float64], ...]:
-    """Return the rows p_i (n, u) over the targets that weigh something, and what rows of few columns cost (n,), else inf."""
+    """Return the plan (n, u) over targets that weigh something, and what rows of few columns cost (n,), others inf."""
     used = p.target.b > 0
     z = (p.g[used] - cost_matrix(p.x, p.target.y[used], p.cost)) / p.eps + np.log(p.target.b[used])
     plan = np.exp(z - z.max(axis=1, keepdims=True))
