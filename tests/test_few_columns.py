@@ -45,7 +45,7 @@ def shares_kept(p: Problem, r: NDArray[np.float64], costs: NDArray[np.float64]) 
     """Return the probability (n,) with which each row stays in the Gram."""
     n, m = len(r), int((p.target.b > 0).sum())
     worthy = max(min(n / (GRAM_ROWS * m), GRAM_COST * m / (p.x.shape[1] + EXPONENTIALS)), GRAM_MASS)
-    return np.minimum(1.0, n * r / (worthy * np.minimum(costs, 1.0)))
+    return np.asarray(np.minimum(1.0, n * r / (worthy * np.minimum(costs, 1.0))))
 
 
 @pytest.mark.parametrize("seed", range(3))
