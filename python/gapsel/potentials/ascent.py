@@ -46,6 +46,8 @@ _REJECTIONS = 6
 # A kept plan where each look has its Gram is left within so many times the tolerance when a step is refused: such plans
 # are asked for a quarter of what is wanted of the vectors, and what they round is as much.
 _NEARLY = 2.0
+# After so many looks columns that still hold too little end it no later.
+_LOOKS_TO_FEED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +72,15 @@ def ascend(
     curvature: Curvature | None = None,
     rough: Rough = "never",
     own_gram: bool = False,
+    fed: float = 0.0,
     stop: Callable[[Point, Curvature], bool] | None = None,
     want_f: bool = False,
     watch: Callable[[Point], None] | None = None,
 ) -> Ascent:
     """Raise D from ``start``, a g (m,) or a point already looked at.
 
-    It ends when the marginal error is at most ``tolerance``, after ``max_sweeps`` sweeps, or when ``stop`` says so of a
-    point and the curvature there.
+    It ends when the marginal error is at most ``tolerance`` and each column has at least the share ``fed`` of what it
+    is to hold, after ``max_sweeps`` sweeps, or when ``stop`` says so of a point and the curvature there.
 
     ``curvature`` is what is known of the Hessian. A sweep carries a Gram of its own, where that pays, unless it should
     be the last; then the step after it, if there is one, goes by the Gram before. Far from the solution of a boxed
@@ -86,7 +89,9 @@ def ascend(
     where only the "first" may, the point that it ends with is exact. ``watch`` is called with every point looked at.
     """
     rough = "never" if not dual.bears_rounding or (rough == "first" and max_sweeps == 1) else rough
-    loop = _Loop(dual, curvature, tolerance, rough=rough, own_gram=own_gram, stop=stop, want_f=want_f, watch=watch)
+    loop = _Loop(
+        dual, curvature, tolerance, rough=rough, own_gram=own_gram, fed=fed, stop=stop, want_f=want_f, watch=watch
+    )
     here = loop.look(start, gram=True) if isinstance(start, np.ndarray) else start
     while loop.sweeps < max_sweeps and not loop.done(here):
         here = loop.advance(here)
@@ -118,6 +123,7 @@ class _Loop:
         *,
         rough: Rough,
         own_gram: bool,
+        fed: float,
         stop: Callable[[Point, Curvature], bool] | None,
         want_f: bool,
         watch: Callable[[Point], None] | None,
@@ -132,6 +138,7 @@ class _Loop:
         self._gram_pays = first_has_gram(dual, own_gram=own_gram)
         self._rough = rough
         self._own_gram = own_gram
+        self._fed = fed
         self._slow = False
         self._rate = _GOOD_STEP
         self._rejected = 0
@@ -140,9 +147,14 @@ class _Loop:
 
     def done(self, here: Point) -> bool:
         """Whether the tolerance is met, for certain, or steps are refused again and again: D has met its noise."""
-        met = here.error <= self._tolerance or self._rejected > _REJECTIONS or self._stalled(here)
+        met = self._meets(here) or self._rejected > _REJECTIONS or self._stalled(here)
         met = met or (self._stop is not None and self._stop(here, self.absorb(here)))
         return met and not self.unsure(here)
+
+    def _meets(self, here: Point) -> bool:
+        """Whether a point has what is asked for."""
+        hungry = self.sweeps < _LOOKS_TO_FEED and bool((here.sweep.q < self._fed * here.columns).any())
+        return here.error <= self._tolerance and not hungry
 
     def _stalled(self, here: Point) -> bool:
         """Whether a step at a kept plan was refused so near the tolerance that its rounding may be what is left."""
@@ -164,7 +176,7 @@ class _Loop:
 
     def advance(self, here: Point) -> Point:
         """Try one step from here, or look closer; return where the loop stands after it."""
-        if here.error <= self._tolerance or self._rejected > _REJECTIONS:
+        if self._meets(here) or self._rejected > _REJECTIONS:
             return self.look(here.g)
         known = self.absorb(here)
         curvature = None if self._rejected in _SINKHORN_TURNS else known

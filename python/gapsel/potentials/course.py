@@ -127,6 +127,7 @@ class Course:
         kept: Curvature | None = None,
         rough: Rough = "never",
         own_gram: bool = False,
+        fed: float = 0.0,
         want_f: bool = False,
     ) -> Ascent:
         """Raise a dual from a g (m,), or from a point with the curvature that is ``kept``; see ascend.
@@ -137,7 +138,7 @@ class Course:
         left = max(0 if isinstance(start, Point) else 1, self.sweeps_left // dual.reads)
         return ascend(
             dual, start, tolerance=tolerance, max_sweeps=min(most, left) if stage == "pool" else most,
-            curvature=kept, rough=rough, own_gram=own_gram, want_f=want_f, stop=self._stop(stage, dual),
+            curvature=kept, rough=rough, own_gram=own_gram, fed=fed, want_f=want_f, stop=self._stop(stage, dual),
             watch=lambda point: self._note(stage, dual, point),
         )  # fmt: skip
 
