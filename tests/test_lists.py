@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gapsel.potentials import Rows
+from gapsel.backends.cpu import CpuBackend
+from gapsel.cost import measure_scale
+from gapsel.potentials import Dual, Rows, ascend
 from gapsel.potentials.sizes import ListSizes, missed_mass, sizes_by_plain, sizes_nearby
+from gapsel.records import Cost, Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,3 +71,20 @@ def test_lists_have_room_and_are_a_part_of_the_pool(n: int, m: int, share: float
         assert sizes.extra >= min(8 * m, 1024)
         if room < n:
             assert sizes.dense + sizes.extra <= max(min(room, n // 4), 2 * max(8 * m, 1024))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_list_is_left_when_no_target_is_hungry(seed: int) -> None:
+    """At a mass of 1 and a loose tolerance, with three targets that next to nothing of the pool is near to."""
+    rng = np.random.default_rng(seed)
+    x, y = (rng.standard_normal((rows, 8)).astype(np.float32) for rows in (2000, 40))
+    y[:3] += 6
+    target, cost = Target(y, np.full(40, 1 / 40)), Cost(normalize=False)
+    rows, eps = Rows.whole([x], 100), 0.05 * measure_scale(x, target, cost).mean
+    dual = Dual(CpuBackend(1), rows, target, rows.box(1.0, 0.3 * eps), eps, cost)
+    loose, fed, never = (
+        ascend(dual, np.zeros(40), tolerance=0.3, max_sweeps=60, fed=fed, own_gram=True) for fed in (0.0, 0.5, 2.0)
+    )
+    assert (loose.point.sweep.q / target.b).min() < 1e-3
+    assert (fed.point.sweep.q / target.b).min() >= 0.5
+    assert loose.sweeps < fed.sweeps <= never.sweeps == 12, "what cannot be had is not waited for"
