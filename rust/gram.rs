@@ -7,13 +7,13 @@
 //! digits of the marginal error are not reached.
 //!
 //! Where eps is small a row has all of its mass on few columns: five of 1,000 have more than 1.5e-5 of it each at eps
-//! .0044 of the mean cost, where half a per cent of the row is left beside one or two (100,000 documents). Such a row
-//! goes straight into the float64 sums, pair by pair of these columns: a sweep of 87,000 rows with 2,700 targets, of 0.18
-//! s, took 0.65 to 1.1 s with its Gram, and takes 0.3 (by a script that is not kept).
+//! .0044 of the mean cost, and two more than 1e-2 (100,000 documents). Such a row goes straight into the float64 sums, pair
+//! by pair of these columns: a sweep of 87,000 rows with 2,700 targets, of 0.26 s, took 0.8 to 1.2 s with its Gram, and
+//! takes 0.38 to 0.46 (by a script that is not kept).
 //!
-//! Where a selection has all the mass, a block has but two or three such rows. As groups of 16 blocks, each filled up to
-//! AMX's 32 rows, they took a look at a kept plan 43 ms in place of 23 (n 100,000, m 1,000, mass 1;
-//! by a script that is not kept).
+//! Where a selection has all the mass, thinning leaves but two or three rows of a block. As groups of 16 blocks, each
+//! filled up to AMX's 32 rows, they took a look at a kept plan 43 ms in place of 23 (n 100,000, m 1,000, mass 1; by a
+//! script that is not kept).
 //!
 //! Each panel of columns of G belongs to one thread, which computes the tiles on and below the diagonal. Sums run in
 //! float32 within a group, in float64 from group to group of a span and from span to span, always in the order of the
@@ -393,7 +393,7 @@ mod tests {
 
     const COLUMNS: usize = 200;
 
-    /// Row `r` (ld,): nearly all of it on two to five columns, or, of every third one, spread.
+    /// Row `r` (ld,): nearly all of it on five columns, or, of every third one, spread.
     fn row(r: usize, ld: usize) -> Vec<f32> {
         let mut row = vec![0.0; ld];
         for (j, e) in row[..COLUMNS].iter_mut().enumerate() {
