@@ -7,7 +7,7 @@
 //! The way through the files: a `problem` is read from a `pool`, whose rows come one by one, and a `target`, which packs
 //! y. `sweep` goes through it block by block, as `sizes` cuts it and `frame` tells all: a `source` of exponentials,
 //! `vectors` that go through the `kernel` or a `kept` plan, fills each `block`; `rule` gives rows their masses, `totals`
-//! adds up what blocks yield, `gram`, for which `thinning` picks rows, and `topk` gather what else was asked for.
+//! adds up what blocks yield, `gram`, for which `thinning` and `left` pick rows, and `topk` gather what else was asked for.
 
 pub mod aligned;
 pub mod block;
@@ -16,6 +16,7 @@ pub mod frame;
 pub mod gram;
 pub mod kept;
 pub mod kernel;
+pub mod left;
 pub mod pool;
 pub mod problem;
 #[cfg(feature = "python")]

@@ -14,7 +14,7 @@ const GRAM_ROWS_OF_PLAN: f64 = 16.0;
 /// Rows of less mass than this, in units of 1/n, are thinned even where rows are few.
 const GRAM_MASS: f64 = 0.25;
 
-/// T: a row of this mass, in units of 1/n, is worth its cost in the Gram, if it is one of many columns (`gram`).
+/// T: a row of this mass, in units of 1/n, is worth its cost in the Gram, if it is one of many columns (`left`).
 ///
 /// `columns` are the targets that weigh something, `n` the rows of the whole pool, `d` dimensions, none of a kept plan.
 #[must_use]

@@ -15,7 +15,7 @@ from sweeps import ISAS, REFERENCE, Problem, bits, problem
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# As in rust/gram.rs: a row has few columns where no more than one in so many has more than such a share of its mass,
+# As in rust/left.rs: a row has few columns where no more than one in so many has more than such a share of its mass,
 # and all others together as little as this; and it costs no less than this part of a row of many.
 SPARSE, LEAST, LOST, LEAST_COST = 32, 2.0**-16, 1e-4, 1 / 16
 # What rounding may change a share of a row's mass by, here.

@@ -8,6 +8,7 @@ beside these). A smaller eps takes more.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gapsel import distance
@@ -355,20 +356,15 @@ def _distance(step: str, p: Problem, rows: int, heavy: int, times: int, *, apart
     if rows < m:
         rows, m, heavy, columns = m, rows, 0, rows * apart
     first = heavy + max(distance.SAMPLE * m, distance.SMALL)
+    at = partial(Looks, step, columns=columns, apart=apart)
     if first >= rows:
-        found = [Looks(step, rows, rough_gram=levels, exact_gram=3, exact=3)]
+        yield at(rows, rough_gram=levels * times, exact_gram=3 * times, exact=3 * times)
+        return
+    yield at(first, rough=(levels + 1) * times, kept_gram=(levels + 5) * times)
+    if _is_kept(rows, m):
+        yield at(rows, exact=2.5 * times, exact_gram=0.5 * times, kept_gram=6 * times, few=True)
     else:
-        if _is_kept(rows, m):
-            whole = Looks(step, rows, exact=2.5, exact_gram=0.5, kept_gram=6, few=True)
-        else:
-            whole = Looks(step, rows, exact=1, exact_gram=5, few=True)
-        found = [Looks(step, first, rough=levels + 1, kept_gram=levels + 5), whole]
-    for one in found:
-        grams = times * one.rough_gram, times * one.exact_gram, times * one.kept_gram
-        yield replace(
-            one, rough=times * one.rough, exact=times * one.exact, rough_gram=grams[0], exact_gram=grams[1],
-            kept_gram=grams[2], columns=columns, apart=apart,
-        )  # fmt: skip
+        yield at(rows, exact=times, exact_gram=5 * times, few=True)
 
 
 def _without_grams(one: Looks) -> Looks:

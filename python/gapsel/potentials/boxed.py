@@ -117,17 +117,15 @@ def sharpened(
         level = dual.threshold(f)
         rows = _near(course, stage, dual, g)
     dual = replace(course.dual(rows, task.mass), tilt=0.0 if tilt is None else tilt)
-    at = _at_last(course, stage, dual, g + dual.threshold(f) - level, tolerance, fed)
+    at = _at_last(course, stage, dual, g + dual.threshold(f) - level, tolerance=tolerance, fed=fed)
     for _ in range(_PLANS):
         if dual.is_far(at.point.g):
             dual = replace(dual, rows=_near(course, stage, dual, at.point.g))
-            at = _at_last(course, stage, dual, at.point.g, tolerance, fed)
+            at = _at_last(course, stage, dual, at.point.g, tolerance=tolerance, fed=fed)
     return at
 
 
-def _at_last(  # noqa: PLR0917 - what ascended takes
-    course: Course, stage: str, dual: Dual, g: NDArray[np.float64], tolerance: float, fed: float
-) -> Ascent:
+def _at_last(course: Course, stage: str, dual: Dual, g: NDArray[np.float64], *, tolerance: float, fed: float) -> Ascent:
     """Solve at the last eta."""
     whole = stage == "pool"
     limit = course.task.max_sweeps if whole else LOOKS_AT_A_PART

@@ -58,12 +58,7 @@ def near(course: Course, rng: np.random.Generator) -> Point:
 def annealed(course: Course, rows: Rows, tolerance: float, *, whole: bool) -> Ascent:
     """Solve on some rows, or the ``whole``, from g = 0 while eps falls; an eps on the way only hands its g on."""
     task, stage = course.task, "pool" if whole else "sample"
-    g: NDArray[np.float64] = np.zeros(len(task.target.b))
-    for eps in annealed_eps(task.scale.mean, task.eps)[:-1]:
-        if whole and course.sweeps_left <= 1:
-            break
-        dual = _by_plan(course, stage, course.dual(rows, 0.0, eps=eps), g)
-        g = ahead(dual, course.ascended(stage, dual, g, _ON_THE_WAY, _LOOKS_ON_THE_WAY, rough="always"))
+    g = _fallen(course, stage, rows)
     dual = _by_plan(course, stage, course.dual(rows, 0.0), g)
     looks = task.max_sweeps if whole else LOOKS_AT_A_PART
     return course.ascended(stage, dual, g, tolerance, looks, rough="first" if whole else "always", want_f=whole)
@@ -83,17 +78,24 @@ def _at_few_columns(course: Course, rows: Rows, tolerance: float) -> NDArray[np.
 
     A Gram costs little then, and each look has its own; but steps are long, and one plan does not tell of them all.
     """
-    task, g = course.task, np.zeros(len(course.task.target.b))
-    for eps in annealed_eps(task.scale.mean, task.eps)[:-1]:
-        dual = _by_plan(course, "sample", course.dual(rows, 0.0, eps=eps), g)
-        looks = _LOOKS_ON_THE_WAY
-        reached = course.ascended("sample", dual, g, _ON_THE_WAY, looks, rough="always", own_gram=True)
-        g = ahead(dual, reached)
+    g = _fallen(course, "sample", rows, own_gram=True)
     for _ in range(_PLANS):
         dual = _by_plan(course, "sample", course.dual(rows, 0.0), g)
         g = course.ascended("sample", dual, g, tolerance, LOOKS_AT_A_PART, rough="always", own_gram=True).point.g
         if not dual.is_far(g):
             break
+    return g
+
+
+def _fallen(course: Course, stage: str, rows: Rows, *, own_gram: bool = False) -> NDArray[np.float64]:
+    """Return the g (m,) with which the last eps begins, from 0 while eps falls to it."""
+    task, g = course.task, np.zeros(len(course.task.target.b))
+    for eps in annealed_eps(task.scale.mean, task.eps)[:-1]:
+        if stage == "pool" and course.sweeps_left <= 1:
+            break
+        dual = _by_plan(course, stage, course.dual(rows, 0.0, eps=eps), g)
+        looks = _LOOKS_ON_THE_WAY
+        g = ahead(dual, course.ascended(stage, dual, g, _ON_THE_WAY, looks, rough="always", own_gram=own_gram))
     return g
 
 
